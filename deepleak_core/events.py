@@ -1,0 +1,171 @@
+"""What a run tells, in the order it happens. Every event is frozen and knows its place on the attack's clock.
+
+A run yields `Prepared`, `UpdateShared`, `LabelsInferred`, then `Stage` and `Snapshot` any number of times,
+then one `Finished`. While a data set is downloaded, `Downloading` comes first.
+`to_message` and `from_message` turn an event into plain msgpack-ready values and back.
+
+>>> event = Downloading(dataset="cifar10", bytes_done=1, bytes_total=4)
+>>> from_message(to_message(event)) == event
+True
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downloading:
+    """A data set is on its way. `bytes_total` is 0 where the server does not tell."""
+
+    dataset: str
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The client has its private batch, everyone has the target model.
+
+    `pictures` are the private images as PNG bytes: the truth, for display alone.
+    """
+
+    labels: tuple[int, ...]
+    class_names: tuple[str, ...]
+    pictures: tuple[bytes, ...]
+    model_title: str
+    parameters: int
+    device: str
+    stage_note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateShared:
+    """What the server received: the size of the update and the norm of each layer's part."""
+
+    mode: str
+    batch_size: int
+    local_steps: int
+    layers: tuple[str, ...]
+    sizes: tuple[int, ...]
+    norms: tuple[float, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsInferred:
+    """Label inference, laid open: per class the evidence, the real-valued count, the integer, the truth.
+
+    `order` is the labels as the attack uses them, falsified ones included; `falsified` names their places.
+    """
+
+    strategy: str
+    evidence: tuple[float, ...]
+    real_counts: tuple[float, ...]
+    counts: tuple[int, ...]
+    true_counts: tuple[int, ...]
+    order: tuple[int, ...]
+    falsified: tuple[int, ...]
+    exact: bool
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """The attack starts something new and says in one sentence what and why."""
+
+    name: str
+    sentence: str
+    step: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """One moment of the running attack.
+
+    `images` is (B, H, W, C) uint8 in the order of the true batch (matched for display); `labels` are the
+    classes the attacker assumed for them; `psnr` is in dB, one a picture. `residual` is the squared distance
+    between simulated and shared update over the squared norm of the shared one; `progress` in [0, 1] is how
+    much of the attack is done, None where nobody can tell.
+    """
+
+    step: int
+    seconds: float
+    loss: float
+    residual: float
+    labels: tuple[int, ...]
+    psnr: tuple[float, ...]
+    mean_psnr: float
+    progress: float | None
+    images: np.ndarray
+
+    def pictures(self) -> tuple[bytes, ...]:
+        """Each image as PNG bytes at its own resolution; a browser or `enlarge` scales them up unsmoothed."""
+        return tuple(map(png, self.images))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The end of a run: why it ended, how good the pictures are, and one sentence in plain words.
+
+    `reason` is one of converged, iterations, seconds, stopped, diverged, vanished. The per-image values are in
+    the order of the true batch: `ssim` in [-1, 1], `max_error_8bit` in 0..255, `pixel_exact` where that is 0.
+    `time_to` maps psnr20, psnr30 and pixel_exact to seconds of attack time at which every image was there.
+    """
+
+    reason: str
+    sentence: str
+    step: int
+    seconds: float
+    residual: float
+    psnr: tuple[float, ...]
+    ssim: tuple[float, ...]
+    max_error_8bit: tuple[int, ...]
+    pixel_exact: tuple[bool, ...]
+    noise_psnr: float
+    time_to: dict[str, float | None]
+
+
+Event = Downloading | Prepared | UpdateShared | LabelsInferred | Stage | Snapshot | Finished
+KINDS: dict[str, Callable[..., Event]] = {
+    kind.__name__: kind for kind in (Downloading, Prepared, UpdateShared, LabelsInferred, Stage, Snapshot, Finished)
+}
+
+
+def png(image: np.ndarray) -> bytes:
+    """(H, W, C) uint8 to PNG bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def from_png(data: bytes) -> np.ndarray:
+    """PNG bytes to (H, W, C) uint8."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def to_message(event: Event) -> dict[str, Any]:
+    """An event as plain values: numbers, text, lists and PNG bytes; `kind` names its class."""
+    message: dict[str, Any] = {f.name: getattr(event, f.name) for f in fields(event)}
+    if isinstance(event, Snapshot):
+        message["images"] = event.pictures()
+    return {"kind": type(event).__name__} | {k: list(v) if isinstance(v, tuple) else v for k, v in message.items()}
+
+
+def from_message(message: dict[str, Any]) -> Event:
+    """The event `to_message` was given. Raises ValueError for a kind that is none."""
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in message.items()}
+    kind = values.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"event kind was {kind!r}; accepted are {', '.join(KINDS)}.")
+    if kind == "Snapshot":
+        values["images"] = np.stack([from_png(picture) for picture in values["images"]])
+    event: Event = KINDS[kind](**values)
+    return event

@@ -1,0 +1,275 @@
+"""A scenario: everything needed to repeat one run, as one immutable object, one JSON text, one URL.
+
+>>> scenario = Scenario(indices=(0, 1, 3, 4), mode="fedavg", local_epochs=5)
+>>> scenario.batch_size, scenario.composition
+(4, None)
+>>> scenario.to_query()
+{'indices': '0,1,3,4', 'mode': 'fedavg', 'local_epochs': '5'}
+>>> Scenario.from_query(scenario.to_query()) == scenario
+True
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+Composition = Literal["distinct", "pair", "half", "same", "random"]
+Mode = Literal["fedsgd", "fedavg"]
+BatchNormMode = Literal["eval", "train"]
+FedAvgMethod = Literal["averaged", "surrogate", "simulated"]
+
+COMPOSITIONS: dict[Composition, str] = {
+    "distinct": "all different",
+    "pair": "one pair",
+    "half": "half and half",
+    "same": "all the same",
+    "random": "random draw",
+}
+FEDAVG_METHODS: dict[FedAvgMethod, str] = {
+    "averaged": "the weight change divided by rate and steps stands for the gradient",
+    "surrogate": "the gradient at a learned point between the weights before and after",
+    "simulated": "the local steps are simulated and differentiated through",
+}
+LOCAL_SETTINGS = ("local_epochs", "local_batch_size", "local_lr", "fedavg")
+
+
+class DeepLeakError(Exception):
+    """Base of every refusal: one sentence that says what was given, what is accepted, what to do."""
+
+
+class UnsupportedScenario(DeepLeakError, ValueError):
+    """A scenario that cannot run as it is; `problems` lists every reason, one sentence each."""
+
+    def __init__(self, problems: Sequence[str]):
+        self.problems = tuple(problems)
+        super().__init__(" ".join(self.problems))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems,)
+
+
+def _split(value: object) -> object:
+    """Lists arrive as tuples, as "0,1,3" from the command line, or as repeated URL parameters."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, (list, tuple)):
+        parts = [p.strip() for v in value for p in (v.split(",") if isinstance(v, str) else [str(v)])]
+        return tuple(p for p in parts if p) or None
+    return value
+
+
+class Scenario(BaseModel):
+    """One repeatable run. Invalid values raise `UnsupportedScenario` with a sentence for each problem.
+
+    The same scenario on the same device gives the same result. Give at most one of `indices`
+    and `labels`; with neither, `composition` picks `batch_size` images by `seed`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str = Field("cifar10-samples", description="data set the private batch comes from")
+    images: str | None = Field(None, description="folder of class folders to take the images from")
+    image_size: int = Field(32, ge=32, le=224, description="height and width in pixels")
+    indices: Annotated[tuple[int, ...] | None, BeforeValidator(_split)] = Field(
+        None, description="which images of the data set, by number"
+    )
+    labels: Annotated[tuple[str, ...] | None, BeforeValidator(_split)] = Field(
+        None, description="one image drawn for each class named here"
+    )
+    batch_size: int = Field(4, ge=1, le=4096, description="images in the private batch")
+    composition: Composition | None = Field(None, description="how labels repeat in the batch")
+
+    model: str = Field("lenet64-elu", description="target model")
+    stage: str = Field("untrained", description="training stage of the target model")
+    head_bias: bool = Field(True, description="whether the last layer has a bias")
+    batchnorm: BatchNormMode = Field("eval", description="statistics BatchNorm layers use")
+
+    mode: Mode = Field("fedsgd", description="what the client shares: a gradient or weights")
+    local_epochs: int = Field(1, ge=1, le=100, description="FedAvg: passes over the batch")
+    local_batch_size: int = Field(4, ge=1, le=4096, description="FedAvg: images in one local step")
+    local_lr: float = Field(0.01, gt=0, le=10, description="FedAvg: learning rate of the client")
+
+    attack: str = Field("general-deep-leakage", description="attack preset")
+    fedavg: FedAvgMethod = Field("averaged", description="how the attack reads a FedAvg update")
+    label_strategy: str | None = Field(
+        None, description="label inference; the preset's own if not given, `true` to hand them over"
+    )
+    wrong_labels: int = Field(0, ge=0, le=4096, description="labels to falsify before the attack")
+    learning_rate: float | None = Field(None, gt=0, le=10, description="attack step, preset's if not given")
+    total_variation: float | None = Field(
+        None, ge=0, le=10, description="weight of the smoothness prior, preset's if not given"
+    )
+    restarts: int | None = Field(None, ge=1, le=16, description="starting points, preset's if not given")
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="everything random follows from it")
+    max_seconds: float | None = Field(None, gt=0, le=86400, description="stop after this attack time")
+    max_iterations: int | None = Field(None, ge=1, le=10**6, description="stop after so many iterations")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UnsupportedScenario([_sentence(e) for e in error.errors()]) from error
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ValueError(f"device was {device!r}; accepted are auto, cpu, cuda and cuda:N.")
+        return device
+
+    @field_validator("indices")
+    @classmethod
+    def _indices_are_distinct(cls, indices: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if indices and (min(indices) < 0 or len(set(indices)) < len(indices)):
+            raise ValueError(
+                f"indices were {','.join(map(str, indices))}; accepted are different numbers from 0 up: "
+                "name each image once."
+            )
+        return indices
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        """Derive the batch size from a given choice of images; default the composition without one."""
+        if not isinstance(values, dict):
+            return values
+        values = {name: value for name, value in values.items() if value is not None}
+        chosen = _split(values.get("indices")) or _split(values.get("labels"))
+        if isinstance(chosen, tuple):
+            values.setdefault("batch_size", len(chosen))
+        else:
+            values.setdefault("composition", "distinct")
+        return values
+
+    @model_validator(mode="after")
+    def _agree(self) -> Scenario:
+        problems = []
+        if self.indices and self.labels:
+            problems.append("Both indices and labels were given; give one of them.")
+        chosen = self.indices or self.labels
+        if chosen and self.batch_size != len(chosen):
+            problems.append(
+                f"batch_size was {self.batch_size} but {len(chosen)} images were named; "
+                "leave batch_size out, or name as many images."
+            )
+        if chosen and self.composition:
+            problems.append(f"composition {self.composition!r} and a list of images were both given; give one of them.")
+        if self.composition == "pair" and self.batch_size < 2:
+            problems.append("composition 'pair' needs a batch of at least 2; make batch_size larger.")
+        if self.composition == "half" and self.batch_size % 2:
+            problems.append(
+                f"composition 'half' needs an even batch, batch_size was {self.batch_size}; add or drop one."
+            )
+        if self.wrong_labels > self.batch_size:
+            problems.append(
+                f"wrong_labels was {self.wrong_labels}, the batch has {self.batch_size} images; "
+                "at most all of them can be wrong."
+            )
+        if self.mode == "fedsgd":
+            problems += [
+                f"{name} applies to mode 'fedavg' only; leave it out or switch the mode."
+                for name in LOCAL_SETTINGS
+                if getattr(self, name) != type(self).model_fields[name].default
+            ]
+        if self.dataset == "folder" and not self.images:
+            problems.append("dataset 'folder' needs images, a folder of class folders; name one.")
+        if problems:
+            raise UnsupportedScenario(problems)
+        return self
+
+    def changed(self, **values: Any) -> Scenario:
+        """A copy with some values replaced, validated again.
+
+        >>> Scenario().changed(wrong_labels=1).wrong_labels
+        1
+        """
+        return Scenario(**{**self.to_values(), **values})
+
+    def to_values(self) -> dict[str, Any]:
+        """Only the settings that differ from their defaults: what a reader needs to be told."""
+        values = self.model_dump(exclude_defaults=True)
+        if self.composition == "distinct":
+            del values["composition"]
+        if self.indices or self.labels:
+            values.pop("batch_size", None)
+        return values
+
+    def to_json(self) -> str:
+        """The whole scenario as JSON text; `from_json` gives an equal one back."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Scenario:
+        """Read a scenario back. Raises `UnsupportedScenario` when the text is none."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise UnsupportedScenario([_sentence(e) for e in error.errors()]) from error
+
+    def to_query(self) -> dict[str, str]:
+        """URL parameters, defaults left out; `from_query` gives an equal scenario back."""
+        return {name: _as_text(value) for name, value in self.to_values().items()}
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str | list[str]]) -> Scenario:
+        """Read URL parameters; names that are no setting of a scenario (such as `run`) are left alone."""
+        values = {name: value for name, value in query.items() if name in cls.model_fields}
+        return cls(
+            **{k: v[-1] if isinstance(v, list) and k not in ("indices", "labels") else v for k, v in values.items()}
+        )
+
+    def seed_for(self, purpose: str) -> int:
+        """An independent seed for each random thing, so that changing one choice moves nothing else.
+
+        >>> Scenario().seed_for("model") == Scenario(wrong_labels=1).seed_for("model")
+        True
+        """
+        digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
+        return int.from_bytes(digest[:4], "big")
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _sentence(error: Any) -> str:
+    """One pydantic error as one sentence: what was given, what is accepted."""
+    name = ".".join(map(str, error["loc"][:1])) or "scenario"
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "extra_forbidden":
+        return f"{name!r} is no setting of a scenario; accepted are {', '.join(Scenario.model_fields)}."
+    if kind == "literal_error":
+        accepted = get_args(Scenario.model_fields[name].annotation)
+        flat = [a for x in accepted for a in (get_args(x) or (x,)) if isinstance(a, str)]
+        return f"{name} was {error['input']!r}; accepted are {', '.join(flat)}."
+    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        limits = {k: v for m in Scenario.model_fields[name].metadata for k, v in vars_of(m).items()}
+        low = f"from {limits['ge']}" if "ge" in limits else f"above {limits['gt']}"
+        return f"{name} was {error['input']!r}; accepted is a number {low} to {limits['le']}."
+    return f"{name} was {error.get('input')!r}; {error['msg'][0].lower()}{error['msg'][1:]}."
+
+
+def vars_of(limit: object) -> dict[str, Any]:
+    """The bounds one annotated limit carries, such as {'ge': 1}."""
+    return {k: getattr(limit, k) for k in ("ge", "gt", "le", "lt") if hasattr(limit, k)}
