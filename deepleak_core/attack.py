@@ -1,0 +1,375 @@
+"""The whole story of a run, in order: a private batch, its update, the labels, the images.
+
+`run` is a generator of frozen events. Command line, worker, tests and notebooks all iterate it:
+
+>>> from deepleak_core.scenario import Scenario
+>>> story = run(Scenario(indices=(0, 4), max_iterations=3))
+>>> [type(event).__name__ for event in story if type(event).__name__ != "Snapshot"]
+['Prepared', 'UpdateShared', 'LabelsInferred', 'Stage', 'Finished']
+
+The private batch is used in three places only: the client shares its update, `Judge` measures how close the
+attack came, and the strategy `true` hands over the labels. `reconstruct`, the attack itself, never sees it.
+
+To add an attack, see `presets`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from deepleak_core import client, datasets, labels, models
+from deepleak_core.client import ClientUpdate, LocalTraining
+from deepleak_core.datasets import PrivateBatch
+from deepleak_core.events import (
+    Event,
+    LabelsInferred,
+    Prepared,
+    Stage,
+    UpdateShared,
+    png,
+)
+from deepleak_core.judge import Judge, pixels
+from deepleak_core.models import TargetModel
+from deepleak_core.objectives import BatchNormPrior, Matching
+from deepleak_core.presets import PRESETS, Preset
+from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+from deepleak_core.solvers import SOLVERS, Iterate
+
+SNAPSHOT_SECONDS = 0.125
+
+
+class OutOfMemory(DeepLeakError):
+    """The device has too little memory for this scenario."""
+
+
+def check(scenario: Scenario) -> None:
+    """Raise `UnsupportedScenario` with every reason why this scenario cannot run here."""
+    problems: list[str] = []
+
+    def known(name: str, value: str, accepted: Sequence[str]) -> bool:
+        if value not in accepted:
+            problems.append(f"{name} was {value!r}; accepted are {', '.join(accepted)}.")
+        return value in accepted
+
+    if known("attack", scenario.attack, list(PRESETS)) and PRESETS[scenario.attack].solver != "adam":
+        problems += [
+            f"{name} is no setting of {scenario.attack}, whose solver finds its own steps; leave it out."
+            for name in ("learning_rate",)
+            if getattr(scenario, name) is not None
+        ]
+    known("label_strategy", scenario.label_strategy or "true", [*labels.STRATEGIES, "true"])
+    dataset_known = known("dataset", scenario.dataset, list(datasets.DATASETS))
+    if known("model", scenario.model, list(models.MODELS)) and dataset_known:
+        vocabulary = datasets.DATASETS[scenario.dataset].vocabulary
+        known(f"stage of {scenario.model}", scenario.stage, list(models.stages(scenario.model, vocabulary)))
+    if scenario.device.startswith("cuda"):
+        count = torch.cuda.device_count()
+        if int(scenario.device.partition(":")[2] or 0) >= count:
+            problems.append(f"device was {scenario.device!r}, this machine has {count} CUDA devices; take auto or cpu.")
+    if problems:
+        raise UnsupportedScenario(problems)
+
+
+# ---------------------------------------------------------------------------------------------- the attacker
+
+
+def reconstruct(
+    model: TargetModel,
+    update: ClientUpdate,
+    believed: Sequence[int],
+    preset: Preset,
+    scenario: Scenario,
+) -> Iterator[Iterate]:
+    """The attack: from public knowledge, the update and believed labels to ever better images.
+
+    Iterates are inputs (R, B, 3, H, W) as the first layer sees them; `seed` is all that is random.
+    """
+    device = model.mean.device
+    size = scenario.image_size
+    generator = torch.Generator().manual_seed(scenario.seed_for("attack"))
+    start = torch.randn(preset.restarts, update.batch_size, 3, size, size, generator=generator).to(device)
+    low = model.normalise(torch.zeros_like(model.mean))
+    high = model.normalise(torch.ones_like(model.mean))
+    objective = Matching(
+        model=model,
+        update=update,
+        labels=torch.tensor(believed, device=device),
+        distance=preset.distance,
+        total_variation=preset.total_variation,
+        l2=preset.l2,
+        group_consistency=preset.group_consistency,
+        # Untrained running statistics are zeros and ones: knowledge about no image.
+        batchnorm=BatchNormPrior(model) if preset.batchnorm and scenario.stage != "untrained" else None,
+        batchnorm_weight=preset.batchnorm,
+        fedavg=scenario.fedavg,
+    )
+    solver = SOLVERS[preset.solver]
+    if preset.solver == "adam":
+        solver = partial(solver, learning_rate=preset.learning_rate, signed=preset.signed)
+    return solver(objective, start, low=low, high=high, iterations=preset.iterations)
+
+
+def trouble(iterate: Iterate, first_loss: float) -> tuple[str, str] | None:
+    """Why an attack cannot go on, as (reason, sentence with what to change), or None."""
+    if not (math.isfinite(iterate.loss) and math.isfinite(iterate.gradient)):
+        return "diverged", (
+            f"The attack broke off: its loss became {iterate.loss} at iteration {iterate.step}. "
+            "Lower the learning rate or choose another preset."
+        )
+    if iterate.loss > 1e4 * max(first_loss, 1.0):
+        return "diverged", (
+            f"The attack ran away: its loss grew from {first_loss:.2g} to {iterate.loss:.2g}. "
+            "Lower the learning rate or choose another preset."
+        )
+    if iterate.gradient == 0 and iterate.step == 0:
+        return "vanished", (
+            "The attack cannot start: the loss does not change with the pixels, its gradient is zero. "
+            "Choose a model with smooth activations, or another training stage or seed."
+        )
+    return None
+
+
+# --------------------------------------------------------------------------------------------- the whole run
+
+
+class Clock:
+    """Seconds of attack time: what happens inside `paused` (display, metrics, the reader) does not count."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._paused = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started - self._paused
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused += time.perf_counter() - began
+
+
+def run(scenario: Scenario, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    """Execute a scenario and tell what happens, see `events` for the order.
+
+    `stop` is asked between iterations; once it says yes, the last snapshot and `Finished` follow. Raises
+    `UnsupportedScenario`, `DatasetUnavailable` or `OutOfMemory`.
+    """
+    check(scenario)
+    try:
+        # Repeatable results matter more here than the fastest convolution.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield from _story(scenario, stop)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(
+            f"A batch of {scenario.batch_size} at {scenario.image_size} pixels with {scenario.model} needs more "
+            "memory than the device has; make the batch or the images smaller, or take fewer restarts."
+        ) from error
+
+
+def _story(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
+    yield from datasets.prepare(scenario)
+    device = choose_device(scenario)
+    preset = PRESETS[scenario.attack].for_scenario(scenario)
+    batch = datasets.load_batch(scenario)
+    model = target_model(scenario).to(device)
+    _check_memory(scenario, model, preset)
+    yield Prepared(
+        labels=tuple(batch.labels.tolist()),
+        class_names=batch.class_names,
+        pictures=tuple(png(image) for image in pixels(batch.images)),
+        model_title=models.MODELS[scenario.model].title,
+        parameters=sum(p.numel() for p in model.parameters()),
+        device=describe(device),
+        stage_note=scenario.stage,
+    )
+    update = client.share(model, batch.images.to(device), batch.labels.to(device), local_training_of(scenario))
+    gradient = update.gradient(model)
+    yield UpdateShared(
+        mode=update.mode,
+        batch_size=update.batch_size,
+        local_steps=update.local_steps,
+        layers=tuple(gradient),
+        sizes=tuple(t.numel() for t in gradient.values()),
+        norms=tuple(float(t.norm()) for t in gradient.values()),
+        bytes=sum(t.numel() * t.element_size() for t in update.tensors.values()),
+    )
+    clock = Clock()
+    inferred = _infer_labels(scenario, preset, model, update, batch, clock)
+    with clock.paused():
+        yield inferred
+        yield Stage(name=scenario.attack, sentence=_what_starts(preset, update), step=0, seconds=clock.seconds)
+    judge = Judge(batch, scenario)
+    yield from _watch(
+        scenario,
+        model,
+        reconstruct(model, update, inferred.order, preset, scenario),
+        inferred,
+        judge,
+        clock,
+        stop,
+    )
+
+
+def _infer_labels(
+    scenario: Scenario,
+    preset: Preset,
+    model: TargetModel,
+    update: ClientUpdate,
+    batch: PrivateBatch,
+    clock: Clock,
+) -> LabelsInferred:
+    classes = len(batch.class_names)
+    if preset.label_strategy == "true":
+        found = labels.given(batch.labels, classes)
+    else:
+        found = labels.infer(
+            model,
+            update,
+            strategy=preset.label_strategy,
+            image_size=scenario.image_size,
+            seed=scenario.seed_for("labels"),
+        )
+    order, falsified = labels.falsify(
+        labels.order(found.counts), scenario.wrong_labels, classes, seed=scenario.seed_for("wrong labels")
+    )
+    seconds = clock.seconds
+    true_counts = torch.bincount(batch.labels, minlength=classes)
+    return LabelsInferred(
+        strategy=preset.label_strategy,
+        evidence=tuple(found.evidence.tolist()),
+        real_counts=tuple(found.real_counts.tolist()),
+        counts=tuple(found.counts.tolist()),
+        true_counts=tuple(true_counts.tolist()),
+        order=tuple(order),
+        falsified=falsified,
+        exact=torch.equal(found.counts.cpu(), true_counts),
+        seconds=seconds,
+    )
+
+
+def _watch(
+    scenario: Scenario,
+    model: TargetModel,
+    iterates: Iterator[Iterate],
+    inferred: LabelsInferred,
+    judge: Judge,
+    clock: Clock,
+    stop: Callable[[], bool],
+) -> Iterator[Event]:
+    """Cut the iterates into snapshots by time, end the run when it is over, and sum it up."""
+    limit = scenario.max_seconds or math.inf
+    reason, sentence, first_loss, told = "converged", "", math.nan, -math.inf
+    for iterate in iterates:
+        first_loss = iterate.loss if iterate.step == 0 else first_loss
+        ended = trouble(iterate, first_loss)
+        if ended is None and stop():
+            ended = ("stopped", "")
+        if ended is None and clock.seconds > limit:
+            ended = ("seconds", "")
+        if ended is None and iterate.progress >= 1:
+            ended = ("iterations", "")
+        if ended is not None or clock.seconds - told >= SNAPSHOT_SECONDS:
+            told = clock.seconds
+            with clock.paused():
+                progress = 1.0 if ended else min(1.0, max(iterate.progress, told / limit))
+                yield judge.snapshot(model, iterate, inferred.order, told, progress)
+        if ended is not None:
+            reason, sentence = ended
+            break
+    else:
+        if judge.last is not None and judge.last.step != iterate.step:
+            yield judge.snapshot(model, iterate, inferred.order, clock.seconds, 1.0)
+    yield judge.finish(reason, sentence, clock.seconds, inferred)
+
+
+# --------------------------------------------------------------------------------------------- small helpers
+
+
+def choose_device(scenario: Scenario) -> torch.device:
+    """`auto` takes a CUDA device where there is one."""
+    if scenario.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(scenario.device)
+
+
+def describe(device: torch.device) -> str:
+    """A device in words, for people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def target_model(scenario: Scenario) -> TargetModel:
+    """The network of a scenario at its training stage, as server and client know it."""
+    dataset = datasets.dataset_of(scenario)
+    mean, std = dataset.statistics
+    return models.build(
+        scenario.model,
+        classes=len(datasets.names_of_classes(scenario)),
+        image_size=scenario.image_size,
+        mean=mean,
+        std=std,
+        head_bias=scenario.head_bias,
+        batchnorm=scenario.batchnorm,
+        seed=scenario.seed_for("model"),
+        checkpoint=models.stages(scenario.model, dataset.vocabulary)[scenario.stage],
+    )
+
+
+def local_training_of(scenario: Scenario) -> LocalTraining | None:
+    """The client's local training, None for FedSGD."""
+    if scenario.mode == "fedsgd":
+        return None
+    return LocalTraining(epochs=scenario.local_epochs, batch_size=scenario.local_batch_size, lr=scenario.local_lr)
+
+
+def _what_starts(preset: Preset, update: ClientUpdate) -> str:
+    source = f"the update of {update.local_steps} local steps" if update.local else "the shared gradient"
+    return f"{preset.title}: pixels are moved until {source} is explained."
+
+
+def _check_memory(scenario: Scenario, model: TargetModel, preset: Preset) -> None:
+    """Refuse before starting what surely does not fit: activations are counted on one image.
+
+    Double backward keeps about six values for each activation and four copies of every parameter.
+    """
+    activations = 0
+
+    def count(module: torch.nn.Module, inputs: Any, output: Tensor) -> None:
+        nonlocal activations
+        activations += output.numel()
+
+    leaves = [m for m in model.body.modules() if not list(m.children())]
+    hooks = [m.register_forward_hook(count) for m in leaves]
+    with torch.no_grad():
+        model.eval()
+        model(torch.zeros(1, 3, scenario.image_size, scenario.image_size, device=model.mean.device))
+        model.train(scenario.batchnorm == "train")
+    for hook in hooks:
+        hook.remove()
+    parameters = sum(p.numel() for p in model.parameters())
+    local = local_training_of(scenario)
+    unrolled = len(local.slices(scenario.batch_size)) if local and scenario.fedavg == "simulated" else 1
+    needed = 4 * (6 * activations * scenario.batch_size * preset.restarts * unrolled + 4 * parameters * unrolled)
+    device = model.mean.device
+    available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > available:
+        raise OutOfMemory(
+            f"A batch of {scenario.batch_size} at {scenario.image_size} pixels with {scenario.model} needs about "
+            f"{needed / 1e9:.1f} GB, the device has {available / 1e9:.1f} GB free; make the batch or the images "
+            "smaller, or take fewer restarts."
+        )

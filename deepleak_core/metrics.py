@@ -1,0 +1,60 @@
+"""How close a reconstruction is to the private batch.
+
+An update says nothing about the order of its images, so rebuilt pictures are first matched to the private
+ones, one to one, such that the summed squared error is smallest; duplicates of a label need no special care.
+All images are (B, C, H, W) in [0, 1].
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+PIXEL_EXACT_FLOOR = 1e-12  # mean squared error that counts as none: PSNR is reported up to 120 dB
+
+
+def match(rebuilt: Tensor, private: Tensor) -> Tensor:
+    """Which rebuilt image belongs to each private one: indices (B,) such that `rebuilt[indices]` lines up.
+
+    >>> private = torch.rand(5, 3, 8, 8)
+    >>> match(private.flip(0), private).tolist()
+    [4, 3, 2, 1, 0]
+    """
+    a, b = rebuilt.detach().flatten(1).double().cpu(), private.flatten(1).double().cpu()
+    cost = torch.cdist(b, a, compute_mode="donot_use_mm_for_euclid_dist").square()
+    return torch.as_tensor(linear_sum_assignment(cost.numpy())[1])
+
+
+def psnr(rebuilt: Tensor, private: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image in dB, (B,), at most 120.
+
+    >>> psnr(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.1))
+    tensor([20.])
+    """
+    mse = (rebuilt - private).square().flatten(1).mean(1)
+    return -10 * mse.clamp_min(PIXEL_EXACT_FLOOR).log10()
+
+
+def ssim(rebuilt: Tensor, private: Tensor) -> Tensor:
+    """Structural similarity of each image, (B,) in [-1, 1] (Wang et al. 2004, 11-pixel Gaussian window)."""
+    value = structural_similarity_index_measure(rebuilt, private, data_range=1.0, reduction="none")
+    return torch.as_tensor(value).reshape(len(private))
+
+
+def max_error_8bit(rebuilt: Tensor, private: Tensor) -> Tensor:
+    """Largest difference of any 8-bit channel value in each image, (B,) int64; 0 means pixel-exact."""
+    return (to_8bit(rebuilt).long() - to_8bit(private).long()).abs().flatten(1).amax(1)
+
+
+def to_8bit(images: Tensor) -> Tensor:
+    """[0, 1] to uint8, rounded."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def noise_psnr(private: Tensor, seed: int = 0) -> float:
+    """Mean PSNR in dB of uniform noise against these images: below this nothing has leaked."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(private.shape, generator=generator)
+    return float(psnr(noise, private.cpu().float()).mean())
