@@ -1,0 +1,393 @@
+"""The last layer's gradient taken apart into one feature vector per image.
+
+With logits `W f_k + b`, probabilities `p_k` and labels `y_k`, a batch of K images shares of its last layer
+
+    G = sum_k a_k f_k^T  (C x D),   g = sum_k a_k  (C),   where  a_k = p_k - e_{y_k}  (times 1 / K).
+
+Search-based attacks see only this sum, which is why images of one class fuse. But G has rank K, so its rows
+span the features: with the thin SVD G = U S V^T, f_k = V m_k, and the K x K unknown M solves
+
+    A(M)^T M = U S,   A(M)^T 1 = g,   where row k of A is  softmax(W V m_k + b) - e_{y_k}.
+
+These are C (K + 1) equations for K^2 unknowns, solved by Levenberg-Marquardt in float64. The residual is at
+rounding level for the right label counts and far above it for wrong ones, so a solution is its own proof.
+
+Relatives: R-GAP (Zhu and Blaschko 2021) and iLRG (Ma et al. 2023) read the same layer for one image or one mean
+image per class; Cocktail Party Attack (Kariyappa et al. 2022) separates features by independence; SPEAR
+(Dimitrov et al. 2024) uses the same low-rank factorisation, resolved by ReLU sparsity instead of the softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from deepleak_core.scenario import DeepLeakError
+
+DENSE_UNKNOWNS = 1600  # up to here the normal equations are solved directly, above by conjugate gradients
+SOLVED = 1.0  # a misfit below: nothing is left but rounding noise, no need to try again
+PROVEN = 30.0  # a misfit above: wrong counts, or not a plain gradient; they lie at 1e3 and far up
+LARGEST_RESIDUAL = 1e-8  # of the squared norm: features of absurd size excuse any misfit as rounding
+
+
+class CannotDisaggregate(DeepLeakError):
+    """Never: this update does not hold the features of single images in its last layer."""
+
+
+class NotResolved(DeepLeakError):
+    """Not with these label counts: no features explain the gradient. `misfit` says how far off the best is."""
+
+    def __init__(self, message: str, misfit: float):
+        self.misfit = misfit
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[NotResolved], tuple[str, float]]:
+        return type(self), (str(self), self.misfit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastLayer:
+    """What the server knows of the last layer: `weight` (C, D) and `bias` (C,) or None, and their gradients."""
+
+    weight: Tensor
+    bias: Tensor | None
+    weight_gradient: Tensor
+    bias_gradient: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disaggregation:
+    """One feature vector per image, and how far it can be trusted.
+
+    `features` (K, D), `labels` (K,) and `signals` (K, C), the loss gradient of each image's logits, are in one
+    arbitrary order. `misfit` is the mean squared residual in units of the rounding noise expected of a float32
+    gradient: about 1 when solved, thousands and more otherwise; `residual` is the squared distance to the
+    shared gradient over its squared norm. `errors` (K,) estimates each feature vector's relative error.
+    """
+
+    features: Tensor
+    labels: Tensor
+    signals: Tensor
+    misfit: float
+    residual: float
+    errors: Tensor
+    singular_values: Tensor
+    noise: float
+    tries: int
+
+    @property
+    def condition(self) -> float:
+        """Largest over K-th singular value: how much rounding noise grows in the faintest direction."""
+        return float(self.singular_values[0] / self.singular_values[len(self.labels) - 1])
+
+
+def batch_size_of(weight_gradient: Tensor) -> int:
+    """The number of images, read off the rank of the last layer's gradient (C, D).
+
+    Exact while it is below C and D and single images stand out of rounding noise: the singular values fall
+    off a cliff behind the last image, at the widest gap.
+
+    >>> batch_size_of(torch.randn(10, 3) @ torch.randn(3, 50))
+    3
+    """
+    values = torch.linalg.svdvals(weight_gradient.double())
+    values = values[values > 1e-13 * values[0]]
+    if len(values) < min(weight_gradient.shape) and values[-1] > 1e-6 * values[0]:
+        return len(values)
+    floor = torch.finfo(torch.float32).eps * values[0] / 16
+    gaps = values[:-1] / values[1:].clamp_min(float(floor))
+    return int(gaps.argmax()) + 1
+
+
+def disaggregate(
+    layer: LastLayer, counts: Tensor, *, seed: int = 0, tries: int = 24, stop: Callable[[], bool] = lambda: False
+) -> Disaggregation:
+    """The features of every image, from the last layer's mean gradient and label counts (C,).
+
+    Raises `CannotDisaggregate` where there are too many images for the layer, `NotResolved` where the counts
+    are wrong or the gradient is not that of a single step without noise.
+    """
+    problem = _Problem.of(layer, counts)
+    generator = torch.Generator().manual_seed(seed)
+    best, misfit, attempt = None, float("inf"), 0
+    for attempt in range(tries):
+        if stop():
+            break
+        # Even weights find the way, plain ones the neighbourhood, and those of the noise the place.
+        m = problem.solve(problem.start(generator, attempt), problem.even)
+        m = problem.solve(m, problem.plain)
+        weights = problem.trust(m)
+        m = problem.solve(m, weights)
+        found = float(problem.residuals(m, weights).square().mean())
+        if found < misfit and float(problem.residuals(m, problem.plain).square().sum()) < LARGEST_RESIDUAL:
+            best, misfit = m, found
+        if misfit < SOLVED:
+            break
+    if best is None or misfit > PROVEN:
+        raise NotResolved(
+            f"No {problem.images} feature vectors with these label counts explain the last layer's gradient "
+            f"(misfit {misfit:.1e} times rounding noise after {attempt + 1} tries, expected about 1): "
+            "a label count is wrong, or the update is not the plain gradient of one batch.",
+            misfit,
+        )
+    return problem.answer(best, misfit, attempt + 1)
+
+
+# --------------------------------------------------------------------------------------- the system of equations
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Problem:
+    """The equations in the coordinates of the row space; K images, C classes."""
+
+    images: int
+    logit_map: Tensor  # W V (C, K): features in row space to logits
+    offset: Tensor  # b (C,)
+    target: Tensor  # U S (C, K)
+    bias_target: Tensor | None  # g (C,)
+    labels: Tensor  # (K,)
+    onehot: Tensor  # (K, C)
+    basis: Tensor  # V (D, K)
+    singular_values: Tensor
+    noise: float
+
+    @classmethod
+    def of(cls, layer: LastLayer, counts: Tensor) -> _Problem:
+        classes, dimension = layer.weight.shape
+        images = int(counts.sum())
+        if images > min(classes - 1, dimension):
+            raise CannotDisaggregate(
+                f"{images} images share a last layer of {classes} classes and {dimension} features; at most "
+                f"{min(classes - 1, dimension)} can be told apart, one less than the classes: make the batch smaller."
+            )
+        gradient = layer.weight_gradient.double() * images
+        u, s, vt = torch.linalg.svd(gradient, full_matrices=False)
+        if not torch.isfinite(s).all() or s[0] == 0:
+            raise CannotDisaggregate("The last layer's gradient is zero or not finite: it holds no features at all.")
+        basis = vt[:images].T
+        weight = layer.weight.double()
+        labels = torch.repeat_interleave(torch.arange(classes, device=weight.device), counts.to(weight.device))
+        # Rounding is noise of one size in every entry; the singular values behind the last image show it.
+        tail = s[images:]
+        spread = float(tail.square().sum().sqrt()) / ((classes - images) * (dimension - images)) ** 0.5
+        floor = torch.finfo(torch.float32).eps * float(gradient.abs().max()) / 16
+        return cls(
+            images=images,
+            logit_map=weight @ basis,
+            offset=torch.zeros(classes).to(weight) if layer.bias is None else layer.bias.double(),
+            target=u[:, :images] * s[:images],
+            bias_target=None if layer.bias_gradient is None else layer.bias_gradient.double() * images,
+            labels=labels,
+            onehot=one_hot(labels, classes).double(),
+            basis=basis,
+            singular_values=s,
+            noise=max(spread, floor) if len(tail) else floor,
+        )
+
+    @property
+    def even(self) -> Tensor:
+        """Weights (K,) of the columns under which every singular direction counts alike."""
+        return 1 / self.singular_values[: self.images].clamp_min(1e-300)
+
+    @property
+    def plain(self) -> Tensor:
+        """Weights (K,) of the columns under which every entry of the gradient counts alike."""
+        return torch.full_like(self.even, 1 / float(self.singular_values[0]))
+
+    def trust(self, m: Tensor) -> Tensor:
+        """Weights (K,) of the columns by the rounding noise in them, given features near the true ones.
+
+        Two sources: the signals were rounded before they met the features, so each column is off by half a
+        unit of float32 in proportion to the features in it, and every entry of the gradient was rounded.
+        """
+        rounding = torch.finfo(torch.float32).eps / 2 * m.norm(dim=0) / len(self.offset) ** 0.5
+        weights: Tensor = 1 / (rounding + self.noise)
+        return weights
+
+    def start(self, generator: torch.Generator, attempt: int) -> Tensor:
+        """A first guess M (K, K): every image its class mean, duplicates spread around it at random.
+
+        To first order in the spread d_k, what the means leave unexplained is `J W V sum_k d_k d_k^T`, J the
+        softmax's Jacobian: it fixes the spread's covariance and leaves its orientation to chance.
+        """
+        per_class = self.onehot.sum(0)
+        means = torch.stack([-self.target[y] / per_class[y] for y in self.labels])
+        if attempt % 2:  # by chance alone: slower, but it reaches what the first-order guess cannot
+            scale = 0.5 * means.abs().mean()
+            return means + scale * torch.randn(means.shape, generator=generator, dtype=torch.float64).to(means)
+        for _ in range(3):  # the class rows also hold every other image, weighted by its probability
+            p = torch.softmax(means @ self.logit_map.T + self.offset, 1)
+            others = p.T @ means
+            means = torch.stack([(others[y] - self.target[y]) / per_class[y] for y in self.labels])
+        duplicates = per_class[self.labels] - 1
+        if not duplicates.any():
+            return means
+        p = torch.softmax(means @ self.logit_map.T + self.offset, 1)
+        share = duplicates / per_class[self.labels]
+        share = share / share.sum()
+        slope = share @ p[:, :, None].mul(self.logit_map - (p @ self.logit_map)[:, None, :]).flatten(1)
+        unexplained = self.target - (p - self.onehot).T @ means
+        covariance = torch.linalg.lstsq(slope.reshape(self.target.shape), unexplained).solution
+        values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
+        rank = self.images - int((per_class > 0).sum())
+        values, vectors = values[-rank:].clamp_min(1e-3 * float(values.abs().max())), vectors[:, -rank:]
+        noise = torch.randn(self.images, rank, generator=generator, dtype=torch.float64).to(means)
+        same_class = self.onehot @ self.onehot.T / per_class[self.labels]
+        scatter, _ = torch.linalg.qr(noise - same_class @ noise)
+        spread: Tensor = scatter @ (values.sqrt()[:, None] * vectors.T)
+        return means + spread
+
+    def residuals(self, m: Tensor, weights: Tensor) -> Tensor:
+        """The weighted residuals of the features' equations at M, (C, K)."""
+        return self.evaluate(m, weights)[2][:, : self.images]
+
+    def evaluate(self, m: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities (K, C), signals (K, C) and weighted residuals (C, K or K + 1) at M."""
+        p = torch.softmax(m @ self.logit_map.T + self.offset, 1)
+        signals = p - self.onehot
+        residual = (signals.T @ m - self.target) * weights
+        if self.bias_target is not None:
+            closing = (signals.sum(0) - self.bias_target)[:, None] * self._bias_weight(weights)
+            residual = torch.cat([residual, closing], 1)
+        return p, signals, residual
+
+    def _bias_weight(self, weights: Tensor) -> Tensor:
+        """The bias gradient is the column of a feature that is one everywhere: it weighs like the first."""
+        weight: Tensor = weights[0] * self.singular_values[0] / self.images**0.5
+        return weight
+
+    def solve(self, m: Tensor, weights: Tensor, iterations: int = 200) -> Tensor:
+        """Levenberg-Marquardt from M under column weights."""
+        damping = 1e-3
+        p, signals, residual = self.evaluate(m, weights)
+        cost = float(residual.square().sum())
+        for _ in range(iterations):
+            tangents = p[:, :, None] * (self.logit_map - (p @ self.logit_map)[:, None, :])  # d a_k / d m_k (K, C, K)
+            gradient = self._transposed(residual, m, weights, signals, tangents)
+            moved = False
+            while not moved and damping < 1e12:
+                step = self._step(m, weights, signals, tangents, gradient, damping)
+                p_new, signals_new, residual_new = self.evaluate(m + step, weights)
+                cost_new = float(residual_new.square().sum())
+                moved = cost_new < cost
+                damping = max(damping / 5, 1e-15) if moved else damping * 4
+            if not moved:
+                break
+            gain = (cost - cost_new) / cost
+            m, p, signals, residual, cost = m + step, p_new, signals_new, residual_new, cost_new
+            if gain < 1e-7:
+                break
+        return m
+
+    def _apply(self, step: Tensor, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor) -> Tensor:
+        """Jacobian times a step (K, K): the change of the residuals."""
+        turned = torch.einsum("kci,ki->kc", tangents, step)
+        change = (turned.T @ m + signals.T @ step) * weights
+        if self.bias_target is None:
+            return change
+        return torch.cat([change, turned.sum(0)[:, None] * self._bias_weight(weights)], 1)
+
+    def _transposed(self, residual: Tensor, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor) -> Tensor:
+        """Transposed Jacobian times residuals, (K, K)."""
+        weighted = residual[:, : self.images] * weights
+        pull = m @ weighted.T  # (K, C): how each signal should move
+        if self.bias_target is not None:
+            pull = pull + residual[:, self.images] * self._bias_weight(weights)
+        return torch.einsum("kci,kc->ki", tangents, pull) + signals @ weighted
+
+    def _step(
+        self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor, gradient: Tensor, damping: float
+    ) -> Tensor:
+        """The damped Gauss-Newton step, (K, K)."""
+        if self.images**2 <= DENSE_UNKNOWNS:
+            hessian = self._normal_matrix(m, weights, signals, tangents)
+            diagonal = hessian.diagonal().clamp_min(1e-12 * float(hessian.diagonal().max()))
+            damped = hessian + torch.diag(damping * diagonal)
+            factor, failed = torch.linalg.cholesky_ex(damped)
+            if int(failed):
+                return torch.zeros_like(m)
+            return -torch.cholesky_solve(gradient.reshape(-1, 1), factor).reshape(m.shape)
+        return self._step_by_conjugate_gradients(m, weights, signals, tangents, gradient, damping)
+
+    def _normal_matrix(self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor) -> Tensor:
+        """J^T J (K^2, K^2), from its product structure: C K^4 operations instead of C K^5."""
+        k = self.images
+        w2 = weights.square()
+        overlap = (m * w2) @ m.T
+        if self.bias_target is not None:
+            overlap = overlap + self._bias_weight(weights) ** 2
+        flat = tangents.permute(1, 0, 2).reshape(-1, k * k)
+        hessian = (flat.T @ flat).reshape(k, k, k, k) * overlap[:, None, :, None]
+        cross = torch.einsum("kci,lc->kil", tangents, signals)
+        mixed = torch.einsum("kil,kj,j->kilj", cross, m, w2)  # unknown (k, i) against (l, j)
+        hessian += mixed + mixed.permute(2, 3, 0, 1)
+        hessian += torch.einsum("kl,ij->kilj", signals @ signals.T, torch.diag(w2))
+        return hessian.reshape(k * k, k * k)
+
+    def _blocks(self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor) -> Tensor:
+        """Each image's own block of J^T J, (K, K, K)."""
+        w2 = weights.square()
+        own = (m.square() * w2).sum(1)
+        if self.bias_target is not None:
+            own = own + self._bias_weight(weights) ** 2
+        cross = torch.einsum("kci,kc->ki", tangents, signals)
+        blocks = torch.einsum("kci,kcj->kij", tangents, tangents) * own[:, None, None]
+        mixed = torch.einsum("ki,kj,j->kij", cross, m, w2)
+        blocks += mixed + mixed.mT + signals.square().sum(1)[:, None, None] * torch.diag(w2)
+        return blocks
+
+    def _step_by_conjugate_gradients(
+        self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor, gradient: Tensor, damping: float
+    ) -> Tensor:
+        """The same step without the matrix, preconditioned by each image's own block."""
+        blocks = self._blocks(m, weights, signals, tangents)
+        diagonal = blocks.diagonal(dim1=1, dim2=2)
+        diagonal = damping * diagonal.clamp_min(1e-12 * float(diagonal.max()))
+        factors = torch.linalg.cholesky(blocks + torch.diag_embed(diagonal))
+
+        def precondition(x: Tensor) -> Tensor:
+            return torch.cholesky_solve(x[:, :, None], factors)[:, :, 0]
+
+        step, left = torch.zeros_like(m), -gradient
+        direction = ahead = precondition(left)
+        energy = first = (left * ahead).sum()
+        for _ in range(250):
+            pushed = self._apply(direction, m, weights, signals, tangents)
+            pushed = self._transposed(pushed, m, weights, signals, tangents) + diagonal * direction
+            length = energy / (direction * pushed).sum()
+            step, left = step + length * direction, left - length * pushed
+            ahead = precondition(left)
+            previous, energy = energy, (left * ahead).sum()
+            if energy < 1e-10 * first:
+                break
+            direction = ahead + (energy / previous) * direction
+        return step
+
+    def answer(self, m: Tensor, misfit: float, tries: int) -> Disaggregation:
+        """The solution in feature space, with an error estimate from the curvature and the noise at it."""
+        weights = self.trust(m)
+        p, signals, _ = self.evaluate(m, weights)
+        tangents = p[:, :, None] * (self.logit_map - (p @ self.logit_map)[:, None, :])
+        if self.images**2 <= DENSE_UNKNOWNS:
+            hessian = self._normal_matrix(m, weights, signals, tangents)
+            variances = torch.linalg.pinv(hessian, hermitian=True).diagonal().reshape(m.shape)
+        else:  # each image's own block: what the others take from it is left out
+            variances = torch.linalg.pinv(self._blocks(m, weights, signals, tangents), hermitian=True)
+            variances = variances.diagonal(dim1=1, dim2=2)
+        features = m @ self.basis.T
+        scale = max(1.0, misfit) ** 0.5
+        return Disaggregation(
+            features=features,
+            labels=self.labels,
+            signals=signals,
+            misfit=misfit,
+            residual=float(self.residuals(m, self.plain).square().sum()),
+            errors=scale * variances.sum(1).clamp_min(0).sqrt() / features.norm(dim=1),
+            singular_values=self.singular_values,
+            noise=self.noise,
+            tries=tries,
+        )
