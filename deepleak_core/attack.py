@@ -19,6 +19,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,14 +30,17 @@ from torch import Tensor
 from deepleak_core import client, datasets, labels, models
 from deepleak_core.client import ClientUpdate, LocalTraining
 from deepleak_core.datasets import PrivateBatch
+from deepleak_core.disaggregation import CannotDisaggregate, NotResolved
 from deepleak_core.events import (
     Event,
+    FeaturesSeparated,
     LabelsInferred,
     Prepared,
     Stage,
     UpdateShared,
     png,
 )
+from deepleak_core.exact import Told, reconstruct_exactly, separate_features
 from deepleak_core.judge import Judge, pixels
 from deepleak_core.models import TargetModel
 from deepleak_core.objectives import BatchNormPrior, Matching
@@ -88,21 +92,31 @@ def reconstruct(
     believed: Sequence[int],
     preset: Preset,
     scenario: Scenario,
-) -> Iterator[Iterate]:
-    """The attack: from public knowledge, the update and believed labels to ever better images.
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Told]:
+    """The attack: from public knowledge, the update and believed labels (ascending) to ever better images.
 
     Iterates are inputs (R, B, 3, H, W) as the first layer sees them; `seed` is all that is random.
     """
+    if preset.solver == "exact":
+        yield from reconstruct_exactly(model, update, believed, preset, scenario, stop)
+        return
     device = model.mean.device
     size = scenario.image_size
+    classes = torch.tensor(believed, device=device)
+    features = None
+    if preset.feature_weight:
+        try:
+            features = separate_features(model, update, classes, scenario, stop).features.float()
+            yield Stage(name="Features separated", sentence="They are matched as well.", step=0, seconds=0.0)
+        except (CannotDisaggregate, NotResolved) as reason:
+            yield Stage(name="Features stay mixed", sentence=f"No feature term: {reason}", step=0, seconds=0.0)
     generator = torch.Generator().manual_seed(scenario.seed_for("attack"))
     start = torch.randn(preset.restarts, update.batch_size, 3, size, size, generator=generator).to(device)
-    low = model.normalise(torch.zeros_like(model.mean))
-    high = model.normalise(torch.ones_like(model.mean))
     objective = Matching(
         model=model,
         update=update,
-        labels=torch.tensor(believed, device=device),
+        labels=classes,
         distance=preset.distance,
         total_variation=preset.total_variation,
         l2=preset.l2,
@@ -110,12 +124,16 @@ def reconstruct(
         # Untrained running statistics are zeros and ones: knowledge about no image.
         batchnorm=BatchNormPrior(model) if preset.batchnorm and scenario.stage != "untrained" else None,
         batchnorm_weight=preset.batchnorm,
+        features=features,
+        feature_weight=preset.feature_weight,
         fedavg=scenario.fedavg,
     )
     solver = SOLVERS[preset.solver]
     if preset.solver == "adam":
         solver = partial(solver, learning_rate=preset.learning_rate, signed=preset.signed)
-    return solver(objective, start, low=low, high=high, iterations=preset.iterations)
+    low = model.normalise(torch.zeros_like(model.mean))
+    high = model.normalise(torch.ones_like(model.mean))
+    yield from solver(objective, start, low=low, high=high, iterations=preset.iterations)
 
 
 def trouble(iterate: Iterate, first_loss: float) -> tuple[str, str] | None:
@@ -212,15 +230,9 @@ def _story(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
         yield inferred
         yield Stage(name=scenario.attack, sentence=_what_starts(preset, update), step=0, seconds=clock.seconds)
     judge = Judge(batch, scenario)
-    yield from _watch(
-        scenario,
-        model,
-        reconstruct(model, update, inferred.order, preset, scenario),
-        inferred,
-        judge,
-        clock,
-        stop,
-    )
+    limit = scenario.max_seconds or math.inf
+    story = reconstruct(model, update, inferred.order, preset, scenario, lambda: stop() or clock.seconds > limit)
+    yield from _watch(story, model, inferred, judge, clock, limit, stop)
 
 
 def _infer_labels(
@@ -261,41 +273,56 @@ def _infer_labels(
 
 
 def _watch(
-    scenario: Scenario,
+    story: Iterator[Told],
     model: TargetModel,
-    iterates: Iterator[Iterate],
     inferred: LabelsInferred,
     judge: Judge,
     clock: Clock,
+    limit: float,
     stop: Callable[[], bool],
 ) -> Iterator[Event]:
-    """Cut the iterates into snapshots by time, end the run when it is over, and sum it up."""
-    limit = scenario.max_seconds or math.inf
-    reason, sentence, first_loss, told = "converged", "", math.nan, -math.inf
-    for iterate in iterates:
-        first_loss = iterate.loss if iterate.step == 0 else first_loss
-        ended = trouble(iterate, first_loss)
-        if ended is None and stop():
-            ended = ("stopped", "")
-        if ended is None and clock.seconds > limit:
-            ended = ("seconds", "")
-        if ended is None and iterate.progress >= 1:
-            ended = ("iterations", "")
-        if ended is not None or clock.seconds - told >= SNAPSHOT_SECONDS:
-            told = clock.seconds
+    """Cut the iterates into snapshots by time, end the run when it is over, and sum it up.
+
+    Iterations are counted through all stages of the attack.
+    """
+    ended, sentence, first_loss = "", "", math.nan
+    shown, pending, step = -math.inf, None, 0
+    for told in story:
+        if not isinstance(told, Iterate):
             with clock.paused():
-                progress = 1.0 if ended else min(1.0, max(iterate.progress, told / limit))
-                yield judge.snapshot(model, iterate, inferred.order, told, progress)
-        if ended is not None:
-            reason, sentence = ended
+                yield _stamped(told, step, clock.seconds)
+            continue
+        pending = iterate = replace(told, step=step)
+        first_loss = iterate.loss if step == 0 else first_loss
+        step += 1
+        if wrong := trouble(iterate, first_loss):
+            ended, sentence = wrong
+        elif stop():
+            ended = "stopped"
+        elif clock.seconds > limit:
+            ended = "seconds"
+        elif iterate.progress >= 1:
+            ended = "iterations"
+        if ended or clock.seconds - shown >= SNAPSHOT_SECONDS:
+            shown, pending = clock.seconds, None
+            with clock.paused():
+                progress = 1.0 if ended else min(1.0, max(iterate.progress, shown / limit))
+                yield judge.snapshot(model, iterate, inferred.order, shown, progress)
+        if ended:
             break
-    else:
-        if judge.last is not None and judge.last.step != iterate.step:
-            yield judge.snapshot(model, iterate, inferred.order, clock.seconds, 1.0)
-    yield judge.finish(reason, sentence, clock.seconds, inferred)
+    if pending is not None:
+        yield judge.snapshot(model, pending, inferred.order, clock.seconds, 1.0)
+    yield judge.finish(ended or "converged", sentence, clock.seconds, inferred)
 
 
 # --------------------------------------------------------------------------------------------- small helpers
+
+
+def _stamped(event: Stage | FeaturesSeparated, step: int, seconds: float) -> Stage | FeaturesSeparated:
+    """An event of the attack with its place on the run's clock, which the attack does not know."""
+    if isinstance(event, Stage):
+        return replace(event, step=step, seconds=seconds)
+    return replace(event, seconds=seconds)
 
 
 def choose_device(scenario: Scenario) -> torch.device:

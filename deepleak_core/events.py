@@ -1,7 +1,7 @@
 """What a run tells, in the order it happens. Every event is frozen and knows its place on the attack's clock.
 
-A run yields `Prepared`, `UpdateShared`, `LabelsInferred`, then `Stage` and `Snapshot` any number of times,
-then one `Finished`. While a data set is downloaded, `Downloading` comes first.
+A run yields `Prepared`, `UpdateShared`, `LabelsInferred`, then `Stage`, `FeaturesSeparated` and `Snapshot`
+any number of times, then one `Finished`. While a data set is downloaded, `Downloading` comes first.
 `to_message` and `from_message` turn an event into plain msgpack-ready values and back.
 
 >>> event = Downloading(dataset="cifar10", bytes_done=1, bytes_total=4)
@@ -87,6 +87,24 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeaturesSeparated:
+    """The last layer's gradient was taken apart into one feature vector per image.
+
+    `before` and `after` are cosine similarities between the features of the images in the order of `labels`,
+    K x K row by row: before, when all that shows of an image is the mean of its class, and after. `errors` (K,)
+    are estimated relative errors; `misfit` is in units of rounding noise, about 1 when solved.
+    """
+
+    labels: tuple[int, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    errors: tuple[float, ...]
+    singular_values: tuple[float, ...]
+    misfit: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """One moment of the running attack.
 
@@ -133,9 +151,10 @@ class Finished:
     time_to: dict[str, float | None]
 
 
-Event = Downloading | Prepared | UpdateShared | LabelsInferred | Stage | Snapshot | Finished
+Event = Downloading | Prepared | UpdateShared | LabelsInferred | Stage | FeaturesSeparated | Snapshot | Finished
 KINDS: dict[str, Callable[..., Event]] = {
-    kind.__name__: kind for kind in (Downloading, Prepared, UpdateShared, LabelsInferred, Stage, Snapshot, Finished)
+    kind.__name__: kind
+    for kind in (Downloading, Prepared, UpdateShared, LabelsInferred, Stage, FeaturesSeparated, Snapshot, Finished)
 }
 
 

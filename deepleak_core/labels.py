@@ -45,11 +45,15 @@ class Knowledge:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a strategy found: `evidence` (C,) it looked at, `real_counts` (C,), and integer `counts` (C,)."""
+    """What a strategy found: `evidence` (C,) it looked at, `real_counts` (C,), and integer `counts` (C,).
+
+    `proven` is for strategies that can tell a right answer from a guess: no other counts explain the update.
+    """
 
     evidence: Tensor
     real_counts: Tensor
     counts: Tensor
+    proven: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +100,9 @@ def order(counts: Tensor) -> list[int]:
 def falsify(labels: Sequence[int], wrong: int, classes: int, *, seed: int = 0) -> tuple[list[int], tuple[int, ...]]:
     """Replace `wrong` of the labels by classes that are not in the batch while there are any.
 
-    Returns the labels and the places that were changed.
+    Returns the labels, sorted, and the places of the wrong ones among them.
 
-    >>> falsify([0, 1], 1, 3)[0] in ([2, 1], [0, 2])
+    >>> falsify([0, 1], 1, 3)[0] in ([1, 2], [0, 2])
     True
     """
     generator = torch.Generator().manual_seed(seed)
@@ -109,7 +113,8 @@ def falsify(labels: Sequence[int], wrong: int, classes: int, *, seed: int = 0) -
             set(range(classes)) - {labels[place]}
         )
         changed[place] = absent[int(torch.randint(len(absent), (1,), generator=generator))]
-    return changed, tuple(sorted(places))
+    by_class = sorted(range(len(changed)), key=lambda place: changed[place])
+    return [changed[place] for place in by_class], tuple(i for i, place in enumerate(by_class) if place in places)
 
 
 def round_counts(real_counts: Tensor, total: int) -> Tensor:
@@ -136,21 +141,23 @@ def round_counts(real_counts: Tensor, total: int) -> Tensor:
 def zero_shot(knowledge: Knowledge) -> Evidence:
     """Counts with duplicates (Geng et al. 2021): K mean(p) - K grad_b, with p estimated by feeding noise.
 
-    Without a bias, grad_W.sum(1) / O stands for grad_b, where O is the mean feature sum of the noise.
-    For FedAvg, p and O are averaged over the weights before and after local training.
+    Without a bias, the paper puts grad_W.sum(1) / O in its place, where O is the noise's mean feature sum. Here
+    it is grad_W o / |o|^2 with the noise's mean features o: the same where features are alike and positive, and
+    still good where they take both signs and the sum cancels, as after ELU.
+    For FedAvg, p and o are averaged over the weights before and after local training.
     """
     moments = [noise_moments(knowledge, weights_of(knowledge.model))]
     if knowledge.update.local is not None:
         moments.append(noise_moments(knowledge, knowledge.update.tensors))
     probabilities = torch.stack([p for p, _ in moments]).mean(0)
-    feature_sum = torch.stack([o for _, o in moments]).mean(0)
-    bias = knowledge.bias if knowledge.bias is not None else knowledge.row_sums / feature_sum
+    features = torch.stack([o for _, o in moments]).mean(0)
+    bias = knowledge.bias if knowledge.bias is not None else knowledge.weight @ features / features.square().sum()
     real = knowledge.batch_size * (probabilities - bias)
     return Evidence(evidence=bias, real_counts=real, counts=round_counts(real, knowledge.batch_size))
 
 
 def noise_moments(knowledge: Knowledge, weights: Weights) -> tuple[Tensor, Tensor]:
-    """Mean class probabilities (C,) and mean feature sum () over Gaussian noise images, at given weights."""
+    """Mean class probabilities (C,) and mean features (D,) over Gaussian noise images, at given weights."""
     model, size = knowledge.model, knowledge.image_size
     images = max(8, NOISE_IMAGES * 32**2 // size**2)
     noise = torch.randn(images, 3, size, size, generator=knowledge.generator)
@@ -159,7 +166,7 @@ def noise_moments(knowledge: Knowledge, weights: Weights) -> tuple[Tensor, Tenso
     with torch.no_grad():
         logits = functional_call(model, weights, (model.denormalise(noise.to(model.mean)),))
     hook.remove()
-    return logits.double().softmax(1).mean(0), captured[0].double().sum(1).mean()
+    return logits.double().softmax(1).mean(0), captured[0].double().mean(0)
 
 
 def idlg(knowledge: Knowledge) -> Evidence:

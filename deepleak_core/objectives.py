@@ -64,6 +64,11 @@ def group_consistency(inputs: Tensor) -> Tensor:
     return (inputs - inputs.mean(0, keepdim=True)).square().mean()
 
 
+def feature_distance(features: Tensor, target: Tensor) -> Tensor:
+    """Mean over images of |f(x_k) - f_k|^2 / |f_k|^2: images must give the features taken from the last layer."""
+    return ((features - target).square().sum(1) / target.square().sum(1)).mean()
+
+
 class BatchNormPrior:
     """Distance of the candidate's BatchNorm inputs from the statistics the model was trained with (Yin et al.).
 
@@ -104,7 +109,8 @@ class Value:
 class Matching:
     """The objective of one attack: call it with inputs (R, B, 3, H, W) to get a `Value`.
 
-    `labels` (B,) is what the attacker believes; `fedavg` says how a FedAvg update is read, see
+    `labels` (B,) is what the attacker believes; `features` (B, D), where disaggregation found them, come in the
+    same order; `fedavg` says how a FedAvg update is read, see
     `scenario.FEDAVG_METHODS`. Everything it needs is public or was shared: it never sees the private batch.
     """
 
@@ -117,6 +123,8 @@ class Matching:
     group_consistency: float = 0.0
     batchnorm: BatchNormPrior | None = None
     batchnorm_weight: float = 0.0
+    features: Tensor | None = None
+    feature_weight: float = 0.0
     fedavg: FedAvgMethod = "averaged"
     target: Weights = field(init=False)
     before: Weights = field(init=False)
@@ -150,6 +158,9 @@ class Matching:
             loss = loss + self.l2 * inputs.square().mean()
         if self.group_consistency and len(inputs) > 1:
             loss = loss + self.group_consistency * group_consistency(inputs)
+        if self.features is not None:
+            terms = [feature_distance(self.model.body(candidate), self.features) for candidate in inputs]
+            loss = loss + self.feature_weight * torch.stack(terms).sum()
         if self.batchnorm is not None:
             loss = loss + self.batchnorm_weight * self.batchnorm.collect()
         residuals = torch.stack([(c.error / c.shared).detach() for c in comparisons])

@@ -28,6 +28,7 @@ class Preset:
     l2: float = 0.0
     batchnorm: float = 0.0
     group_consistency: float = 0.0
+    feature_weight: float = 0.0
     restarts: int = 1
 
     def for_scenario(self, scenario: Scenario) -> Preset:
@@ -38,6 +39,7 @@ class Preset:
             "learning_rate": scenario.learning_rate,
             "total_variation": scenario.total_variation,
             "restarts": scenario.restarts,
+            "feature_weight": 1.0 if scenario.feature_term else None,
         }
         return replace(self, **{name: value for name, value in own.items() if value is not None})  # type: ignore[arg-type]
 
@@ -95,5 +97,17 @@ PRESETS: dict[str, Preset] = {
         distance="squared-l2",
         label_strategy="idlg",
         iterations=300,
+    ),
+    "exact": Preset(
+        title="Exact",
+        summary="Takes the batch apart instead of searching it: features first, then layers, then pixels. "
+        "Same-label images come back one by one.",
+        source="this project; relatives: R-GAP, iLRG, Cocktail Party Attack, SPEAR",
+        solver="exact",
+        distance="squared-l2",
+        label_strategy="zero-shot",
+        iterations=600,
+        total_variation=1e-3,
+        feature_weight=1.0,
     ),
 }

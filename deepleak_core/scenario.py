@@ -65,7 +65,7 @@ def _split(value: object) -> object:
     """Lists arrive as tuples, as "0,1,3" from the command line, or as repeated URL parameters."""
     if isinstance(value, str):
         value = [value]
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, Sequence):
         parts = [p.strip() for v in value for p in (v.split(",") if isinstance(v, str) else [str(v)])]
         return tuple(p for p in parts if p) or None
     return value
@@ -108,6 +108,9 @@ class Scenario(BaseModel):
         None, description="label inference; the preset's own if not given, `true` to hand them over"
     )
     wrong_labels: int = Field(0, ge=0, le=4096, description="labels to falsify before the attack")
+    feature_term: bool = Field(
+        False, description="also match the features that disaggregation takes from the last layer"
+    )
     learning_rate: float | None = Field(None, gt=0, le=10, description="attack step, preset's if not given")
     total_variation: float | None = Field(
         None, ge=0, le=10, description="weight of the smoothness prior, preset's if not given"
@@ -123,7 +126,7 @@ class Scenario(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise UnsupportedScenario([_sentence(e) for e in error.errors()]) from error
+            raise UnsupportedScenario([s for e in error.errors() for s in _sentences(e)]) from error
 
     @field_validator("device")
     @classmethod
@@ -219,7 +222,7 @@ class Scenario(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise UnsupportedScenario([_sentence(e) for e in error.errors()]) from error
+            raise UnsupportedScenario([s for e in error.errors() for s in _sentences(e)]) from error
 
     def to_query(self) -> dict[str, str]:
         """URL parameters, defaults left out; `from_query` gives an equal scenario back."""
@@ -251,23 +254,29 @@ def _as_text(value: object) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _sentence(error: Any) -> str:
-    """One pydantic error as one sentence: what was given, what is accepted."""
+def _sentences(error: Any) -> tuple[str, ...]:
+    """One pydantic error as sentences that say what was given and what is accepted; mostly it is one."""
     name = ".".join(map(str, error["loc"][:1])) or "scenario"
-    kind, context = error["type"], error.get("ctx", {})
+    kind, context, given = error["type"], error.get("ctx", {}), _shorten(repr(error.get("input")))
     if kind == "value_error":
-        return str(context["error"])
+        cause = context["error"]
+        return cause.problems if isinstance(cause, UnsupportedScenario) else (str(cause),)
     if kind == "extra_forbidden":
-        return f"{name!r} is no setting of a scenario; accepted are {', '.join(Scenario.model_fields)}."
+        return (f"{name!r} is no setting of a scenario; accepted are {', '.join(Scenario.model_fields)}.",)
     if kind == "literal_error":
         accepted = get_args(Scenario.model_fields[name].annotation)
         flat = [a for x in accepted for a in (get_args(x) or (x,)) if isinstance(a, str)]
-        return f"{name} was {error['input']!r}; accepted are {', '.join(flat)}."
+        return (f"{name} was {given}; accepted are {', '.join(flat)}.",)
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         limits = {k: v for m in Scenario.model_fields[name].metadata for k, v in vars_of(m).items()}
         low = f"from {limits['ge']}" if "ge" in limits else f"above {limits['gt']}"
-        return f"{name} was {error['input']!r}; accepted is a number {low} to {limits['le']}."
-    return f"{name} was {error.get('input')!r}; {error['msg'][0].lower()}{error['msg'][1:]}."
+        return (f"{name} was {given}; accepted is a number {low} to {limits['le']}.",)
+    return (f"{name} was {given}; {error['msg'][0].lower()}{error['msg'][1:]}.",)
+
+
+def _shorten(text: str) -> str:
+    """What a visitor gave may be long; a sentence is not."""
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def vars_of(limit: object) -> dict[str, Any]:

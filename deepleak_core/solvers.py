@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from deepleak_core.objectives import Matching
+
+# The first forward-mode derivative of a process loads its rules, 0.2 s that would count as attack time.
+torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,10 @@ def lbfgs(
                 break
             length = (below + above) / 2 if above < float("inf") else 2 * below
         if not reached[0] < loss:
-            return
+            if not pairs:
+                return
+            pairs = []  # a kink spoilt the curvature: start over from the steepest descent
+            continue
         moved, turned = length * direction, reached[1] - gradient
         curvature = (moved * turned).sum()
         if curvature > 1e-10 * moved.norm() * turned.norm():
@@ -135,6 +142,96 @@ def _inverse_hessian_times(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, T
     for (moved, turned, rho), weight in zip(pairs, reversed(weights), strict=True):
         q += moved * (weight - rho * (turned * q).sum())
     return q
+
+
+Residuals = Callable[[Tensor, Tensor], Tensor]
+
+
+def levenberg_marquardt(
+    residuals: Residuals, start: Tensor, *, low: Tensor, high: Tensor, iterations: int, inner: int = 100
+) -> Iterator[Iterate]:
+    """Levenberg-Marquardt for P independent least-squares problems at once; `start` is (P, ...).
+
+    `residuals(x, active)` maps the points of the problems numbered `active` to their residuals (P_active, n).
+    Each problem has its own damping, gain ratio and conjugate gradients, with Jacobian products by
+    `torch.func`; problems that stopped moving cost nothing any more. The loss of an iterate is the sum of all
+    squared residuals, its `residuals` are those of each problem. A step out of [low, high] is cut off.
+    """
+    points = start.clone()
+    active = torch.arange(len(start), device=start.device)
+    values = residuals(points, active)
+    costs = values.square().flatten(1).sum(1)
+    damping = torch.full_like(costs, 1e-3)
+    stalled = torch.zeros_like(costs)
+    for step in range(iterations + 1):
+        progress = step / iterations if len(active) else 1.0
+        yield Iterate(step, points, float(costs.sum()), costs, float(costs.max()), progress)
+        if not len(active):
+            return
+        here = points[active]
+        values, pull = torch.func.vjp(partial(_at, residuals, active), here)  # type: ignore[misc]
+        move, expected = _damped_step(residuals, active, here, values, pull, damping[active], inner)
+        there = torch.clamp(here + move, low, high)
+        reached = residuals(there, active).square().flatten(1).sum(1)
+        gain = costs[active] - reached
+        better = (gain > 0) & torch.isfinite(reached)
+        ratio = gain / expected.clamp_min(1e-30)
+        factor = torch.where(ratio > 0.5, 0.1, torch.where(ratio > 0.1, 1.0, 4.0))
+        damping[active] = (damping[active] * torch.where(better, factor, 10.0)).clamp(1e-14, 1e8)
+        points = points.clone()
+        points[active] = torch.where(_broadcast(better, here), there, here)
+        small = ~better | (gain < 1e-3 * costs[active])
+        stalled[active] = torch.where(small, stalled[active] + 1, torch.zeros_like(gain))
+        costs = costs.clone()
+        costs[active] = torch.where(better, reached, costs[active])
+        active = active[(stalled[active] < 2) & (costs[active] > 1e-15)]
+
+
+def _damped_step(
+    residuals: Residuals,
+    active: Tensor,
+    here: Tensor,
+    values: Tensor,
+    pull: Callable[[Tensor], tuple[Tensor, ...]],
+    damping: Tensor,
+    inner: int,
+) -> tuple[Tensor, Tensor]:
+    """Conjugate gradients on (J^T J + damping) step = -J^T r, each problem by itself; and the gain it expects."""
+
+    def push(direction: Tensor) -> Tensor:
+        pushed: Tensor = torch.func.jvp(partial(_at, residuals, active), (here,), (direction,))[1]
+        return pushed
+
+    left = -pull(values)[0]
+    slope = left
+    step, direction = torch.zeros_like(here), left
+    energy = first = _dot(left, left)
+    curved = torch.zeros_like(values)  # J step
+    for _ in range(inner):
+        pushed = push(direction)
+        bent = pull(pushed)[0] + _broadcast(damping, here) * direction
+        length = energy / _dot(direction, bent).clamp_min(1e-38)
+        step = step + _broadcast(length, here) * direction
+        curved = curved + _broadcast(length, values) * pushed
+        left = left - _broadcast(length, here) * bent
+        previous, energy = energy, _dot(left, left)
+        if bool((energy <= 1e-6 * first).all()):
+            break
+        direction = left + _broadcast(energy / previous.clamp_min(1e-38), here) * direction
+    expected = 2 * _dot(step, slope) - _dot(curved, curved)
+    return step, expected
+
+
+def _at(residuals: Residuals, active: Tensor, x: Tensor) -> Tensor:
+    return residuals(x, active)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).flatten(1).sum(1)
+
+
+def _broadcast(scalars: Tensor, like: Tensor) -> Tensor:
+    return scalars.view(-1, *[1] * (like.dim() - 1))
 
 
 SOLVERS: dict[str, Solver] = {"adam": adam, "lbfgs": lbfgs}
