@@ -378,7 +378,8 @@ def open_image(path: Path) -> Image.Image:
                         f"{path.name} has {image.width * image.height / 1e6:.0f} million pixels, "
                         f"the limit is {MAX_PIXELS / 1e6:.0f} million; make it smaller."
                     )
-                return ImageOps.exif_transpose(image).convert("RGB")
+                upright = ImageOps.exif_transpose(image).convert("RGB")
+                return Image.frombytes("RGB", upright.size, upright.tobytes())  # pixels and nothing else
     except (OSError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DatasetUnavailable(
             f"{path.name} could not be read as an image ({error}); accepted are JPEG and PNG files."
