@@ -49,6 +49,7 @@ from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
 from deepleak_core.solvers import SOLVERS, Iterate
 
 SNAPSHOT_SECONDS = 0.125
+UNMOVED_STEPS = 10  # iterations after which a residual that never changed never will
 
 
 class OutOfMemory(DeepLeakError):
@@ -136,21 +137,23 @@ def reconstruct(
     yield from solver(objective, start, low=low, high=high, iterations=preset.iterations)
 
 
-def trouble(iterate: Iterate, first_loss: float) -> tuple[str, str] | None:
+def trouble(iterate: Iterate, first: Iterate) -> tuple[str, str] | None:
     """Why an attack cannot go on, as (reason, sentence with what to change), or None."""
     if not (math.isfinite(iterate.loss) and math.isfinite(iterate.gradient)):
         return "diverged", (
             f"The attack broke off: its loss became {iterate.loss} at iteration {iterate.step}. "
             "Lower the learning rate or choose another preset."
         )
-    if iterate.loss > 1e4 * max(first_loss, 1.0):
+    if iterate.loss > 1e4 * max(first.loss, 1.0):
         return "diverged", (
-            f"The attack ran away: its loss grew from {first_loss:.2g} to {iterate.loss:.2g}. "
+            f"The attack ran away: its loss grew from {first.loss:.2g} to {iterate.loss:.2g}. "
             "Lower the learning rate or choose another preset."
         )
-    if iterate.gradient == 0 and iterate.step == 0:
+    # Priors move pixels whatever the network does: what tells is a residual that stays the same to the last bit.
+    unmoved = iterate.step == UNMOVED_STEPS and torch.equal(iterate.residuals, first.residuals)
+    if unmoved or (iterate.step == 0 and iterate.gradient == 0):
         return "vanished", (
-            "The attack cannot start: the loss does not change with the pixels, its gradient is zero. "
+            "The attack gets nowhere: the update does not depend on the pixels, its gradient is zero. "
             "Choose a model with smooth activations, or another training stage or seed."
         )
     return None
@@ -285,7 +288,7 @@ def _watch(
 
     Iterations are counted through all stages of the attack.
     """
-    ended, sentence, first_loss = "", "", math.nan
+    ended, sentence, first = "", "", None
     shown, pending, step = -math.inf, None, 0
     for told in story:
         if not isinstance(told, Iterate):
@@ -293,9 +296,9 @@ def _watch(
                 yield _stamped(told, step, clock.seconds)
             continue
         pending = iterate = replace(told, step=step)
-        first_loss = iterate.loss if step == 0 else first_loss
+        first = first or iterate
         step += 1
-        if wrong := trouble(iterate, first_loss):
+        if wrong := trouble(iterate, first):
             ended, sentence = wrong
         elif stop():
             ended = "stopped"
