@@ -1,0 +1,315 @@
+"""Where runs execute: Dask workers, on this machine by default, on a cluster by its scheduler's address.
+
+    engine = Engine(Store())
+    run_id = engine.submit(Scenario())  # returns at once, the store tells the rest
+
+The road of an event: a worker iterates `attack.run` and logs each event under a topic (see `workers`); Dask carries
+it by way of its scheduler to the client here, which has subscribed to that topic; one thread, the clerk, writes it
+into the store. Viewers read the store and never meet a worker.
+
+Dask decides which worker runs what and brings back those that die. The clerk decides when, since a place in the
+queue is something to show: it hands out one run for each worker and keeps the rest waiting, so that an attack has
+its worker to itself. Whatever happens to a run on its way is an errand in the clerk's inbox, done one by one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from distributed import Client, KilledWorker, fire_and_forget
+
+from deepleak_core import attack, workers
+from deepleak_core.scenario import DeepLeakError, Scenario
+from deepleak_core.store import INTERRUPTED, Status, Store, this_process
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 0.6  # a worker in the middle of a long iteration is not waited for any longer than this
+TICK_SECONDS = 0.1  # how often the clerk looks up while a run waits or is under way
+CONNECT_SECONDS = 10  # how long a scheduler may take to answer, and to come back
+
+LOST = "its worker process was killed, from outside or by the system for want of memory"
+TOO_LARGE = "its worker took more memory than it may have"
+
+
+class RunRejected(DeepLeakError):
+    """A run that is not taken on, because too many wait already."""
+
+
+class Engine:
+    """Takes scenarios, has them executed and records what happens in the store.
+
+    `scheduler` is the address of a Dask scheduler, `DEEPLEAK_SCHEDULER` if not given; without either, workers are
+    started on this machine. Returns at once: workers get ready in the background. Runs left under way by a process
+    that is gone are marked interrupted.
+    """
+
+    def __init__(self, store: Store, *, scheduler: str | None = None, max_waiting: int = 16):
+        self.store = store
+        self.max_waiting = max_waiting
+        self.workers = 0  # as many as were there when last looked
+        self._scheduler = scheduler or os.environ.get("DEEPLEAK_SCHEDULER")
+        self._environments = {} if self._scheduler else workers.local_environments()
+        self._cluster: Any = None
+        self._client: Any = None
+        self._topic = f"deepleak-{this_process()}-{id(self)}"
+        self._lock = threading.Lock()  # guards the waiting line, which visitors' threads change too
+        self._waiting: deque[tuple[str, Scenario]] = deque()
+        self._underway: dict[str, _Underway] = {}
+        self._inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._closing = False
+        store.interrupt_orphans()
+        self._inbox.put(self._hand_out)
+        self._clerk = threading.Thread(target=self._work, name="deepleak-clerk", daemon=True)
+        self._clerk.start()
+
+    def submit(self, scenario: Scenario) -> str:
+        """Queue a scenario and return its run id. Raises `UnsupportedScenario` and `RunRejected`."""
+        attack.check(scenario)
+        with self._lock:
+            ahead = len(self._waiting) + len(self._underway) - max(self.workers, 1)
+            if ahead >= self.max_waiting:
+                raise RunRejected(
+                    f"{ahead} runs wait already and no more than {self.max_waiting} may; "
+                    "stop one of them, or try again in a few minutes."
+                )
+            run_id = self.store.create(scenario, owner=this_process())
+            self._waiting.append((run_id, scenario))
+        self._inbox.put(self._hand_out)
+        return run_id
+
+    def stop(self, run_id: str) -> None:
+        """End a run within a second, queued or running; what it has told so far stays. An ended run is left alone."""
+        with self._lock:
+            place = next((place for place in self._waiting if place[0] == run_id), None)
+            if place is not None:
+                self._waiting.remove(place)
+                self.store.finish(run_id, "stopped")
+                return
+        self._inbox.put(partial(self._stop, run_id))
+
+    def close(self) -> None:
+        """End every run as interrupted, and the workers that this engine has started."""
+        self._closing = True
+        self._inbox.put(lambda: None)  # so that the clerk looks up
+        self._clerk.join()
+        for run_id in [*(run_id for run_id, _ in self._waiting), *self._underway]:
+            self.store.finish(run_id, "interrupted", INTERRUPTED)
+        if self._client is not None:
+            if self._client.status == "running":
+                self._client.unsubscribe_topic("all")  # or the scheduler would tell this client of its own leaving
+                self._client.run(workers.tell_to_stop, *self._underway, on_error="ignore")
+            self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+    # ------------------------------------------------------------------------------------------- the clerk
+
+    def _work(self) -> None:
+        while not self._closing:
+            try:
+                errand = self._inbox.get(timeout=TICK_SECONDS if self._waiting or self._underway else None)
+            except Empty:
+                # Runs that wait while none is under way: a lost connection may have kept from us that workers came.
+                errand = self._attend if self._underway else self._hand_out
+            try:
+                errand()
+                self._attend()
+            except Exception:
+                logger.exception("The engine could not do one of its errands.")
+
+    def _connect(self) -> Any:
+        """The client: made at first, and anew once Dask has given up on its scheduler."""
+        if self._client is None or self._client.status == "closed":
+            if self._environments and self._cluster is None:
+                self._cluster = workers.start_cluster(self._environments)
+            self._client = Client(  # type: ignore[no-untyped-call]
+                self._scheduler or self._cluster, timeout=CONNECT_SECONDS, set_as_default=False
+            )
+            self._subscribe()
+            for worker in self._client.nthreads():
+                self._warm_up(worker)
+        return self._client
+
+    def _subscribe(self) -> None:
+        """Have Dask's event loop, which must not wait, turn into errands what is told here.
+
+        Done again for every run, a small message each: a client that lost its scheduler and found it again by itself
+        has lost its subscriptions.
+        """
+        put = self._inbox.put
+        self._client.subscribe_topic(self._topic, lambda event: put(partial(self._record, event[1])))
+        self._client.subscribe_topic("all", lambda event: put(partial(self._follow_workers, event[1])))
+        self._client.subscribe_topic("worker-restart-memory", lambda event: put(partial(self._blame, event[1])))
+
+    def _hand_out(self) -> None:
+        """Give waiting runs to Dask, one for each worker."""
+        try:
+            client = self._connect()
+        except Exception as error:  # whatever keeps the workers away, nobody should be left waiting for them
+            logger.warning("There are no workers.", exc_info=True)
+            self._dismiss(f"No worker could be had ({_first_line(error)}); {self._advice}.")
+            return
+        if client.status != "running":
+            return
+        self.workers = len(client.nthreads())
+        with self._lock:
+            while self._waiting and len(self._underway) < self.workers:
+                self._subscribe()
+                run_id, scenario = self._waiting[0]
+                key = f"deepleak-{run_id}"
+                future = client.submit(workers.execute, run_id, self._topic, scenario, key=key, pure=False)
+                self._underway[run_id] = _Underway(future)
+                self._waiting.popleft()
+
+    def _dismiss(self, cause: str) -> None:
+        with self._lock:
+            while self._waiting:
+                self.store.finish(self._waiting.popleft()[0], "failed", cause)
+
+    def _record(self, message: dict[str, Any]) -> None:
+        """Keep what a worker has told: that it is ready, that a run begins, or one of its events."""
+        worker = message["worker"]  # Dask puts the sender's address there
+        if "ready" in message:
+            logger.info("The worker at %s attacks on %s.", worker, message["ready"])
+            return
+        run_id, event = message["run"], message.get("event")
+        run = self._underway.get(run_id)
+        if run is None:
+            return
+        if event is None:
+            run.worker = worker
+            self.store.start(run_id)
+            return
+        if event["kind"] == "Finished" and event["reason"] == "stopped":
+            run.outcome = "stopped"
+        self.store.append(run_id, [event])
+
+    def _attend(self) -> None:
+        """See to what no message tells: runs that are over, and workers that do not stop in time."""
+        for run_id, run in self._underway.items():
+            if run.future.done():
+                # A worker sends events and results down one road, so all its events are in the inbox by now.
+                self._inbox.put(partial(self._end, run_id))
+            elif run.stop_by is not None and time.monotonic() > run.stop_by:
+                self.store.finish(run_id, "stopped")  # for visitors; the worker may be at an iteration still
+
+    def _end(self, run_id: str) -> None:
+        run = self._underway.pop(run_id, None)
+        if run is None:
+            return
+        if run.future.status == "finished":
+            self.store.finish(run_id, run.outcome)
+        elif run.future.status == "error":
+            self.store.finish(run_id, "failed", _cause(run.future))
+        else:
+            self.store.finish(run_id, "failed", f"The connection to the worker was lost; {self._advice}.")
+        self._hand_out()
+
+    def _stop(self, run_id: str) -> None:
+        run = self._underway.get(run_id)
+        if run is None or run.stop_by is not None:
+            return
+        run.stop_by = time.monotonic() + STOP_SECONDS
+        # Called from within Dask's event loop, `run` does not wait for the workers' answer.
+        self._client.loop.add_callback(partial(self._client.run, workers.tell_to_stop, run_id, on_error="ignore"))
+        if not run.worker:
+            self._drop(run_id, "stopped")
+
+    def _drop(self, run_id: str, status: Status, cause: str = "") -> None:
+        """End a run that no worker is at, and see to it that none begins it."""
+        self._underway.pop(run_id).future.cancel()
+        self.store.finish(run_id, status, cause)
+        self._hand_out()
+
+    # ----------------------------------------------------------------------------------- workers come and go
+
+    def _follow_workers(self, happened: dict[str, Any]) -> None:
+        if happened["action"] == "add-worker":
+            self._warm_up(happened["worker"])
+            self._hand_out()
+        elif happened["action"] == "remove-worker" and not happened["expected"]:
+            for run_id, run in list(self._underway.items()):
+                if run.worker and run.future.key in happened["processing-tasks"]:
+                    self._mourn(run_id, run)
+
+    def _mourn(self, run_id: str, run: _Underway) -> None:
+        """A run has lost its worker. Dask starts it again elsewhere, and would do so more often than is good."""
+        run.lost += 1
+        run.worker = ""
+        if run.stop_by is not None:
+            self._drop(run_id, "stopped")
+        elif run.lost == 1:
+            self.store.note(run_id, f"The run was started again from its beginning, because {run.why_lost}.")
+            run.why_lost = LOST
+        else:
+            self._drop(run_id, "failed", _given_up(run.why_lost))
+
+    def _blame(self, happened: dict[str, Any]) -> None:
+        for run in self._underway.values():
+            if run.worker == happened["worker"]:
+                run.why_lost = TOO_LARGE
+
+    def _warm_up(self, worker: str) -> None:
+        """Have a worker do once what its first visitor would otherwise wait for."""
+        future = self._client.submit(
+            workers.rehearse,
+            self._topic,
+            key=f"deepleak-warm-up-{worker}-{self._topic}",
+            workers=[worker],
+            allow_other_workers=True,  # or it would stay undone should this worker go
+            pure=False,
+        )
+        fire_and_forget(future)  # type: ignore[no-untyped-call]
+
+    @property
+    def _advice(self) -> str:
+        if self._scheduler:
+            return f"see that the Dask scheduler at {self._scheduler} runs, then run it again"
+        return "look into the app's log, then run it again"
+
+
+@dataclass
+class _Underway:
+    """A run in Dask's hands. `worker` is the address where it has begun; `stop_by` is set once it shall stop."""
+
+    future: Any
+    worker: str = ""
+    lost: int = 0
+    why_lost: str = LOST
+    stop_by: float | None = None
+    outcome: Status = "finished"
+
+
+def _cause(future: Any) -> str:
+    """Why a task failed, in one sentence; what nobody foresaw goes to the log in full."""
+    error = future.exception()
+    if isinstance(error, DeepLeakError):
+        return str(error)
+    if isinstance(error, KilledWorker):
+        return _given_up(LOST)
+    logger.error("A worker has failed.", exc_info=(type(error), error, future.traceback()))
+    return (
+        f"The run broke off on an unexpected {type(error).__name__} ({_first_line(error)}); "
+        "the app's log has the details."
+    )
+
+
+def _given_up(why: str) -> str:
+    return (
+        f"The run was given up after two attempts, because {why}; "
+        "if memory is short, make the batch, the images or the model smaller."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,353 @@
+"""Where runs are kept: one row a run, one row an event, pictures beside their numbers.
+
+The engine writes; any number of viewers read, during a run and long after it. A viewer that asks "what is new?"
+reads one row by its key (`Store.run`, whose `events` grows with every event) and fetches only what it lacks.
+Numbers of an event are kept as JSON text, its pictures as one blob in their own column: curves are read without
+touching a picture, pictures are handed on as the PNG bytes they are.
+
+>>> import tempfile
+>>> from deepleak_core.events import Downloading
+>>> store = Store(f"sqlite:///{tempfile.mkdtemp()}/runs.sqlite")
+>>> run_id = store.create(Scenario(), owner=this_process())
+>>> store.append(run_id, [Downloading(dataset="cifar10", bytes_done=1, bytes_total=4)])
+>>> store.run(run_id).status, store.run(run_id).events, store.events(run_id)[0].bytes_total
+('queued', 1, 4)
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgpack
+import psutil
+from sqlalchemy import (
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    Select,
+    String,
+    Table,
+    Text,
+    case,
+    create_engine,
+    event,
+    func,
+    insert,
+    make_url,
+    select,
+    update,
+)
+from sqlalchemy.exc import ArgumentError, DatabaseError
+
+from deepleak_core.events import Event, from_message, to_message
+from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+
+Status = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
+UNDER_WAY: tuple[Status, ...] = ("queued", "running")
+
+INTERRUPTED = "The app was closed or restarted while this run was under way; run it again."
+
+_PICTURES = {"Prepared": "pictures", "Snapshot": "images"}  # the field of an event that holds PNG bytes
+
+_tables = MetaData()
+_runs = Table(
+    "runs",
+    _tables,
+    Column("id", String(16), primary_key=True),
+    Column("scenario", Text, nullable=False),
+    Column("status", String(12), nullable=False),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("message", Text, nullable=False, default=""),
+    Column("created", Double, nullable=False),
+    Column("started", Double),
+    Column("ended", Double),
+    Column("owner", String(300), nullable=False),
+    Column("events", Integer, nullable=False, default=0),
+    Column("snapshots", Integer, nullable=False, default=0),
+    Index("runs_by_age", "created"),
+    Index("runs_by_status", "status", "owner", "created"),
+)
+_events = Table(
+    "events",
+    _tables,
+    Column("run", String(16), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(20), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("snapshot", Integer),  # counts snapshots of a run from 0, null for every other kind
+    Column("header", Text, nullable=False),
+    Column("pictures", LargeBinary),
+    Index("events_by_kind", "run", "kind", "seq"),
+    Index("events_by_snapshot", "run", "snapshot"),
+)
+
+
+class StoreUnavailable(DeepLeakError):
+    """The database cannot be opened."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run as the store knows it. Times are seconds since 1970, `started` is that of the last attempt.
+
+    `attempt` is 0 in the queue, 1 at first, 2 when the run had to be started again. `message` is empty or one
+    sentence: why it was started again, failed or was interrupted. `events` and `snapshots` count what is stored.
+    """
+
+    id: str
+    scenario: Scenario
+    status: Status
+    attempt: int
+    message: str
+    created: float
+    started: float | None
+    ended: float | None
+    owner: str
+    events: int
+    snapshots: int
+
+    @property
+    def under_way(self) -> bool:
+        """Whether more is to come: queued or running."""
+        return self.status in UNDER_WAY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """A stored snapshot without its pictures: the `n`-th of its run, counted from 0 over all attempts."""
+
+    n: int
+    attempt: int
+    step: int
+    seconds: float
+    loss: float
+    residual: float
+    labels: tuple[int, ...]
+    psnr: tuple[float, ...]
+    mean_psnr: float
+    progress: float | None
+
+
+class Store:
+    """Runs in a database, safe to share among threads and processes.
+
+    `url` is an SQLAlchemy address; without one it is `DEEPLEAK_DB`, or a SQLite file in the user's data folder.
+    Raises `StoreUnavailable`.
+    """
+
+    def __init__(self, url: str | None = None):
+        url = url or os.environ.get("DEEPLEAK_DB") or f"sqlite:///{_data_folder() / 'runs.sqlite'}"
+        try:
+            address = make_url(url)
+            self._sqlite = address.get_backend_name() == "sqlite"
+            if self._sqlite:
+                if address.database in (None, "", ":memory:"):
+                    raise ArgumentError("a database in memory is not shared between threads")
+                Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+            self._engine = create_engine(address)
+            if self._sqlite:
+                event.listen(self._engine, "connect", _tune_sqlite)
+            _tables.create_all(self._engine)
+        except (ArgumentError, DatabaseError, ImportError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise StoreUnavailable(
+                f"The run database could not be opened ({reason}); set DEEPLEAK_DB to an SQLAlchemy address "
+                "such as sqlite:////home/me/runs.sqlite."
+            ) from error
+
+    # ------------------------------------------------------------------------------------------- writing
+
+    def create(self, scenario: Scenario, owner: str) -> str:
+        """A new queued run; its id is short, fit for a URL, and not to be guessed."""
+        run_id = secrets.token_urlsafe(9)
+        row = {"id": run_id, "scenario": scenario.to_json(), "status": "queued", "created": time.time(), "owner": owner}
+        with self._engine.begin() as connection:
+            connection.execute(insert(_runs).values(row))
+        return run_id
+
+    def start(self, run_id: str) -> int:
+        """Mark a run as running and count the attempt: 1, or 2 when it starts again; 0 if it has ended already."""
+        values = {"status": "running", "attempt": _runs.c.attempt + 1, "started": time.time()}
+        query = update(_runs).where(_runs.c.id == run_id, _runs.c.status.in_(UNDER_WAY)).values(values)
+        with self._engine.begin() as connection:
+            return connection.execute(query.returning(_runs.c.attempt)).scalar_one_or_none() or 0
+
+    def note(self, run_id: str, message: str) -> None:
+        """Leave a sentence for whoever looks at the run."""
+        with self._engine.begin() as connection:
+            connection.execute(update(_runs).where(_runs.c.id == run_id).values(message=message))
+
+    def append(self, run_id: str, events: Iterable[Event | Mapping[str, Any]]) -> None:
+        """Keep events, or messages of `events.to_message`, behind those already kept: one transaction."""
+        messages = [dict(e) if isinstance(e, Mapping) else to_message(e) for e in events]
+        snapshots = sum(message["kind"] == "Snapshot" for message in messages)
+        counts = update(_runs).where(_runs.c.id == run_id).values(
+            events=_runs.c.events + len(messages), snapshots=_runs.c.snapshots + snapshots
+        )  # fmt: skip
+        with self._engine.begin() as connection:
+            # Counting first takes the write lock, so the places behind the count are this writer's own.
+            counted = connection.execute(counts.returning(_runs.c.events, _runs.c.snapshots, _runs.c.attempt)).one()
+            places = itertools.count(counted.events - len(messages))
+            numbers = itertools.count(counted.snapshots - snapshots)
+            rows = []
+            for message in messages:
+                kind = message.pop("kind")
+                pictures = message.pop(_PICTURES[kind]) if kind in _PICTURES else None
+                rows.append(
+                    {
+                        "run": run_id,
+                        "seq": next(places),
+                        "kind": kind,
+                        "attempt": counted.attempt,
+                        "snapshot": next(numbers) if kind == "Snapshot" else None,
+                        "header": json.dumps(message),
+                        "pictures": None if pictures is None else msgpack.packb(pictures),
+                    }
+                )
+            if rows:
+                connection.execute(insert(_events), rows)
+
+    def finish(self, run_id: str, status: Status, message: str = "") -> bool:
+        """End a run that is under way; the first end counts, later ones change nothing and give False."""
+        values: dict[str, Any] = {"status": status, "ended": time.time()} | ({"message": message} if message else {})
+        query = update(_runs).where(_runs.c.id == run_id, _runs.c.status.in_(UNDER_WAY)).values(values)
+        with self._engine.begin() as connection:
+            return connection.execute(query).rowcount == 1
+
+    def interrupt_orphans(self) -> int:
+        """Mark runs under way whose process is gone as interrupted; how many those were."""
+        query = select(_runs.c.id, _runs.c.owner).where(_runs.c.status.in_(UNDER_WAY))
+        orphans = [row.id for row in self._rows(query) if not self._lives(row.owner)]
+        return sum(self.finish(run_id, "interrupted", INTERRUPTED) for run_id in orphans)
+
+    def _lives(self, owner: str) -> bool:
+        """Whether the process that owns a run is still there.
+
+        SQLite's WAL works on one machine only, so another host's name on it is a container that is gone. A server's
+        database may well be shared with a living app elsewhere: its runs are left alone.
+        """
+        host, pid, born = owner.rsplit(":", 2)
+        if host != socket.gethostname():
+            return not self._sqlite
+        try:
+            return f"{psutil.Process(int(pid)).create_time():.2f}" == born
+        except psutil.Error:
+            return False
+
+    # ------------------------------------------------------------------------------------------- reading
+
+    def run(self, run_id: str) -> RunRecord | None:
+        """What is known of a run, without its events; None where there is no such run."""
+        return next((_record(row) for row in self._rows(select(_runs).where(_runs.c.id == run_id))), None)
+
+    def runs(self, limit: int = 50) -> list[RunRecord]:
+        """The latest runs, newest first."""
+        records = []
+        for row in self._rows(select(_runs).order_by(_runs.c.created.desc()).limit(limit)):
+            with suppress(UnsupportedScenario):  # kept by a version with other settings: nothing to list
+                records.append(_record(row))
+        return records
+
+    def queued(self) -> int:
+        """How many runs wait, whoever owns them."""
+        return cast(int, self._rows(select(func.count()).where(_runs.c.status == "queued"))[0][0])
+
+    def position(self, run_id: str) -> int | None:
+        """A run's place among those its owner has queued, 1 for the next; None unless it waits."""
+        mine, ahead = _runs.alias(), _runs.alias()
+        query = (
+            select(func.count())
+            .select_from(mine.join(ahead, (ahead.c.owner == mine.c.owner) & (ahead.c.created <= mine.c.created)))
+            .where(mine.c.id == run_id, mine.c.status == "queued", ahead.c.status == "queued")
+        )
+        return self._rows(query)[0][0] or None
+
+    def events(self, run_id: str, kind: str | None = None) -> list[Event]:
+        """Every event of a run in order, or those of one kind such as "LabelsInferred"."""
+        query = select(_events).where(_events.c.run == run_id).order_by(_events.c.seq)
+        if kind is not None:
+            query = query.where(_events.c.kind == kind)
+        return [_event(row) for row in self._rows(query)]
+
+    def latest(self, run_id: str, kind: str) -> Event | None:
+        """The last event of a kind, None where there is none yet."""
+        query = select(_events).where(_events.c.run == run_id, _events.c.kind == kind)
+        return next((_event(row) for row in self._rows(query.order_by(_events.c.seq.desc()).limit(1))), None)
+
+    def curve(self, run_id: str, start: int = 0) -> list[Moment]:
+        """The numbers of snapshots `start`, `start + 1`, ... in order; no picture is read."""
+        query = select(_events.c.snapshot, _events.c.attempt, _events.c.header)
+        query = query.where(_events.c.run == run_id, _events.c.snapshot >= start).order_by(_events.c.snapshot)
+        return [_moment(row) for row in self._rows(query)]
+
+    def pictures(self, run_id: str, n: int = -1) -> tuple[Moment, tuple[bytes, ...]] | None:
+        """Numbers and PNG bytes of the `n`-th snapshot, -1 for the last; None where there is none such."""
+        count = select(_runs.c.snapshots).where(_runs.c.id == run_id).scalar_subquery()
+        query = select(_events).where(_events.c.run == run_id, _events.c.snapshot == (n if n >= 0 else count + n))
+        rows = self._rows(query)
+        return (_moment(rows[0]), tuple(msgpack.unpackb(rows[0].pictures))) if rows else None
+
+    def story(self, run_id: str) -> list[Event | Moment]:
+        """Every event in order, snapshots without their pictures: what summaries are made from."""
+        pictures = case((_events.c.snapshot.is_(None), _events.c.pictures)).label("pictures")
+        query = select(_events.c.kind, _events.c.attempt, _events.c.snapshot, _events.c.header, pictures)
+        rows = self._rows(query.where(_events.c.run == run_id).order_by(_events.c.seq))
+        return [_event(row) if row.snapshot is None else _moment(row) for row in rows]
+
+    def _rows(self, query: Select[Any]) -> list[Row[Any]]:
+        with self._engine.connect() as connection:
+            return list(connection.execute(query))
+
+
+@cache
+def this_process() -> str:
+    """Who owns a run: host, process id and the time the process was born, since ids are used again."""
+    process = psutil.Process()
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+
+
+# A polled run is the same scenario every time, and scenarios never change: parse each text once.
+_scenario = lru_cache(maxsize=256)(Scenario.from_json)
+
+
+def _record(row: Row[Any]) -> RunRecord:
+    return RunRecord(**{**row._mapping, "scenario": _scenario(row.scenario)})
+
+
+def _event(row: Row[Any]) -> Event:
+    message = {"kind": row.kind, **json.loads(row.header)}
+    if row.pictures is not None:
+        message[_PICTURES[row.kind]] = msgpack.unpackb(row.pictures)
+    return from_message(message)
+
+
+def _moment(row: Row[Any]) -> Moment:
+    header: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(row.header).items()}
+    return Moment(n=row.snapshot, attempt=row.attempt, **header)
+
+
+def _tune_sqlite(connection: Any, _: object) -> None:
+    """Readers never wait for the writer (WAL); an event lost with the machine's power is none to mourn (NORMAL)."""
+    cursor = connection.cursor()
+    for setting in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = NORMAL"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _data_folder() -> Path:
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "deepleak"

@@ -1,0 +1,392 @@
+"""The engine with real workers: what a run tells arrives whole, and nothing that dies takes a run with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from deepleak_core import attack, workers
+from deepleak_core.engine import Engine, RunRejected
+from deepleak_core.events import Event, Finished, LabelsInferred, Prepared, Snapshot, Stage, UpdateShared
+from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+from deepleak_core.store import RunRecord, Store
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 180  # seconds: these tests ask whether things happen, not when
+
+SHORT = Scenario(indices=(0, 3), model="lenet", max_iterations=20)
+LONG = Scenario(indices=(0, 3), model="lenet", max_iterations=10**6)
+
+
+def eventually(happened: Callable[[], Any]) -> Any:
+    """Wait until something is true and give it back."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := happened()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def record_of(engine: Engine, run_id: str) -> RunRecord:
+    record = engine.store.run(run_id)
+    assert record is not None
+    return record
+
+
+def ended(engine: Engine, run_id: str) -> RunRecord:
+    eventually(lambda: not record_of(engine, run_id).under_way)
+    return record_of(engine, run_id)
+
+
+def running(engine: Engine, run_id: str, attempt: int = 1) -> None:
+    """Wait until an attempt has told its first snapshots."""
+    eventually(lambda: [m for m in engine.store.curve(run_id) if m.attempt == attempt][1:])
+
+
+def worker_pid(engine: Engine) -> int:
+    (pid,) = engine._client.run(os.getpid).values()
+    return int(pid)
+
+
+def tells_one_whole_story(engine: Engine, run_id: str) -> None:
+    kinds = [type(event) for event in engine.store.events(run_id)]
+    assert kinds[:4] == [Prepared, UpdateShared, LabelsInferred, Stage]
+    assert kinds[4] is Snapshot and kinds[-2:] == [Snapshot, Finished]
+    assert set(kinds[4:-1]) <= {Snapshot, Stage}
+    steps = [moment.step for moment in engine.store.curve(run_id)]
+    assert steps[0] == 0 and steps[-1] == SHORT.max_iterations and steps == sorted(steps)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    logging.getLogger("deepleak_core.engine").setLevel(logging.INFO)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DEEPLEAK_SCHEDULER", raising=False)
+        patch.setenv("DEEPLEAK_THREADS", "1")
+        engine = Engine(Store(f"sqlite:///{tmp_path_factory.mktemp('engine')}/runs.sqlite"))
+        yield engine
+        engine.close()
+
+
+# ---------------------------------------------------------------------------------------------- the usual course
+
+
+def test_a_run_is_executed_and_recorded_whole(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    run_id = engine.submit(SHORT)
+    record = ended(engine, run_id)
+    assert (record.status, record.attempt, record.message, record.scenario) == ("finished", 1, "", SHORT)
+    tells_one_whole_story(engine, run_id)
+    assert engine.workers == 1
+    eventually(lambda: "attacks on CPU, 1 thread." in caplog.text)
+
+
+def test_the_worker_uses_the_threads_it_was_given(engine: Engine) -> None:
+    assert list(engine._client.run(torch.get_num_threads).values()) == [1]
+    prepared = engine.store.latest(engine.store.runs()[-1].id, "Prepared")
+    assert isinstance(prepared, Prepared) and prepared.device == "CPU, 1 thread"
+
+
+def test_runs_wait_in_line_and_any_of_them_can_be_stopped(engine: Engine) -> None:
+    first, second, third = engine.submit(LONG), engine.submit(LONG), engine.submit(SHORT)
+    running(engine, first)
+    assert [engine.store.position(i) for i in (first, second, third)] == [None, 1, 2]
+
+    engine.stop(second)
+    assert record_of(engine, second).status == "stopped"
+    assert engine.store.position(third) == 1 and engine.store.events(second) == []
+
+    engine.stop(first)
+    assert ended(engine, first).status == "stopped"
+    assert ended(engine, third).status == "finished"
+    tells_one_whole_story(engine, third)
+
+
+def test_a_stopped_run_ends_with_its_outcome(engine: Engine) -> None:
+    run_id = engine.submit(LONG)
+    running(engine, run_id)
+    engine.stop(run_id)
+    engine.stop(run_id)
+    assert ended(engine, run_id).status == "stopped"
+    finished = eventually(lambda: engine.store.latest(run_id, "Finished"))
+    assert isinstance(finished, Finished) and finished.reason == "stopped"
+    assert finished.step == engine.store.curve(run_id)[-1].step
+
+
+def test_a_worker_at_a_long_iteration_is_not_waited_for(engine: Engine) -> None:
+    engine._client.run(_replace_attack, "stubborn")
+    try:
+        run_id = engine.submit(LONG)
+        eventually(lambda: record_of(engine, run_id).events)
+        engine.stop(run_id)
+        assert ended(engine, run_id).status == "stopped"
+        assert run_id in engine._underway, "its worker is not done yet"
+    finally:
+        engine._client.run(_replace_attack, None)
+    assert ended(engine, engine.submit(SHORT)).status == "finished"
+
+
+def test_the_line_has_an_end(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "max_waiting", 1)
+    runs = [engine.submit(LONG), engine.submit(LONG)]
+    with pytest.raises(RunRejected, match="1 runs wait already and no more than 1 may; stop one"):
+        engine.submit(LONG)
+    for run_id in runs[::-1]:
+        engine.stop(run_id)
+        assert ended(engine, run_id).status == "stopped"
+    assert ended(engine, engine.submit(SHORT)).status == "finished"
+
+
+def test_what_cannot_run_is_refused_at_once(engine: Engine) -> None:
+    before = len(engine.store.runs())
+    with pytest.raises(UnsupportedScenario, match="attack was 'nothing'"):
+        engine.submit(Scenario(attack="nothing"))
+    assert len(engine.store.runs()) == before
+
+
+# ------------------------------------------------------------------------------------------------ what goes wrong
+
+
+def test_a_refusal_on_the_worker_is_the_cause(engine: Engine, tmp_path: Path) -> None:
+    record = ended(engine, engine.submit(Scenario(dataset="folder", images=str(tmp_path / "gone"))))
+    assert record.status == "failed"
+    assert "gone" in record.message and "Traceback" not in record.message and "broke off" not in record.message
+
+
+def test_an_unexpected_error_is_named_and_logged_in_full(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    engine._client.run(_replace_attack, "broken")
+    try:
+        record = ended(engine, engine.submit(SHORT))
+    finally:
+        engine._client.run(_replace_attack, None)
+    assert record.status == "failed"
+    assert record.message == (
+        "The run broke off on an unexpected ZeroDivisionError (nobody thought of this); the app's log has the details."
+    )
+    assert "in _broken" in caplog.text
+
+
+def test_a_killed_worker_costs_a_run_no_more_than_time(engine: Engine) -> None:
+    run_id, waiting = engine.submit(LONG), engine.submit(SHORT)
+    running(engine, run_id)
+    told = engine.store.events(run_id)
+    os.kill(worker_pid(engine), signal.SIGKILL)
+
+    record = eventually(lambda: (r := record_of(engine, run_id)).message and r)
+    assert record.under_way and "started again from its beginning" in record.message and "killed" in record.message
+    running(engine, run_id, attempt=2)
+    record = record_of(engine, run_id)
+    assert (record.status, record.attempt) == ("running", 2)
+    assert [type(event) for event in engine.store.events(run_id)[: len(told)]] == [type(event) for event in told]
+    assert engine.store.position(waiting) == 1
+
+    # Killed once more, this time as the nanny would: it says so first.
+    (address,) = engine._client.nthreads()
+    engine._client.log_event("worker-restart-memory", {"worker": address})
+    os.kill(worker_pid(engine), signal.SIGKILL)
+    kept = record_of(engine, run_id).events
+    record = ended(engine, run_id)
+    assert (record.status, record.attempt) == ("failed", 2)
+    assert "given up after two attempts" in record.message and "more memory than it may have" in record.message
+    assert len(engine.store.events(run_id)) >= kept > len(told)
+
+    # The run that only waited has nothing to do with it.
+    record = ended(engine, waiting)
+    assert (record.status, record.attempt, record.message) == ("finished", 1, "")
+
+
+def test_a_run_that_survives_a_killed_worker_finishes(engine: Engine) -> None:
+    scenario = SHORT.changed(max_iterations=1500)
+    run_id = engine.submit(scenario)
+    eventually(lambda: engine.store.curve(run_id))
+    os.kill(worker_pid(engine), signal.SIGKILL)
+    record = ended(engine, run_id)
+    assert (record.status, record.attempt) == ("finished", 2) and "started again" in record.message
+    assert engine.store.curve(run_id)[-1].step == 1500
+
+
+def test_a_run_can_be_stopped_while_its_worker_is_down(engine: Engine) -> None:
+    run_id = engine.submit(LONG)
+    running(engine, run_id)
+    os.kill(worker_pid(engine), signal.SIGKILL)
+    eventually(lambda: record_of(engine, run_id).message)
+    engine.stop(run_id)
+    assert ended(engine, run_id).status == "stopped"
+    assert ended(engine, engine.submit(SHORT)).status == "finished"
+
+
+APP = """
+import sys, time
+from deepleak_core.engine import Engine
+from deepleak_core.scenario import Scenario
+from deepleak_core.store import Store
+
+if __name__ == "__main__":
+    engine = Engine(Store(sys.argv[1]))
+    runs = [engine.submit(Scenario.from_json(text)) for text in sys.argv[2:]]
+    while len(engine.store.curve(runs[1])) < 2:
+        time.sleep(0.05)
+    print(*runs, flush=True)
+    time.sleep(1000)
+"""
+
+
+def test_an_app_that_dies_or_closes_leaves_its_runs_in_order(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/runs.sqlite"
+    script = tmp_path / "app.py"
+    script.write_text(APP)
+    command = [sys.executable, str(script), url, SHORT.to_json(), LONG.to_json(), SHORT.to_json()]
+    app = subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, text=True)
+    assert app.stdout is not None
+    done, cut_off, waiting = app.stdout.readline().split()
+    children = psutil.Process(app.pid).children(recursive=True)
+    assert children
+    app.kill()
+    app.wait()
+
+    engine = Engine(Store(url))
+    try:
+        assert record_of(engine, done).status == "finished"
+        tells_one_whole_story(engine, done)
+        for run_id in (cut_off, waiting):
+            record = record_of(engine, run_id)
+            assert record.status == "interrupted" and "run it again" in record.message
+        assert len(engine.store.curve(cut_off)) >= 2
+        eventually(lambda: not any(child.is_running() for child in children))
+        begun, waiting = engine.submit(LONG), engine.submit(LONG)
+        running(engine, begun)
+    finally:
+        engine.close()
+    for run_id in (begun, waiting):
+        record = record_of(engine, run_id)
+        assert record.status == "interrupted" and "run it again" in record.message
+
+
+# ------------------------------------------------------------------------------------------------- a cluster apart
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def _start(*command: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dask", *command],
+        env=_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _end(*processes: subprocess.Popen[bytes]) -> None:
+    for process in processes:
+        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+            child.kill()
+        process.wait()
+
+
+def test_a_cluster_by_its_address_lost_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    address = f"tcp://127.0.0.1:{port}"
+    scheduler = ("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
+    worker = ("worker", address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path))
+    monkeypatch.setenv("DEEPLEAK_SCHEDULER", address)
+    processes = [_start(*scheduler), _start(*worker)]
+    engine = Engine(Store(f"sqlite:///{tmp_path}/runs.sqlite"))
+    try:
+        run_id = engine.submit(SHORT)
+        assert ended(engine, run_id).status == "finished"
+        tells_one_whole_story(engine, run_id)
+        assert engine._cluster is None and engine.workers == 1
+
+        run_id = engine.submit(LONG)
+        running(engine, run_id)
+        _end(*processes)
+        record = ended(engine, run_id)
+        assert record.status == "failed" and f"scheduler at {address}" in record.message
+        assert len(engine.store.curve(run_id)) >= 2
+
+        processes = [_start(*scheduler), _start(*worker)]
+        run_id = engine.submit(SHORT)
+        assert ended(engine, run_id).status == "finished"
+        tells_one_whole_story(engine, run_id)
+    finally:
+        _end(*processes)
+        engine.close()
+
+
+def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepleak_core.engine.CONNECT_SECONDS", 0.5)
+    engine = Engine(Store(f"sqlite:///{tmp_path}/runs.sqlite"), scheduler="tcp://127.0.0.1:1")
+    try:
+        record = ended(engine, engine.submit(SHORT))
+        assert record.status == "failed"
+        assert "No worker could be had" in record.message and "tcp://127.0.0.1:1" in record.message
+    finally:
+        engine.close()
+
+
+# -------------------------------------------------------------------------------------------- workers and threads
+
+
+def test_workers_have_cores_less_one_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.delenv("DEEPLEAK_THREADS", raising=False)
+    for cores, threads in ((1, "1"), (2, "1"), (8, "7")):
+        monkeypatch.setattr(workers, "CPU_COUNT", cores)
+        assert workers.local_environments()["cpu"]["OMP_NUM_THREADS"] == threads
+    monkeypatch.setenv("DEEPLEAK_THREADS", "3")
+    assert set(workers.local_environments()["cpu"].values()) == {"3"}
+
+
+def test_there_is_one_worker_for_each_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    devices = [environment["CUDA_VISIBLE_DEVICES"] for environment in workers.local_environments().values()]
+    assert devices == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    devices = [environment["CUDA_VISIBLE_DEVICES"] for environment in workers.local_environments().values()]
+    assert devices == ["5", "7"]
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "many"])
+def test_threads_that_are_no_number(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPLEAK_THREADS", given)
+    with pytest.raises(DeepLeakError, match=f"DEEPLEAK_THREADS was '{given}'; accepted is a number from 1 up"):
+        workers.local_environments()
+
+
+# ---------------------------------------------------------------------------- sabotage, called on the worker
+
+STUBBORN_SECONDS = 4
+
+
+def _replace_attack(how: str | None) -> None:
+    replacements = {"stubborn": SimpleNamespace(run=_stubborn), "broken": SimpleNamespace(run=_broken), None: attack}
+    vars(workers)["attack"] = replacements[how]
+
+
+def _stubborn(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
+    """One iteration that takes long, as at a large model; the events around it are real."""
+    story = attack.run(scenario, stop=stop)
+    yield next(story)
+    time.sleep(STUBBORN_SECONDS)
+
+
+def _broken(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
+    raise ZeroDivisionError("nobody thought of this\nnot at all")
+    yield
