@@ -1,0 +1,28 @@
+"""DeepLeak in the browser: page settings and navigation. Run it by `streamlit run app.py`."""
+
+import sys
+from pathlib import Path
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def main() -> None:
+    """Draw the page that the address names."""
+    import streamlit as st
+
+    st.set_page_config(page_title="DeepLeak", page_icon=str(ASSETS / "icon.svg"), layout="wide")
+    st.logo(str(ASSETS / "logo.svg"), icon_image=str(ASSETS / "icon.svg"), size="large")
+    st.html(ASSETS / "style.css")
+    pages = [
+        st.Page("pages/live_attack.py", title="Live attack", icon=":material/visibility:", default=True),
+    ]
+    page = st.navigation(pages, position="top")
+    if "torch" not in sys.modules:
+        with st.spinner("Loading PyTorch"):  # by the first visitor, before any page asks for it
+            import torch  # noqa: F401
+    page.run()
+
+
+# Python imports the main module again in every worker process it spawns: there it must do nothing at all.
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""What tests share: the running app and a browser, started once for all tests that ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def chrome() -> Iterator[Any]:
+    """A real Chromium."""
+    pytest.importorskip("playwright.sync_api")
+    from benchmarks.browser import chromium
+
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def app_url(chrome: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the running app, warm, with a run database of its own."""
+    from benchmarks.browser import running_app, warm_up
+
+    with running_app(tmp_path_factory.mktemp("app") / "runs.sqlite") as url:
+        warm_up(chrome, url)
+        yield url

@@ -1,0 +1,136 @@
+"""The app as a visitor meets it: a real server, a real attack, a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from benchmarks.browser import open_page
+
+pytestmark = pytest.mark.browser
+PATIENCE = 90_000  # milliseconds: these tests ask whether things happen, other machines are slower
+LONG = "/?indices=0,1,3,4&max_iterations=100000"
+SHORT = "/?indices=0,4&max_iterations=30"
+
+
+@pytest.fixture
+def visit(chrome: Any, app_url: str) -> Iterator[Any]:
+    """Open a link of the app as a fresh visitor."""
+    pages = []
+
+    def opened(link: str = "/") -> Any:
+        pages.append(open_page(chrome, app_url + link))
+        pages[-1].set_default_timeout(PATIENCE)
+        return pages[-1]
+
+    yield opened
+    for page in pages:
+        page.context.close()
+
+
+def run(page: Any) -> None:
+    page.get_by_role("button", name="Run the attack").click()
+
+
+def rebuilt(page: Any) -> list[str]:
+    """The data of every rebuilt picture now on the page."""
+    return page.eval_on_selector_all(".dl-rebuilt img", "images => images.map(image => image.src)")
+
+
+def private(page: Any) -> list[str]:
+    return page.locator(".dl-thumbs figcaption").all_inner_texts()
+
+
+def headline(page: Any) -> Any:
+    return page.locator(".dl-headline")
+
+
+def test_one_click_rebuilds_the_images_and_a_reload_finds_the_same_run(visit: Any) -> None:
+    page = visit()
+    assert private(page) == ["cat", "ship", "airplane", "frog"]
+    run(page)
+    page.wait_for_selector(".dl-rebuilt img")
+    seen = {rebuilt(page)[0]}
+    while len(seen) < 5:  # the pictures change while the attack goes on
+        page.wait_for_timeout(100)
+        seen.add(rebuilt(page)[0])
+    headline(page).get_by_text("All of the 4 private images were rebuilt").wait_for()
+    address, last = page.url, rebuilt(page)
+    assert re.fullmatch(r".*/\?run=[\w-]+", address)
+    page.reload()
+    headline(page).get_by_text("All of the 4 private images were rebuilt").wait_for()
+    assert page.url == address
+    assert rebuilt(page) == last
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Figures (JSON)").click()
+    assert '"mean_psnr"' in download.value.path().read_text()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Pictures (PNG)").click()
+    assert download.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_first_window_shows_the_button_the_private_and_the_rebuilt_pictures(visit: Any) -> None:
+    page = visit()
+    boxes = [page.get_by_role("button", name="Run the attack").bounding_box()]
+    boxes += [tile.bounding_box() for tile in page.locator(".dl-thumbs img, .dl-rebuilt .dl-tile").all()]
+    assert len(boxes) == 9
+    assert all(box["y"] >= 0 and box["y"] + box["height"] <= 720 for box in boxes)
+
+
+def test_a_second_visitor_follows_the_run_by_its_link_and_stops_it(visit: Any) -> None:
+    first = visit(LONG)
+    run(first)
+    first.wait_for_selector(".dl-rebuilt img")
+    first.wait_for_url("**/?run=*")
+
+    second = visit(first.url.removeprefix(first.url.split("/?")[0]))
+    second.wait_for_selector(".dl-rebuilt img")
+    before = rebuilt(second)
+    second.wait_for_function("before => document.querySelector('.dl-rebuilt img').src != before", arg=before[0])
+
+    second.get_by_role("button", name="Stop").click()
+    for page in (first, second):
+        headline(page).get_by_text("Stopped early.").wait_for()
+        assert page.get_by_role("button", name="Run the attack").is_enabled()
+    assert rebuilt(first) == rebuilt(second)
+
+
+def test_the_replay_shows_an_earlier_picture(visit: Any) -> None:
+    page = visit(SHORT)
+    run(page)
+    slider = page.get_by_role("slider")
+    slider.wait_for()
+    last = rebuilt(page)
+    slider.focus()
+    slider.press("Home")
+    page.wait_for_function("last => document.querySelector('.dl-rebuilt img').src != last", arg=last[0])
+
+
+def test_examples_set_the_controls_and_the_address_and_back_undoes_it(visit: Any) -> None:
+    page = visit()
+    page.get_by_role("radio", name="Same label").or_(page.get_by_role("button", name="Same label")).first.click()
+    page.wait_for_url("**/?indices=4*")
+    page.wait_for_function("document.querySelector('.dl-thumbs figcaption').innerText == 'frog'")
+    assert private(page) == ["frog"] * 4
+    page.wait_for_timeout(2500)  # until the address counts as settled
+    page.go_back()
+    page.wait_for_function("document.querySelector('.dl-thumbs figcaption').innerText == 'cat'")
+    assert private(page) == ["cat", "ship", "airplane", "frog"]
+
+
+def test_a_link_opens_the_scenario_that_its_sender_saw(visit: Any) -> None:
+    page = visit("/?dataset=cifar100-samples&labels=rose,rose2,sea&mode=fedavg&local_epochs=3")
+    page.get_by_text("labels had rose2").wait_for()  # a class that is none is refused in a sentence
+
+    page = visit("/?dataset=cifar100-samples&labels=rose,sea&mode=fedavg&local_epochs=3&suspense=true")
+    assert private(page) == ["private", "private"]
+    assert page.get_by_label("Labels", exact=True).input_value() == "rose, sea"
+    page.get_by_text("Local training").click()
+    assert page.get_by_label("Local epochs").input_value() == "3"
+    page.get_by_text("Hide the private images").click()
+    page.wait_for_selector(".dl-thumbs img")
+    assert private(page) == ["rose", "sea"]

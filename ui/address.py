@@ -1,0 +1,98 @@
+"""The page's address and its controls say the same scenario; a link opens what its sender saw.
+
+`?run=ID` shows a run; anything else is a scenario as `Scenario.to_query` writes it. Streamlit can bind a widget to
+the address by itself, but it writes the words on display instead of the names that the command line and the JSON
+use, and drops silently what it does not understand; here the scenario itself reads, checks and writes.
+
+An address without any setting opens `WELCOME`, the scenario that needs no choice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import streamlit as st
+
+from deepleak_core.scenario import Scenario, UnsupportedScenario
+from deepleak_core.store import Store
+
+WELCOME = Scenario(indices=(0, 1, 3, 4))
+SETTLING_SECONDS = 2.0  # how long the browser may still report the address that was just replaced
+
+
+def scenario_of(query: Mapping[str, str | list[str]]) -> Scenario:
+    """The scenario of an address. Raises `UnsupportedScenario`.
+
+    >>> scenario_of({}).indices, scenario_of({"composition": "same"}).batch_size
+    ((0, 1, 3, 4), 4)
+    """
+    return Scenario.from_query(query) if set(query) & set(Scenario.model_fields) else WELCOME
+
+
+def query_of(scenario: Scenario) -> dict[str, str]:
+    """The address of a scenario, as short as it can be; `scenario_of` gives an equal one back.
+
+    >>> query_of(WELCOME), query_of(Scenario())
+    ({}, {'composition': 'distinct'})
+    """
+    return {} if scenario == WELCOME else scenario.to_query() or {"composition": "distinct"}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What an address asked for: a scenario, the run it belongs to if any, and what was wrong with it.
+
+    `suspense` hides the private images until the end of a run.
+    """
+
+    scenario: Scenario
+    run_id: str | None = None
+    suspense: bool = False
+    problems: tuple[str, ...] = ()
+
+
+def opened(store: Store, check: Callable[[Scenario], None], *, arriving: bool) -> Opened | None:
+    """What the address asks for when it is news: on arrival, by back and forward, by hand. Otherwise None.
+
+    `check` raises `UnsupportedScenario` for a scenario that the controls could not show as it is.
+    """
+    state, query = st.session_state, _current()
+    if "address" in state and not arriving:
+        settling = time.monotonic() - state.get("address_time", 0.0) < SETTLING_SECONDS
+        if query == state.address or (settling and query == state.address_before):
+            return None
+    state.address = query
+    suspense = query.get("suspense") == ["true"]
+    if "run" in query:
+        run_id = query["run"][-1]
+        record = store.run(run_id)
+        if record is not None:
+            return Opened(record.scenario, run_id, suspense)
+        problem = f"There is no run {run_id!r} here; its link may come from another installation, or be incomplete."
+        return Opened(WELCOME, None, suspense, (problem,))
+    try:
+        scenario = scenario_of(query)
+        check(scenario)
+        return Opened(scenario, None, suspense)
+    except UnsupportedScenario as error:
+        return Opened(WELCOME, None, suspense, error.problems)
+
+
+def publish(scenario: Scenario | None, run_id: str | None, suspense: bool) -> None:
+    """Make the address say what the page shows: a run by its id, else the scenario, if the controls make one."""
+    if scenario is None:
+        return
+    state = st.session_state
+    query = {"run": run_id} if run_id else query_of(scenario)
+    query |= {"suspense": "true"} if suspense else {}
+    now = {name: [value] for name, value in query.items()}
+    if now == state.get("address"):
+        return
+    state.address_before, state.address, state.address_time = _current(), now, time.monotonic()
+    st.query_params.from_dict(query)
+
+
+def _current() -> dict[str, list[str]]:
+    return {name: st.query_params.get_all(name) for name in st.query_params}

@@ -1,0 +1,83 @@
+"""The curves of a run: how close the pictures come, and what they leave unexplained of the update.
+
+Drawn by ECharts, which Streamlit brings along: given a key, a live chart takes new data in place, where a Plotly
+figure is built anew in the browser with every change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from deepleak_core.store import Moment
+from ui.markup import CLEAR, PHOTOGRAPH
+
+HEIGHT = 360  # pixels
+POINTS = 300  # moments of a long run that are drawn
+LINES = 8  # images of a larger batch that get a line of their own
+MEAN, RESIDUAL, ONE = "#c2410c", "#2563eb", "#94a3b8"
+
+
+def curves(moments: Sequence[Moment], titles: Sequence[str]) -> None:
+    """PSNR of each image and their mean in dB, and the residual, over seconds of attack time."""
+    drawn = moments[:: math.ceil(len(moments) / POINTS)] + moments[-1:] if moments else []
+    images = [_line(title, ONE, 1, [(m.seconds, m.psnr[i]) for m in drawn]) for i, title in enumerate(titles[:LINES])]
+    mean = _line("mean", MEAN, 4, [(m.seconds, m.mean_psnr) for m in drawn])
+    mean["z"] = 3  # above the lines of the single images
+    mean["markLine"] = {
+        "symbol": "none",
+        "silent": True,
+        "label": {"position": "insideEndTop", "formatter": "{b}", "fontSize": 12},
+        "lineStyle": {"color": ONE},
+        "data": [{"yAxis": CLEAR, "name": "recognisable"}, {"yAxis": PHOTOGRAPH, "name": "like a photograph"}],
+    }
+    residual = _line("residual", RESIDUAL, 4, [(m.seconds, m.residual) for m in drawn if m.residual > 0], axis=1)
+    seconds = {"type": "value", "min": 0, "max": max((m.seconds for m in drawn), default=5.0)}
+    st.echarts_chart(
+        {
+            "animation": False,
+            "title": [
+                _title("PSNR in dB: how close the pictures are", 8),
+                _title("Residual: what they leave unexplained", HEIGHT / 2 + 8),
+            ],
+            "grid": [
+                {"top": 38, "height": HEIGHT / 2 - 56, "left": 60, "right": 12},
+                {"top": HEIGHT / 2 + 38, "height": HEIGHT / 2 - 62, "left": 60, "right": 12},
+            ],
+            "xAxis": [
+                seconds | {"gridIndex": 0, "axisLabel": {"show": False}},
+                seconds | {"gridIndex": 1, "axisLabel": {"formatter": "{value} s", "showMaxLabel": False}},
+            ],
+            "yAxis": [
+                {"type": "value", "gridIndex": 0, "min": 0, "max": max([40.0, *(m.mean_psnr + 5 for m in drawn)]),
+                 "interval": 20, "axisLabel": {"showMaxLabel": False}},
+                {"type": "log", "gridIndex": 1, "splitNumber": 3},
+            ],
+            "tooltip": {"trigger": "axis"},
+            "series": [*images, mean, residual],
+        },
+        height=HEIGHT,
+        key="curves",
+        alt="PSNR and residual over the seconds of the attack",
+    )  # fmt: skip
+
+
+def _line(name: str, color: str, width: int, data: list[tuple[float, float]], axis: int = 0) -> dict[str, Any]:
+    """One line; values in three digits, which is all that a chart can show."""
+    return {
+        "type": "line",
+        "name": name,
+        "xAxisIndex": axis,
+        "yAxisIndex": axis,
+        "showSymbol": False,
+        "lineStyle": {"width": width, "color": color},
+        "itemStyle": {"color": color},
+        "data": [(round(x, 2), float(f"{y:.3g}")) for x, y in data],
+    }
+
+
+def _title(text: str, top: float) -> dict[str, Any]:
+    return {"text": text, "top": top, "left": 0, "textStyle": {"fontSize": 14, "fontWeight": "normal"}}

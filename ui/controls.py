@@ -1,0 +1,294 @@
+"""The controls of a scenario: plain choices first, details folded away.
+
+Each control is keyed by the `Scenario` field it sets, so that `fill` can set them all and AppTest can find them.
+Three fields are set together and have a choice of their own, `pick`: indices, labels and composition.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+import torch
+
+from deepleak_core import attack, datasets, models
+from deepleak_core.datasets import DATASETS, DatasetUnavailable
+from deepleak_core.labels import STRATEGIES
+from deepleak_core.models import MODELS
+from deepleak_core.presets import PRESETS
+from deepleak_core.scenario import (
+    COMPOSITIONS,
+    FEDAVG_METHODS,
+    DeepLeakError,
+    Scenario,
+    UnsupportedScenario,
+    vars_of,
+)
+from deepleak_core.store import RunRecord
+from ui.address import WELCOME
+
+EXAMPLES: dict[str, Scenario] = {
+    "FedSGD, distinct": WELCOME,
+    "FedAvg": WELCOME.changed(mode="fedavg", local_epochs=5, local_lr=0.01),
+    "One wrong label": WELCOME.changed(wrong_labels=1),
+    "Same label": Scenario(indices=(4, 5, 7, 19)),
+}
+PICKS = {name: title.capitalize() for name, title in COMPOSITIONS.items()} | {
+    "indices": "Picked by hand",
+    "labels": "By a list of labels",
+}
+MODES = {"fedsgd": "FedSGD", "fedavg": "FedAvg"}
+LISTED = 500  # images of a data set that a list can still offer one by one
+OWN = "own"  # the choice that leaves a setting to the data set or to the attack
+SMALLEST = 1e-6  # what a control offers where a scenario takes anything above 0
+
+
+def fill(scenario: Scenario) -> None:
+    """Set every control to this scenario; call it before they are drawn."""
+    state = st.session_state
+    for name in Scenario.model_fields:
+        state[name] = getattr(scenario, name)
+    state.images, state.label_strategy = scenario.images or OWN, scenario.label_strategy or OWN
+    state.pick = "indices" if scenario.indices else "labels" if scenario.labels else scenario.composition
+    state.indices = list(scenario.indices or ())
+    state.numbers = ", ".join(map(str, scenario.indices or ()))
+    state.labels = ", ".join(scenario.labels or ())
+
+
+def draw(*, locked: bool) -> tuple[Scenario | None, tuple[str, ...]]:
+    """Draw the controls; the scenario they make, and every reason why it cannot run.
+
+    `locked` shows them without letting them change, while a run is under way.
+    """
+    values = _plain_choices(locked)
+    mode = values["mode"]
+    if mode == "fedavg":
+        with st.expander("Local training"):
+            values |= _local_training(locked)
+    with st.expander("Target model"):
+        values |= _target_model(values["dataset"], locked)
+    with st.expander("Labels"):
+        values |= _labels(values["attack"], locked)
+    with st.expander("Attack settings"):
+        values |= _attack_settings(values["attack"], locked)
+    with st.expander("Seed, limits, device"):
+        values |= _limits(locked)
+    try:
+        scenario = Scenario(**values)
+    except UnsupportedScenario as error:
+        return None, error.problems
+    try:
+        check(scenario)
+    except UnsupportedScenario as error:
+        return scenario, error.problems
+    return scenario, ()
+
+
+def check(scenario: Scenario) -> None:
+    """Raise `UnsupportedScenario` with every reason why this scenario cannot run in this app."""
+    if scenario.images is not None and scenario.images not in image_folders():
+        raise UnsupportedScenario(
+            [
+                f"images was {scenario.images!r}; this app takes images from folders below DEEPLEAK_IMAGES only: "
+                "set it to a folder on this machine and start the app again, or choose a data set."
+            ]
+        )
+    attack.check(scenario)
+    with suppress(DatasetUnavailable):  # not downloaded yet: the run will do that
+        datasets.pick(scenario, _image_labels(scenario.dataset, scenario.images))
+
+
+def describe(record: RunRecord) -> str:
+    """A run in one line: when, how it went, what it attacked."""
+    scenario = record.scenario
+    when = time.strftime("%H:%M", time.localtime(record.created))
+    images = f"{scenario.batch_size} image{'s' if scenario.batch_size > 1 else ''}"
+    twist = f", {scenario.wrong_labels} wrong" if scenario.wrong_labels else ""
+    title = DATASETS[scenario.dataset].title if scenario.dataset in DATASETS else scenario.dataset
+    return f"{when} {title}, {images}, {MODES[scenario.mode]}{twist} ({record.status})"
+
+
+def examples(current: Scenario | None, choose: Callable[[Scenario], None], *, locked: bool) -> None:
+    """One-click scenarios; the one that the controls make is marked."""
+    state = st.session_state
+    state.example = next((name for name, scenario in EXAMPLES.items() if scenario == current), None)
+
+    def chosen() -> None:
+        if state.example is not None:
+            choose(EXAMPLES[state.example])
+
+    st.pills("Try", list(EXAMPLES), key="example", on_change=chosen, disabled=locked)
+
+
+# ------------------------------------------------------------------------------------------------ the groups
+
+
+def _plain_choices(locked: bool) -> dict[str, Any]:
+    folders = image_folders()
+    known = {name: dataset for name, dataset in DATASETS.items() if name != "folder" or folders}
+    titles = {name: dataset.title for name, dataset in known.items()}
+    values: dict[str, Any] = {"dataset": _select("Data set", "dataset", titles, locked, _guide(known))}
+    if folders:
+        own = {OWN: "The data set's own"} if values["dataset"] != "folder" else {}
+        images = _select("Images from", "images", own | {f: Path(f).name for f in folders}, locked)
+        values["images"] = None if images == OWN else images
+    pick = _select("Private images", "pick", PICKS, locked)
+    if pick == "indices":
+        values["indices"] = _indices(values["dataset"], values.get("images"), locked)
+    elif pick == "labels":
+        values["labels"] = st.text_input(
+            "Labels", key="labels", placeholder="cat, cat, ship, frog", disabled=locked, help="One image for each name."
+        )
+    else:
+        values["composition"] = pick
+        values["batch_size"] = _number("How many", "batch_size", locked)
+    values["mode"] = st.segmented_control(
+        "Federated learning", list(MODES), key="mode", format_func=MODES.__getitem__, required=True, disabled=locked,
+        width="stretch", help="FedSGD shares the gradient of the batch, FedAvg the weights after local training.",
+    )  # fmt: skip
+    values["attack"] = _select(
+        "Attack", "attack", {name: preset.title for name, preset in PRESETS.items()}, locked, help=_guide(PRESETS)
+    )
+    return values
+
+
+def _indices(dataset: str, images: str | None, locked: bool) -> tuple[int, ...] | str:
+    """Images by number: from a list with their labels, or typed where a list would be too long."""
+    captions = _captions(dataset, images)
+    if captions is None:
+        return st.text_input("Images by number", key="numbers", placeholder="0, 1, 3, 4", disabled=locked)
+    state = st.session_state
+    state.indices = [i for i in state.get("indices", ()) if i < len(captions)]
+    chosen = st.multiselect(
+        "Images", range(len(captions)), key="indices", format_func=captions.__getitem__, disabled=locked
+    )
+    return tuple(chosen)
+
+
+def _local_training(locked: bool) -> dict[str, Any]:
+    return {
+        "local_epochs": _number("Local epochs", "local_epochs", locked),
+        "local_batch_size": _number("Images in one local step", "local_batch_size", locked),
+        "local_lr": _number("Local learning rate", "local_lr", locked, step=0.001, format="%g"),
+        "fedavg": _select(
+            "Attack reads the update as", "fedavg", {name: name.capitalize() for name in FEDAVG_METHODS}, locked,
+            help=". ".join(f"{name.capitalize()}: {words}" for name, words in FEDAVG_METHODS.items()) + ".",
+        ),
+    }  # fmt: skip
+
+
+def _target_model(dataset: str, locked: bool) -> dict[str, Any]:
+    model = _select("Network", "model", {name: spec.title for name, spec in MODELS.items()}, locked, _guide(MODELS))
+    stages = models.stages(model, DATASETS[dataset].vocabulary)
+    batchnorm = {"eval": "Running averages (eval)", "train": "Those of the batch (train)"}
+    return {
+        "model": model,
+        "stage": _select("Training stage", "stage", {name: name.capitalize() for name in stages}, locked),
+        "batchnorm": _select("BatchNorm statistics", "batchnorm", batchnorm, locked),
+        "head_bias": st.toggle("Bias in the last layer", key="head_bias", disabled=locked),
+        "image_size": _number("Image size in pixels", "image_size", locked, step=32),
+    }
+
+
+def _labels(preset: str, locked: bool) -> dict[str, Any]:
+    titles = {name: strategy.title for name, strategy in STRATEGIES.items()} | {"true": "None: true labels handed over"}
+    offered = {OWN: f"As the attack does ({titles[PRESETS[preset].label_strategy]})"} | titles
+    strategy = _select("How labels are inferred", "label_strategy", offered, locked, _guide(STRATEGIES))
+    strategy = None if strategy == OWN else strategy
+    return {"label_strategy": strategy, "wrong_labels": _number("Labels falsified on purpose", "wrong_labels", locked)}
+
+
+def _attack_settings(name: str, locked: bool) -> dict[str, Any]:
+    preset = PRESETS[name]
+    values: dict[str, Any] = {
+        "total_variation": _number(
+            "Smoothness (total variation)", "total_variation", locked,
+            placeholder=f"{preset.total_variation:g}", step=0.001, format="%g",
+        ),
+        "restarts": _number("Starting points", "restarts", locked, placeholder=str(preset.restarts)),
+    }  # fmt: skip
+    if preset.learning_rate is not None:
+        values["learning_rate"] = _number(
+            "Learning rate", "learning_rate", locked, placeholder=f"{preset.learning_rate:g}", step=0.01, format="%g"
+        )
+    values["feature_term"] = st.toggle("Match separated features too", key="feature_term", disabled=locked)
+    settings = (f"{name.replace('_', ' ')} {value}" for name, value in preset.settings().items() if value)
+    st.caption(f"{preset.title}: {', '.join(settings)}.")
+    return values
+
+
+def _limits(locked: bool) -> dict[str, Any]:
+    iterations = PRESETS[st.session_state.attack].iterations
+    devices = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else []), st.session_state.get("device", "auto")]
+    return {
+        "max_iterations": _number("Iterations at most", "max_iterations", locked, placeholder=str(iterations)),
+        "max_seconds": _number("Seconds at most", "max_seconds", locked, placeholder="no limit", format="%g"),
+        "seed": _number("Seed", "seed", locked),
+        "device": _select("Device", "device", {name: name for name in devices}, locked),
+    }
+
+
+# ------------------------------------------------------------------------------------------ own folders of images
+
+
+def image_folders() -> list[str]:
+    """Folders below `DEEPLEAK_IMAGES` that hold class folders: nothing else on the disk can be asked for."""
+    root = os.environ.get("DEEPLEAK_IMAGES")
+    if not root or not Path(root).is_dir():
+        return []
+    return [str(f) for f in [Path(root), *sorted(Path(root).iterdir())] if f.is_dir() and any(f.glob("*/*.*"))]
+
+
+# ------------------------------------------------------------------------------------------------ small helpers
+
+
+def _guide(registry: Mapping[str, Any]) -> str:
+    """A line for each entry of a registry, for the question mark beside its control."""
+    return "\n".join(
+        f"- **{entry.title}**: {entry.summary} {getattr(entry, 'source', '')}" for entry in registry.values()
+    )
+
+
+def _select(label: str, key: str, options: Mapping[Any, str], locked: bool, help: str | None = None) -> Any:
+    """A choice by name with its title on display; what is no longer offered falls back to the first."""
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = next(iter(options))
+    return st.selectbox(label, list(options), key=key, format_func=options.__getitem__, disabled=locked, help=help)
+
+
+def _number(label: str, key: str, locked: bool, **looks: Any) -> int | float | None:
+    """A number within the bounds that the scenario's field has; empty where the field may be."""
+    field = Scenario.model_fields[key]
+    st.session_state.setdefault(key, field.default)
+    limits = {name: value for limit in field.metadata for name, value in vars_of(limit).items()}
+    kind = float if "float" in str(field.annotation) else int
+    return st.number_input(
+        label,
+        kind(limits.get("ge", SMALLEST)),
+        kind(limits["le"]),
+        value=None if field.default is None else "min",
+        key=key,
+        disabled=locked,
+        **looks,
+    )
+
+
+@st.cache_data(max_entries=20, ttl="10m", show_spinner=False)
+def _image_labels(dataset: str, images: str | None) -> tuple[int, ...]:
+    """The label of each image of a data set. Raises `DatasetUnavailable`."""
+    return datasets.items(Scenario(dataset=dataset, images=images)).labels
+
+
+def _captions(dataset: str, images: str | None) -> list[str] | None:
+    """ "4 frog" for each image of a data set, None where there are too many or none can be had yet."""
+    try:
+        labels = _image_labels(dataset, images)
+    except DeepLeakError:
+        return None
+    names = datasets.names_of_classes(Scenario(dataset=dataset, images=images))
+    return [f"{i} {names[label]}" for i, label in enumerate(labels)] if len(labels) <= LISTED else None

@@ -1,0 +1,193 @@
+"""What Streamlit has no widget for, as HTML text: picture grids, the update's layers, the label table, progress.
+
+Every function maps plain values to one self-contained piece, styled by `assets/style.css` alone. A grid is one
+piece, so that all its pictures change in the same instant.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from base64 import b64encode
+from collections.abc import Sequence
+
+from deepleak_core.events import LabelsInferred, UpdateShared
+
+SHOWN = 64  # pictures of a larger batch that are drawn
+ROWS = 12  # classes of a larger vocabulary that are listed
+CLEAR, PHOTOGRAPH = 20.0, 30.0  # dB from which a picture is recognisable, from which it is like a photograph
+
+
+STEPS = {1: "What the client keeps", 2: "What the server sees", 3: "What the attacker rebuilds"}
+
+
+def step(number: int, *content: str) -> str:
+    """One of the three steps: its title and what belongs below."""
+    return f'<section><h3 class="dl-step"><span>{number}</span>{STEPS[number]}</h3>{"".join(content)}</section>'
+
+
+def headline(sentence: str) -> str:
+    """The one sentence at the top of the page, in the room of two lines."""
+    return f'<p class="dl-headline">{html.escape(sentence)}</p>'
+
+
+def note(words: str) -> str:
+    """A small remark below the thing it speaks of; it keeps its room when there is nothing to say."""
+    return f'<p class="dl-note">{html.escape(words) or "&nbsp;"}</p>'
+
+
+# ------------------------------------------------------------------------------------------------- pictures
+
+
+def thumbnails(pictures: Sequence[bytes], titles: Sequence[str]) -> str:
+    """The private images, small, each with its label."""
+    cells = []
+    for picture, title in zip(pictures[:SHOWN], titles, strict=False):
+        words = html.escape(title)
+        cells.append(f'<figure>{_image(picture, title)}<figcaption title="{words}">{words}</figcaption></figure>')
+    return _grid("dl-thumbs", _thumb_columns(len(pictures)), cells, len(pictures))
+
+
+def hidden(count: int) -> str:
+    """As many covered tiles as there are private images, in the room of `thumbnails`."""
+    cells = ["<figure><div class='dl-tile'>?</div><figcaption>private</figcaption></figure>"] * min(count, SHOWN)
+    return _grid("dl-thumbs", _thumb_columns(count), cells, count)
+
+
+def rebuilt(
+    pictures: Sequence[bytes], titles: Sequence[str], psnr: Sequence[float], wrong: Sequence[bool] | None = None
+) -> str:
+    """The attacker's pictures, large, each with the label assumed for it and its PSNR in dB."""
+    cells = []
+    for i, (picture, title, quality) in enumerate(zip(pictures[:SHOWN], titles, psnr, strict=False)):
+        mark = ' class="dl-wrong" title="not the label of any private image"' if wrong and wrong[i] else ""
+        level = "photo" if quality >= PHOTOGRAPH else "clear" if quality >= CLEAR else "poor"
+        caption = f"<span{mark}>{html.escape(title)}</span><b class='dl-{level}'>{quality:.1f}</b>"
+        image = _image(picture, f"rebuilt image {i + 1}, {quality:.1f} dB")
+        cells.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
+    return _grid("dl-rebuilt", _columns(len(pictures)), cells, len(pictures))
+
+
+def nothing_rebuilt(count: int) -> str:
+    """Empty tiles in the room of `rebuilt`."""
+    cells = ["<figure><div class='dl-tile'>?</div><figcaption>&nbsp;</figcaption></figure>"] * min(count, SHOWN)
+    return _grid("dl-rebuilt", _columns(count), cells, count)
+
+
+def _image(picture: bytes, alt: str) -> str:
+    data = b64encode(picture).decode("ascii")
+    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" decoding="sync">'
+
+
+def _grid(kind: str, columns: int, cells: Sequence[str], total: int) -> str:
+    rows = math.ceil(len(cells) / columns)
+    more = f'<p class="dl-note">and {total - SHOWN} more</p>' if total > SHOWN else ""
+    return f'<div class="dl-grid {kind}" style="--columns:{columns};--rows:{rows}">{"".join(cells)}</div>{more}'
+
+
+def _columns(count: int) -> int:
+    """Columns of the large grid: as square as it gets.
+
+    >>> [_columns(count) for count in (1, 2, 4, 8, 64)]
+    [1, 2, 2, 3, 8]
+    """
+    return math.ceil(math.sqrt(min(count, SHOWN)))
+
+
+def _thumb_columns(count: int) -> int:
+    return max(4, min(count, 8)) if count > 4 else 4
+
+
+# ------------------------------------------------------------------------------------------- what the server sees
+
+
+def nothing_shared(class_names: Sequence[str]) -> str:
+    """Step 2 before there is an update, in the room that it will take."""
+    rows = "".join(_row(name, "", "·", "·", "·") for name in class_names[:ROWS])
+    return (
+        '<p class="dl-update">Nothing yet: neither images nor labels.</p><div class="dl-strip"></div>'
+        f"{note('')}{_table(rows)}"
+    )
+
+
+def update(shared: UpdateShared) -> str:
+    """Size of the update in words, and the norm of each layer's part as a strip of bars."""
+    steps = f"{shared.local_steps} local step{'s' if shared.local_steps > 1 else ''}"
+    what = "A gradient" if shared.mode == "fedsgd" else f"Weights after {steps}"
+    top = max(shared.norms) or 1.0
+    bars = []
+    for name, count, norm in zip(shared.layers, shared.sizes, shared.norms, strict=True):
+        words = f"{html.escape(name)}: {count:,} numbers, norm {norm:.3g}"
+        bars.append(f'<i style="height:{max(2.0, 100 * norm / top):.1f}%" title="{words}"></i>')
+    return (
+        f'<p class="dl-update"><b>{sum(shared.sizes):,}</b> numbers. No image, no label.</p>'
+        f'<div class="dl-strip" role="img" aria-label="Norm of each layer of the update">{"".join(bars)}</div>'
+        f"{note(f'{what}, {_bytes(shared.bytes)}: norm of each layer')}"
+    )
+
+
+def labels(inferred: LabelsInferred, class_names: Sequence[str], *, suspense: bool) -> str:
+    """Label inference laid open: per class the evidence, the real-valued count, the integer and the truth."""
+    shown = interesting(inferred)
+    top = max((abs(inferred.evidence[c]) for c in shown), default=0.0) or 1.0
+    rows = []
+    for c in shown:
+        evidence, count, truth = inferred.evidence[c], inferred.counts[c], inferred.true_counts[c]
+        side = "dl-minus" if evidence < 0 else "dl-plus"
+        bar = f'<i class="{side}" style="width:{50 * abs(evidence) / top:.1f}%" title="{evidence:.4g}"></i>'
+        verdict = "?" if suspense else f"{truth or '·'}{'' if truth == count else ' ✗'}"
+        rows.append(_row(class_names[c], bar, _count(inferred.real_counts[c]), str(count or "·"), verdict))
+    more = len(inferred.counts) - len(shown)
+    return _table("".join(rows)) + (note(f"and {more:,} further classes, with less evidence") if more else "")
+
+
+def _table(rows: str) -> str:
+    heads = "".join(f"<th>{head}</th>" for head in ("class", "evidence", "estimate", "count", "truth"))
+    return f"<table class='dl-labels'><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _row(name: str, bar: str, estimate: str, count: str, truth: str) -> str:
+    words = html.escape(name)
+    present = ' class="dl-present"' if count != "·" else ""
+    return (
+        f"<tr{present}><th title='{words}'>{words}</th><td class='dl-bar'>{bar}</td>"
+        f"<td>{estimate}</td><td><b>{count}</b></td><td>{truth}</td></tr>"
+    )
+
+
+def _count(real: float) -> str:
+    """
+    >>> _count(1.006), _count(-0.001)
+    ('1.01', '0.00')
+    """
+    return f"{round(real, 2) + 0.0:.2f}"
+
+
+def interesting(inferred: LabelsInferred) -> list[int]:
+    """The classes worth a line: all of a small vocabulary, else those found, those true and the nearest misses."""
+    classes = range(len(inferred.counts))
+    if len(classes) <= ROWS:
+        return list(classes)
+    sure = [c for c in classes if inferred.counts[c] or inferred.true_counts[c]]
+    near = sorted(set(classes) - set(sure), key=lambda c: inferred.real_counts[c], reverse=True)
+    return sorted(sure + near[: max(2, ROWS - len(sure))], key=lambda c: (-inferred.real_counts[c], c))
+
+
+# ------------------------------------------------------------------------------------------------- progress
+
+
+def progress(done: float | None, left: str, right: str = "") -> str:
+    """A bar with a few words above it, always in the same room; `done` in [0, 1], None for who knows when."""
+    width = f"width:{100 * done:.1f}%" if done is not None else "width:0"
+    return (
+        f'<div class="dl-progress"><p><span>{html.escape(left)}</span><span>{html.escape(right)}</span></p>'
+        f'<div><i style="{width}"></i></div></div>'
+    )
+
+
+def _bytes(size: int) -> str:
+    """
+    >>> _bytes(1_003_048), _bytes(812)
+    ('1.0 MB', '0.8 kB')
+    """
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
