@@ -127,7 +127,7 @@ def reconstruct(
         batchnorm_weight=preset.batchnorm,
         features=features,
         feature_weight=preset.feature_weight,
-        fedavg=scenario.fedavg,
+        fedavg=preset.fedavg,
     )
     solver = SOLVERS[preset.solver]
     if preset.solver == "adam":
@@ -193,7 +193,9 @@ def run(scenario: Scenario, *, stop: Callable[[], bool] = lambda: False) -> Iter
         # Repeatable results matter more here than the fastest convolution.
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             yield from _story(scenario, stop)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
+            raise
         raise OutOfMemory(
             f"A batch of {scenario.batch_size} at {scenario.image_size} pixels with {scenario.model} needs more "
             "memory than the device has; make the batch or the images smaller, or take fewer restarts."
@@ -393,7 +395,7 @@ def _check_memory(scenario: Scenario, model: TargetModel, preset: Preset) -> Non
         hook.remove()
     parameters = sum(p.numel() for p in model.parameters())
     local = local_training_of(scenario)
-    unrolled = len(local.slices(scenario.batch_size)) if local and scenario.fedavg == "simulated" else 1
+    unrolled = len(local.slices(scenario.batch_size)) if local and preset.fedavg == "simulated" else 1
     needed = 4 * (6 * activations * scenario.batch_size * preset.restarts * unrolled + 4 * parameters * unrolled)
     device = model.mean.device
     available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available

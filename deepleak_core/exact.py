@@ -128,7 +128,7 @@ class _Attacker:
             features=None if found is None else found.features.to(noise.dtype),
             feature_weight=self.preset.feature_weight,
             total_variation=self.preset.total_variation if by_adam else 0.0,
-            fedavg=self.scenario.fedavg,
+            fedavg=self.preset.fedavg,
         )
         solver = partial(adam, learning_rate=0.1, signed=True) if by_adam else lbfgs
         start = noise if inputs is None else inputs

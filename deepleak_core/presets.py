@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from deepleak_core.scenario import Scenario
+from deepleak_core.scenario import FedAvgMethod, Scenario
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class Preset:
     group_consistency: float = 0.0
     feature_weight: float = 0.0
     restarts: int = 1
+    fedavg: FedAvgMethod = "averaged"
 
     def for_scenario(self, scenario: Scenario) -> Preset:
         """The preset with the scenario's own settings in place."""
@@ -40,6 +41,7 @@ class Preset:
             "total_variation": scenario.total_variation,
             "restarts": scenario.restarts,
             "feature_weight": 1.0 if scenario.feature_term else None,
+            "fedavg": scenario.fedavg,
         }
         return replace(self, **{name: value for name, value in own.items() if value is not None})  # type: ignore[arg-type]
 
@@ -109,5 +111,6 @@ PRESETS: dict[str, Preset] = {
         iterations=600,
         total_variation=1e-3,
         feature_weight=1.0,
+        fedavg="simulated",
     ),
 }

@@ -103,7 +103,7 @@ class Scenario(BaseModel):
     local_lr: float = Field(0.01, gt=0, le=10, description="FedAvg: learning rate of the client")
 
     attack: str = Field("general-deep-leakage", description="attack preset")
-    fedavg: FedAvgMethod = Field("averaged", description="how the attack reads a FedAvg update")
+    fedavg: FedAvgMethod | None = Field(None, description="how the attack reads a FedAvg update, preset's if not given")
     label_strategy: str | None = Field(
         None, description="label inference; the preset's own if not given, `true` to hand them over"
     )

@@ -33,6 +33,15 @@ def show(run_id: str) -> None:
     state.run = run_id
 
 
+def attack(scenario: Scenario) -> None:
+    """Have a scenario executed and show its run, or say why it is not."""
+    compose(scenario)
+    try:
+        state.run = engine().submit(scenario)
+    except DeepLeakError as error:
+        state.problems = (str(error),)
+
+
 # ------------------------------------------------------------------------------ what the address and controls say
 
 if (news := address.opened(store(), controls.check, arriving="pick" not in state)) is not None:
@@ -59,21 +68,24 @@ if scenario != state.untouched:  # a control was changed: this is a new scenario
 
 # ---------------------------------------------------------------------------------------- the sentence and the button
 
-said, pressed = st.columns([4, 1], vertical_alignment="center")
 finished = store().latest(record.id, "Finished") if record and not under_way else None
-with pressed:
+further = controls.further(record.scenario, finished) if isinstance(finished, Finished) else None
+said, pressed = st.columns([3, 2] if further else [4, 1], vertical_alignment="center")
+with pressed, st.container(horizontal=True, horizontal_alignment="right"):
     if under_way:
-        if st.button("Stop", icon=":material/stop:", width="stretch", key="stop"):
-            engine().stop(record.id)
-    elif st.button(
-        "Run the attack", type="primary", icon=":material/play_arrow:", width="stretch", key="start",
-        disabled=scenario is None or bool(problems),
-    ):  # fmt: skip
-        try:
-            state.run, state.problems = engine().submit(scenario), ()
-        except DeepLeakError as error:
-            state.problems = (str(error),)
-        st.rerun()
+        st.button(
+            "Stop", icon=":material/stop:", width="stretch", key="stop", on_click=engine().stop, args=(record.id,)
+        )  # fmt: skip
+    else:
+        st.button(
+            "Run the attack", type="secondary" if further else "primary", icon=":material/play_arrow:", key="start",
+            width="stretch", on_click=attack, args=(scenario,), disabled=scenario is None or bool(problems),
+        )  # fmt: skip
+    if further is not None:
+        st.button(
+            "Go further", type="primary", icon=":material/call_split:", width="stretch", key="further",
+            on_click=attack, args=(further,), help="Take the same update apart instead of searching.",
+        )  # fmt: skip
 with said:
     if record is None:
         st.html(markup.headline(INVITATION[scenario.mode if scenario else "fedsgd"]))
@@ -107,6 +119,7 @@ with right:
         st.fragment(live.replay)(record.id)
         if isinstance(finished, Finished):
             live.downloads(record.id, finished)
+        live.stages(record.id)
 with left:
     if record is None:
         kept = live.client(scenario, suspense=state.suspense) if scenario else ""

@@ -134,3 +134,14 @@ def test_a_link_opens_the_scenario_that_its_sender_saw(visit: Any) -> None:
     page.get_by_text("Hide the private images").click()
     page.wait_for_selector(".dl-thumbs img")
     assert private(page) == ["rose", "sea"]
+
+
+def test_going_further_takes_a_fused_batch_apart(visit: Any) -> None:
+    page = visit("/?indices=4,5,7,19&max_iterations=40")
+    run(page)
+    headline(page).get_by_text("share a label fused").wait_for()
+    page.get_by_role("button", name="Go further").click()
+    headline(page).get_by_text("Every pixel of all 4 private images was recovered").wait_for()
+    assert page.locator(".dl-map").count() == 2
+    assert page.locator(".dl-stages li").count() >= 3
+    assert not page.get_by_role("button", name="Go further").is_visible()

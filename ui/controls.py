@@ -18,6 +18,7 @@ import torch
 
 from deepleak_core import attack, datasets, models
 from deepleak_core.datasets import DATASETS, DatasetUnavailable
+from deepleak_core.events import Finished
 from deepleak_core.labels import STRATEGIES
 from deepleak_core.models import MODELS
 from deepleak_core.presets import PRESETS
@@ -38,6 +39,7 @@ EXAMPLES: dict[str, Scenario] = {
     "One wrong label": WELCOME.changed(wrong_labels=1),
     "Same label": Scenario(indices=(4, 5, 7, 19)),
 }
+GO_FURTHER = "exact"  # the attack that the page offers after one that left something to be rebuilt
 PICKS = {name: title.capitalize() for name, title in COMPOSITIONS.items()} | {
     "indices": "Picked by hand",
     "labels": "By a list of labels",
@@ -54,6 +56,7 @@ def fill(scenario: Scenario) -> None:
     for name in Scenario.model_fields:
         state[name] = getattr(scenario, name)
     state.images, state.label_strategy = scenario.images or OWN, scenario.label_strategy or OWN
+    state.fedavg = scenario.fedavg or OWN
     state.pick = "indices" if scenario.indices else "labels" if scenario.labels else scenario.composition
     state.indices = list(scenario.indices or ())
     state.numbers = ", ".join(map(str, scenario.indices or ()))
@@ -69,7 +72,7 @@ def draw(*, locked: bool) -> tuple[Scenario | None, tuple[str, ...]]:
     mode = values["mode"]
     if mode == "fedavg":
         with st.expander("Local training"):
-            values |= _local_training(locked)
+            values |= _local_training(values["attack"], locked)
     with st.expander("Target model"):
         values |= _target_model(values["dataset"], locked)
     with st.expander("Labels"):
@@ -101,6 +104,15 @@ def check(scenario: Scenario) -> None:
     attack.check(scenario)
     with suppress(DatasetUnavailable):  # not downloaded yet: the run will do that
         datasets.pick(scenario, _image_labels(scenario.dataset, scenario.images))
+
+
+def further(scenario: Scenario, finished: Finished) -> Scenario | None:
+    """The same update attacked by taking it apart, where that promises more than what came out; else None."""
+    done = all(finished.pixel_exact)
+    if done or scenario.attack == GO_FURTHER or scenario.wrong_labels or scenario.label_strategy is not None:
+        return None
+    settings = dict.fromkeys(("fedavg", "learning_rate", "total_variation", "restarts", "max_iterations"))
+    return scenario.changed(attack=GO_FURTHER, feature_term=False, **settings)
 
 
 def describe(record: RunRecord) -> str:
@@ -170,16 +182,19 @@ def _indices(dataset: str, images: str | None, locked: bool) -> tuple[int, ...] 
     return tuple(chosen)
 
 
-def _local_training(locked: bool) -> dict[str, Any]:
-    return {
+def _local_training(preset: str, locked: bool) -> dict[str, Any]:
+    titles = {name: name.capitalize() for name in FEDAVG_METHODS}
+    offered = {OWN: f"What the attack does ({titles[PRESETS[preset].fedavg].lower()})"} | titles
+    values = {
         "local_epochs": _number("Local epochs", "local_epochs", locked),
         "local_batch_size": _number("Images in one local step", "local_batch_size", locked),
         "local_lr": _number("Local learning rate", "local_lr", locked, step=0.001, format="%g"),
         "fedavg": _select(
-            "Attack reads the update as", "fedavg", {name: name.capitalize() for name in FEDAVG_METHODS}, locked,
+            "Attack reads the update as", "fedavg", offered, locked,
             help=". ".join(f"{name.capitalize()}: {words}" for name, words in FEDAVG_METHODS.items()) + ".",
         ),
     }  # fmt: skip
+    return values | {"fedavg": None if values["fedavg"] == OWN else values["fedavg"]}
 
 
 def _target_model(dataset: str, locked: bool) -> dict[str, Any]:

@@ -16,7 +16,16 @@ from dataclasses import dataclass
 import streamlit as st
 
 from deepleak_core import datasets, export
-from deepleak_core.events import Downloading, Finished, LabelsInferred, Prepared, Stage, UpdateShared, png
+from deepleak_core.events import (
+    Downloading,
+    FeaturesSeparated,
+    Finished,
+    LabelsInferred,
+    Prepared,
+    Stage,
+    UpdateShared,
+    png,
+)
 from deepleak_core.judge import pixels
 from deepleak_core.scenario import DeepLeakError, Scenario
 from deepleak_core.store import Moment, RunRecord
@@ -98,7 +107,13 @@ def client_and_server(run_id: str, suspense: bool) -> None:
     if facts.shared is not None and facts.inferred is not None:
         names = facts.prepared.class_names
         seen = markup.update(facts.shared) + markup.labels(facts.inferred, names, suspense=suspense)
-    st.html(markup.step(1, client(record.scenario, facts.prepared, suspense=suspense)) + markup.step(2, seen))
+    apart = ""
+    if record.scenario.attack == "exact" and facts.prepared is not None:
+        separated = store().latest(run_id, "FeaturesSeparated")
+        if isinstance(separated, FeaturesSeparated):
+            apart = f"<section>{markup.separated(separated, facts.prepared.class_names)}</section>"
+    kept = markup.step(1, client(record.scenario, facts.prepared, suspense=suspense))
+    st.html(kept + apart + markup.step(2, seen))
 
 
 # ------------------------------------------------------------------------------- what the attacker rebuilds
@@ -134,6 +149,13 @@ def replay(run_id: str) -> None:
             )  # fmt: skip
         moment, pictures = store().pictures(run_id, n)
         return st.html(_grid(moment, pictures, facts_of(record).prepared, suspense=False))
+
+
+def stages(run_id: str) -> None:
+    """What the attack of a run did, stage by stage, where it had more than one."""
+    told = [stage for stage in store().events(run_id, "Stage") if isinstance(stage, Stage)]
+    if len(told) > 1:
+        st.html(markup.stages(told))
 
 
 def moments_of(run_id: str) -> list[Moment]:

@@ -11,13 +11,14 @@ import math
 from base64 import b64encode
 from collections.abc import Sequence
 
-from deepleak_core.events import LabelsInferred, UpdateShared
+from deepleak_core.events import FeaturesSeparated, LabelsInferred, Stage, UpdateShared
 
 SHOWN = 64  # pictures of a larger batch that are drawn
 ROWS = 12  # classes of a larger vocabulary that are listed
 CLEAR, PHOTOGRAPH = 20.0, 30.0  # dB from which a picture is recognisable, from which it is like a photograph
 
 
+ALIKE = "How alike any two images' features are: full colour means the same."
 STEPS = {1: "What the client keeps", 2: "What the server sees", 3: "What the attacker rebuilds"}
 
 
@@ -171,6 +172,40 @@ def interesting(inferred: LabelsInferred) -> list[int]:
     sure = [c for c in classes if inferred.counts[c] or inferred.true_counts[c]]
     near = sorted(set(classes) - set(sure), key=lambda c: inferred.real_counts[c], reverse=True)
     return sorted(sure + near[: max(2, ROWS - len(sure))], key=lambda c: (-inferred.real_counts[c], c))
+
+
+# ----------------------------------------------------------------------------------------- the batch taken apart
+
+
+def separated(features: FeaturesSeparated, class_names: Sequence[str]) -> str:
+    """How alike the features of the images are, as two maps: as the update shows them, and taken apart."""
+    titles = [class_names[label] for label in features.labels]
+    before, after = (_similarity(values, titles) for values in (features.before, features.after))
+    return (
+        '<h3 class="dl-step">Taken apart</h3>'
+        f"<div class='dl-apart'><figure>{before}<figcaption>in the update</figcaption></figure>"
+        f"<figure>{after}<figcaption>taken apart</figcaption></figure></div>"
+        f"{note(ALIKE)}"
+    )
+
+
+def _similarity(values: Sequence[float], titles: Sequence[str]) -> str:
+    """A square map of cosine similarities, row by row; what is not alike is blank."""
+    cells = []
+    for place, value in enumerate(values):
+        a, b = divmod(place, len(titles))
+        words = html.escape(f"{titles[a]} and {titles[b]}: {value:.2f}")
+        cells.append(f'<i style="opacity:{max(0.04, min(1.0, value)):.2f}" title="{words}"></i>')
+    return f'<div class="dl-map" style="--columns:{len(titles)}">{"".join(cells)}</div>'
+
+
+def stages(told: Sequence[Stage]) -> str:
+    """What the attack did, stage by stage, each with its second."""
+    rows = "".join(
+        f"<li><b>{html.escape(stage.name)}</b> <span>{stage.seconds:.1f} s</span><br>{html.escape(stage.sentence)}</li>"
+        for stage in told
+    )
+    return f"<ol class='dl-stages'>{rows}</ol>"
 
 
 # ------------------------------------------------------------------------------------------------- progress
