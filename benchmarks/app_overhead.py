@@ -1,0 +1,180 @@
+"""What the app costs an attack, and how live it is: the budgets of streaming, measured in a real browser.
+
+    python -m benchmarks.app_overhead [--pairs 5] [--viewers 30]
+
+Prints a table and writes benchmarks/results/app_overhead.json. Every ratio is measured in turn, one run after the
+other on the same machine: an attack without the app (as `python -m deepleak_core` runs it, with a worker's number
+of threads), then the same attack streamed by the app to a browser, then streamed to many viewers.
+
+Viewers other than the browser speak Streamlit's protocol without drawing: they open the run's link and ask again
+whenever the page tells a browser to. They run on the machine that they burden, so their share is an upper bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import websockets
+from playwright.sync_api import Browser, Page
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from benchmarks.browser import ROOT, chromium, open_page, running_app, warm_up
+from benchmarks.machine import describe_machine
+from deepleak_core.scenario import Scenario
+from deepleak_core.store import Store
+
+SCENARIO = Scenario(indices=(0, 1, 3, 4))
+THREADS = str(max(1, (os.cpu_count() or 2) - 1))
+RESULT = ROOT / "benchmarks" / "results" / "app_overhead.json"
+WATCH = """
+() => { window.pictures = []; let last = '';
+  const look = () => { const image = document.querySelector('.dl-rebuilt img');
+    if (image && image.src !== last) { last = image.src; window.pictures.push(performance.now()); }
+    requestAnimationFrame(look); }; look(); }
+"""
+
+
+def headless() -> float:
+    """Iterations a second of the attack on its own, in a fresh process."""
+    code = (
+        "import sys, time; from deepleak_core.attack import run; from deepleak_core.scenario import Scenario\n"
+        "for _ in run(Scenario(max_iterations=3)): pass\n"
+        "began = time.perf_counter(); events = list(run(Scenario.from_json(sys.argv[1])))\n"
+        "print(events[-1].step / (time.perf_counter() - began))"
+    )
+    threads = {"OMP_NUM_THREADS": THREADS, "MKL_NUM_THREADS": THREADS}
+    command = [sys.executable, "-W", "ignore", "-c", code, SCENARIO.to_json()]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | threads, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def streamed(browser: Browser, url: str, store: Store, viewers: int = 0) -> dict[str, float]:
+    """One click on the button, watched by a browser and by `viewers` more."""
+    page = open_page(browser, url)
+    page.evaluate(WATCH)
+    clicked = page.evaluate("() => performance.now()")
+    page.get_by_role("button", name="Run the attack").click()
+    page.wait_for_function("() => window.pictures.length > 0", timeout=60_000)
+    crowd = _crowd(page, viewers)
+    page.get_by_text("Pictures (PNG)").wait_for(timeout=300_000)
+    run = store.run(page.url.partition("run=")[2])
+    assert run is not None and run.started is not None and run.ended is not None
+    shown = page.evaluate("() => window.pictures")
+    page.context.close()
+    answers = 0
+    if crowd is not None:
+        crowd[0].terminate()
+        answers = crowd[1].value
+    steps = store.curve(run.id)[-1].step
+    return {
+        "first_picture_s": (shown[0] - clicked) / 1000,
+        "pictures_per_s": (len(shown) - 1) / ((shown[-1] - shown[0]) / 1000),
+        "iterations_per_s": steps / (run.ended - run.started),
+        "answers_per_s": answers / (run.ended - run.started),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ many viewers
+
+
+def _crowd(page: Page, viewers: int):
+    """A process of viewers that follow the page's run, and the count of what they were sent; None without any."""
+    if not viewers:
+        return None
+    page.wait_for_url("**/?run=*")
+    address, _, query = page.url.partition("/?")
+    received = multiprocessing.Value("i", 0)
+    process = multiprocessing.get_context("fork").Process(
+        target=_gather, args=(address, query, viewers, received), daemon=True
+    )
+    process.start()
+    return process, received
+
+
+def _gather(address: str, query: str, viewers: int, received) -> None:
+    async def all_of_them() -> None:
+        await asyncio.gather(*(_view(address, query, received) for _ in range(viewers)))
+
+    asyncio.run(all_of_them())
+
+
+async def _view(address: str, query: str, received) -> None:
+    """One viewer: run the page, then each fragment as often as the page says."""
+    stream = address.replace("http", "ws", 1) + "/_stcore/stream"
+    async with websockets.connect(stream, subprotocols=["streamlit"], max_size=None) as socket:
+
+        async def ask(fragment: str = "") -> None:
+            message = BackMsg()
+            message.rerun_script.query_string = query
+            message.rerun_script.fragment_id = fragment
+            message.rerun_script.is_auto_rerun = bool(fragment)
+            await socket.send(message.SerializeToString())
+
+        async def repeat(fragment: str, interval: float) -> None:
+            while True:
+                await asyncio.sleep(interval)
+                await ask(fragment)
+
+        timers: dict[str, asyncio.Task[None]] = {}
+        await ask()
+        async for data in socket:
+            message = ForwardMsg.FromString(data)
+            received.value += message.WhichOneof("type") == "delta"
+            if message.WhichOneof("type") == "auto_rerun":
+                told = message.auto_rerun
+                if told.fragment_id not in timers:
+                    timers[told.fragment_id] = asyncio.create_task(repeat(told.fragment_id, told.interval))
+
+
+# --------------------------------------------------------------------------------------------------- the whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--pairs", type=int, default=5, help="rounds, each of one run of every kind")
+    parser.add_argument("--viewers", type=int, default=30)
+    options = parser.parse_args()
+    alone, one, many = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder) / "runs.sqlite"
+        with running_app(database) as url, chromium() as browser:
+            store = Store(f"sqlite:///{database}")
+            warm_up(browser, url)
+            for _ in range(options.pairs):
+                alone.append(headless())
+                one.append(streamed(browser, url, store))
+                many.append(streamed(browser, url, store, options.viewers))
+                time.sleep(1)
+    ratios = [row["iterations_per_s"] / speed for row, speed in zip(one, alone, strict=True)]
+    crowded = [row["iterations_per_s"] / other["iterations_per_s"] for row, other in zip(many, one, strict=True)]
+    rows = {
+        "click to first picture, s": ([row["first_picture_s"] for row in one], "1 at most"),
+        "fresh pictures a second": ([row["pictures_per_s"] for row in one], "4 at least"),
+        "iterations a second without the app": (alone, ""),
+        "iterations a second, streamed": ([row["iterations_per_s"] for row in one], ""),
+        "streamed / without": (ratios, "0.9 at least"),
+        f"{options.viewers} more viewers / streamed": (crowded, "0.9 at least"),
+        f"messages a second to {options.viewers} viewers": ([row["answers_per_s"] for row in many], ""),
+    }
+    print(f"| {describe_machine()['words']} | median | min | max | budget |\n| --- | --- | --- | --- | --- |")
+    for name, (values, budget) in rows.items():
+        figures = f"{statistics.median(values):.3g} | {min(values):.3g} | {max(values):.3g}"
+        print(f"| {name} | {figures} | {budget} |")
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    figures = {name: {"values": values, "budget": budget} for name, (values, budget) in rows.items()}
+    RESULT.write_text(json.dumps({"machine": describe_machine(), "figures": figures}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
