@@ -11,12 +11,12 @@ from typing import Any
 
 import dask
 import torch
-from dask.system import CPU_COUNT
 from distributed import Nanny, Scheduler, SpecCluster, get_worker
 
 from deepleak_core import attack
 from deepleak_core.events import to_message
-from deepleak_core.scenario import DeepLeakError, Scenario
+from deepleak_core.scenario import Scenario
+from deepleak_core.threads import cpu_threads
 
 DASK_SETTINGS = {
     "distributed.worker.profile.enabled": False,  # would look at the attack's stack a hundred times a second
@@ -25,6 +25,8 @@ DASK_SETTINGS = {
     "distributed.worker.memory.pause": False,  # and a worker that pauses would never go on
     "distributed.admin.low-level-log-length": 50,  # messages remembered for debugging; ours carry pictures
     "distributed.admin.tick.interval": "500ms",  # instead of fifty times a second, in three processes
+    # Dask sets MALLOC_TRIM_THRESHOLD_ here, which has glibc fetch every tensor's memory from the system anew.
+    "distributed.nanny.pre-spawn-environ": {},
     # Dask would close, for good, a nanny whose worker has been gone for 15 s, also while it brings up a new one.
     "distributed.deploy.lost-worker-timeout": "1000 days",
 }
@@ -33,15 +35,10 @@ DASK_SETTINGS = {
 def local_environments() -> dict[str, dict[str, Any]]:
     """One worker process for each CUDA device, else one for the CPU: names and what their environment holds.
 
-    Threads are set on purpose. Dask would give a worker one; PyTorch would take every core, and its threads spin
-    while they wait for each other, so a single busy neighbour, such as this app, slows an attack threefold. One
-    core is therefore left alone; `DEEPLEAK_THREADS` says otherwise.
+    Threads are set on purpose, see `threads`: Dask would give a worker one, PyTorch would take every core.
     """
     devices = torch.cuda.device_count()
-    given = os.environ.get("DEEPLEAK_THREADS")
-    if given and not (given.isdecimal() and int(given) > 0):
-        raise DeepLeakError(f"DEEPLEAK_THREADS was {given!r}; accepted is a number from 1 up, or leave it unset.")
-    threads = given or str(max(1, (CPU_COUNT - 1) // max(1, devices)))
+    threads = str(cpu_threads(processes=max(1, devices)))
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
     if not devices:
         return {"cpu": environment}

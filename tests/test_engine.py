@@ -347,7 +347,7 @@ def test_workers_have_cores_less_one_threads(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.delenv("DEEPLEAK_THREADS", raising=False)
     for cores, threads in ((1, "1"), (2, "1"), (8, "7")):
-        monkeypatch.setattr(workers, "CPU_COUNT", cores)
+        monkeypatch.setattr("deepleak_core.threads.CPU_COUNT", cores)
         assert workers.local_environments()["cpu"]["OMP_NUM_THREADS"] == threads
     monkeypatch.setenv("DEEPLEAK_THREADS", "3")
     assert set(workers.local_environments()["cpu"].values()) == {"3"}
