@@ -1,0 +1,7 @@
+"""`python -m deepleak_core`: the command line, see `cli`."""
+
+import sys
+
+from deepleak_core.cli import main
+
+sys.exit(main())
