@@ -5,6 +5,7 @@ Each is a generator, so whoever iterates decides when it has seen enough. Points
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +16,11 @@ from torch import Tensor
 
 from deepleak_core.objectives import Matching
 
-# The first forward-mode derivative of a process loads its rules, 0.2 s that would count as attack time.
-torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
+# The first forward-mode derivative of a process loads its rules, 0.2 s that would count as attack time. Some of
+# them are deprecated inside torch itself, which is nothing to tell our users.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)
+    torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
+
+from deepleak_core.threads import cpu_threads
+
+torch.set_num_threads(cpu_threads())  # as in the app
 
 
 @pytest.fixture(scope="session")
