@@ -1,0 +1,175 @@
+"""The last layer's gradient taken apart: exact features, proven counts, typed refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from deepleak_core import attack, client, datasets
+from deepleak_core.disaggregation import (
+    PROVEN,
+    CannotDisaggregate,
+    LastLayer,
+    NotResolved,
+    _Problem,
+    batch_size_of,
+    disaggregate,
+)
+from deepleak_core.exact import separate_features
+from deepleak_core.scenario import Scenario
+
+
+def last_layer(features: Tensor, labels: Tensor, classes: int, *, bias: bool = True, seed: int = 0) -> LastLayer:
+    """A random last layer and its mean gradient, by autograd in the precision of the features."""
+    torch.manual_seed(seed)
+    layer = torch.nn.Linear(features.shape[1], classes, bias=bias).to(features.dtype)
+    torch.nn.functional.cross_entropy(layer(features), labels).backward()
+    return LastLayer(
+        weight=layer.weight.detach(),
+        bias=layer.bias.detach() if bias else None,
+        weight_gradient=layer.weight.grad,
+        bias_gradient=layer.bias.grad if bias else None,
+    )
+
+
+def random_features(images: int, dimension: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    common = torch.randn(dimension, generator=generator)
+    return (common + torch.randn(images, dimension, generator=generator)).relu().to(dtype)
+
+
+def relative_errors(found: Tensor, true: Tensor) -> np.ndarray:
+    """Each true feature vector's relative distance to the found one that it is matched to."""
+    distance = torch.cdist(true.double(), found.double()).numpy()
+    rows, columns = linear_sum_assignment(distance)
+    return distance[rows, columns] / true.double().norm(dim=1).numpy()
+
+
+def counts_of(labels: Tensor, classes: int) -> Tensor:
+    return torch.bincount(labels, minlength=classes)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 10_000), st.booleans())
+def test_distinct_labels_give_exact_features(images: int, seed: int, bias: bool) -> None:
+    features = random_features(images, 40, seed)
+    labels = torch.randperm(12, generator=torch.Generator().manual_seed(seed))[:images]
+    found = disaggregate(last_layer(features, labels, 12, bias=bias, seed=seed), counts_of(labels, 12))
+    assert relative_errors(found.features, features).max() < 1e-4
+    assert found.misfit < PROVEN
+    assert found.labels.tolist() == sorted(labels.tolist())
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.integers(0, 11), min_size=2, max_size=5), st.integers(0, 10_000))
+def test_repeating_labels_in_float64_give_exact_features_in_any_order(labels: list[int], seed: int) -> None:
+    features, classes = random_features(len(labels), 40, seed, torch.float64), torch.tensor(labels)
+    layer = last_layer(features, classes, 12, seed=seed)
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    again = last_layer(features[shuffled], classes[shuffled], 12, seed=seed)
+    found = disaggregate(layer, counts_of(classes, 12), seed=seed)
+    assert relative_errors(found.features, features).max() < 1e-3
+    other = disaggregate(again, counts_of(classes, 12), seed=seed)
+    assert relative_errors(other.features, found.features).max() < 1e-3
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_wrong_count_is_told(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features, labels = random_features(4, 40, seed), torch.randint(0, 12, (4,), generator=generator)
+    counts = counts_of(labels, 12)
+    wrong = counts.clone()
+    present = int(labels[0])
+    wrong[present] -= 1
+    wrong[(present + 1) % 12] += 1
+    with pytest.raises(NotResolved) as refusal:
+        disaggregate(last_layer(features, labels, 12, seed=seed), wrong, tries=6)
+    assert refusal.value.misfit > 10 * PROVEN
+    assert "a label count is wrong" in str(refusal.value)
+
+
+@pytest.mark.parametrize("model", ["lenet64-elu", "lenet64-relu", "resnet20"])
+@pytest.mark.parametrize("indices", [(0, 1, 3, 4), (4, 5, 1, 2), (4, 5, 7, 19)])
+def test_the_error_estimate_is_honest_on_real_images(model: str, indices: tuple[int, ...]) -> None:
+    scenario = Scenario(indices=indices, model=model)
+    batch, target = datasets.load_batch(scenario), attack.target_model(scenario)
+    update = client.share(target, batch.images, batch.labels)
+    found = separate_features(target, update, batch.labels, scenario)
+    with torch.no_grad():
+        errors = relative_errors(found.features, target.features(batch.images))
+    assert errors.max() < 5e-3
+    assert errors.max() < 30 * float(found.errors.max()) + 1e-6
+
+
+def test_eight_images_of_one_class_of_a_thousand_on_resnet18() -> None:
+    scenario = Scenario(dataset="imagenet-samples", image_size=224, model="resnet18", indices=range(8))
+    batch, target = datasets.load_batch(scenario), attack.target_model(scenario)
+    labels = torch.full((8,), 5)
+    found = separate_features(target, client.share(target, batch.images, labels), labels, scenario)
+    with torch.no_grad():
+        assert relative_errors(found.features, target.features(batch.images)).max() < 1e-3
+
+
+def test_more_images_than_the_layer_can_tell_apart_are_refused() -> None:
+    features, labels = random_features(5, 40, 0), torch.tensor([0, 1, 2, 3, 4])
+    with pytest.raises(CannotDisaggregate, match="5 images share a last layer of 5 classes"):
+        disaggregate(last_layer(features, labels, 5), counts_of(labels, 5))
+
+
+def test_a_gradient_of_zeros_is_refused() -> None:
+    layer = last_layer(random_features(2, 40, 0), torch.tensor([0, 1]), 5)
+    empty = LastLayer(
+        weight=layer.weight, bias=None, weight_gradient=torch.zeros_like(layer.weight), bias_gradient=None
+    )
+    with pytest.raises(CannotDisaggregate, match="zero or not finite"):
+        disaggregate(empty, torch.tensor([1, 1, 0, 0, 0]))
+
+
+def test_noise_and_several_local_steps_are_no_plain_gradient() -> None:
+    scenario = Scenario(indices=(4, 5, 7, 19), mode="fedavg", local_epochs=5, local_lr=0.1)
+    batch, target = datasets.load_batch(scenario), attack.target_model(scenario)
+    trained = client.share(target, batch.images, batch.labels, attack.local_training_of(scenario))
+    with pytest.raises(NotResolved):
+        separate_features(target, trained, batch.labels, scenario)
+
+    update = client.share(target, batch.images, batch.labels)
+    generator = torch.Generator().manual_seed(0)
+    noisy = {
+        name: tensor + 1e-2 * tensor.std() * torch.randn(tensor.shape, generator=generator)
+        for name, tensor in update.tensors.items()
+    }
+    with pytest.raises(NotResolved):
+        separate_features(target, client.ClientUpdate(tensors=noisy, batch_size=4), batch.labels, scenario)
+
+
+@pytest.mark.parametrize("images", [1, 3, 6])
+def test_the_rank_tells_the_batch_size(images: int) -> None:
+    labels = torch.arange(images)
+    layer = last_layer(random_features(images, 40, images), labels, 10)
+    assert batch_size_of(layer.weight_gradient) == images
+
+
+def test_jacobian_products_normal_matrix_and_both_steps_agree() -> None:
+    labels = torch.tensor([0, 0, 2, 5])
+    problem = _Problem.of(last_layer(random_features(4, 40, 1), labels, 9), counts_of(labels, 9))
+    m = problem.start(torch.Generator().manual_seed(0), 1)
+    weights = problem.even
+    p, signals, residual = problem.evaluate(m, weights)
+    tangents = p[:, :, None] * (problem.logit_map - (p @ problem.logit_map)[:, None, :])
+    jacobian = torch.autograd.functional.jacobian(lambda x: problem.evaluate(x, weights)[2], m)
+    jacobian = jacobian.reshape(residual.numel(), m.numel())
+    step = torch.randn(m.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    pushed = problem._apply(step, m, weights, signals, tangents)
+    torch.testing.assert_close(pushed.flatten(), jacobian @ step.flatten())
+    gradient = problem._transposed(residual, m, weights, signals, tangents)
+    torch.testing.assert_close(gradient.flatten(), jacobian.T @ residual.flatten())
+    torch.testing.assert_close(problem._normal_matrix(m, weights, signals, tangents), jacobian.T @ jacobian)
+    dense = problem._step(m, weights, signals, tangents, gradient, 1e-1)
+    by_cg = problem._step_by_conjugate_gradients(m, weights, signals, tangents, gradient, 1e-1)
+    torch.testing.assert_close(by_cg, dense, rtol=1e-3, atol=1e-4 * float(dense.abs().max()))
