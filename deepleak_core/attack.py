@@ -132,6 +132,8 @@ def reconstruct(
     solver = SOLVERS[preset.solver]
     if preset.solver == "adam":
         solver = partial(solver, learning_rate=preset.learning_rate, signed=preset.signed)
+    else:
+        solver = partial(solver, stop=stop)
     low = model.normalise(torch.zeros_like(model.mean))
     high = model.normalise(torch.ones_like(model.mean))
     yield from solver(objective, start, low=low, high=high, iterations=preset.iterations)

@@ -71,7 +71,7 @@ def reconstruct_exactly(
             )
     if inputs is None or attacker.residual(inputs[0]) > EXPLAINED:
         yield _stage("Full update matched", "Pixels move until the whole update fits.")
-        yield from attacker.match(inputs, found)
+        yield from attacker.match(inputs, found, stop)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class _Attacker:
         for iterate in levenberg_marquardt(equations, start, low=self.low, high=self.high, iterations=60):
             yield _told(iterate, iterate.inputs[None], self.residual(iterate.inputs))
 
-    def match(self, inputs: Tensor | None, found: Disaggregation | None) -> Iterator[Iterate]:
+    def match(self, inputs: Tensor | None, found: Disaggregation | None, stop: Callable[[], bool]) -> Iterator[Iterate]:
         """The whole update matched from where the earlier stages ended, until no pixel value changes.
 
         L-BFGS needs a smooth loss; from noise, kinks of ReLU and pooling are left to signed Adam.
@@ -130,7 +130,7 @@ class _Attacker:
             total_variation=self.preset.total_variation if by_adam else 0.0,
             fedavg=self.preset.fedavg,
         )
-        solver = partial(adam, learning_rate=0.1, signed=True) if by_adam else lbfgs
+        solver = partial(adam, learning_rate=0.1, signed=True) if by_adam else partial(lbfgs, stop=stop)
         start = noise if inputs is None else inputs
         before, unchanged = None, 0
         for iterate in solver(objective, start, low=self.low, high=self.high, iterations=self.preset.iterations):

@@ -22,6 +22,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
 
+FIRST_MOVE = 0.1
+
 
 @dataclass(frozen=True)
 class Iterate:
@@ -86,12 +88,20 @@ def adam(
 
 
 def lbfgs(
-    objective: Matching, start: Tensor, *, low: Tensor, high: Tensor, iterations: int, history: int = 100
+    objective: Matching,
+    start: Tensor,
+    *,
+    low: Tensor,
+    high: Tensor,
+    iterations: int,
+    history: int = 100,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Iterate]:
     """Limited-memory BFGS with a weak Wolfe line search by bisection (Lewis and Overton 2013).
 
     A step is taken only where it lowers the loss, so the sequence cannot diverge; it ends by itself when no
     step does. Pixels are not held in their range on the way: bounds would break the curvature pairs.
+    A line search may take many evaluations: once `stop` says yes it is cut short, and the point comes once more.
     """
 
     def evaluate(point: Tensor) -> tuple[float, Tensor, Tensor]:
@@ -110,10 +120,13 @@ def lbfgs(
         if slope >= 0:
             pairs, direction = [], -gradient
             slope = -float(gradient.square().sum())
-        length = 1.0 if pairs else min(1.0, 1.0 / float(gradient.abs().sum().clamp_min(1e-30)))
+        # Without curvature the first try moves some input by FIRST_MOVE: a timid one drowns in rounding errors.
+        length = 1.0 if pairs else FIRST_MOVE / float(gradient.abs().max().clamp_min(1e-30))
         below, above = 0.0, float("inf")
         for _ in range(30):
             reached = evaluate(point + length * direction)
+            if stop():
+                break
             if not reached[0] <= loss + 1e-4 * length * slope:
                 above = length
             elif float((reached[1] * direction).sum()) < 0.9 * slope:
@@ -121,6 +134,8 @@ def lbfgs(
             else:
                 break
             length = (below + above) / 2 if above < float("inf") else 2 * below
+        if stop():
+            continue
         if not reached[0] < loss:
             if not pairs:
                 return

@@ -77,6 +77,30 @@ def test_lbfgs_ends_where_nothing_can_be_gained() -> None:
     assert len(run_lbfgs(lambda x: 0 * x.sum(), [1.0], 500)) == 1
 
 
+def test_lbfgs_gets_going_where_the_loss_is_nearly_flat() -> None:
+    """In float32 a first step of 1 / |gradient| may change the loss by less than its last digit."""
+    start = torch.full((1, 1000), 0.5)
+    iterates = list(lbfgs(Problem(lambda x: 1 + 1e-6 * x.square().mean()), start, low=LOW, high=HIGH, iterations=9))  # type: ignore[arg-type]
+    assert len(iterates) > 1 and iterates[-1].loss < iterates[0].loss
+
+
+def test_lbfgs_lets_itself_be_stopped_within_a_line_search() -> None:
+    """A line search that would take many evaluations ends after the one during which stop was asked for."""
+    evaluations = 0
+
+    def steep(x: Tensor) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        return (1 + 1e9 * (x - 1)).square().sum()  # the bottom is a billionth away
+
+    point = torch.tensor([[1.0]], dtype=torch.float64)
+    stop = lambda: evaluations >= 3  # noqa: E731
+    iterates = lbfgs(Problem(steep), point, low=LOW, high=HIGH, iterations=50, stop=stop)  # type: ignore[arg-type]
+    first, second = next(iterates), next(iterates)
+    assert evaluations == 3
+    assert torch.equal(first.inputs, second.inputs) and first.loss == second.loss
+
+
 def test_an_iterates_numbers_belong_to_its_inputs() -> None:
     for iterate in run_lbfgs(rosenbrock, [-1.2, 1.0], 30):
         point = iterate.inputs[0].detach().requires_grad_()
