@@ -5,7 +5,7 @@ import streamlit as st
 from deepleak_core.events import Finished
 from deepleak_core.scenario import DeepLeakError, Scenario
 from ui import address, controls, live, markup
-from ui.backend import engine, store
+from ui.backend import engine, give_way, pace, store
 
 INVITATION = {
     "fedsgd": "The images stay on the device, only a gradient is shared. Can the server see the images?",
@@ -19,6 +19,7 @@ THREAT_MODEL = (
 
 state = st.session_state
 engine()  # gets its workers ready while the visitor looks around
+give_way()
 
 
 def compose(scenario: Scenario) -> None:
@@ -108,13 +109,16 @@ if record and record.message:
 # -------------------------------------------------------------------------------------------------- the three steps
 
 left, right = st.columns([2, 3], gap="medium")
-every = (lambda seconds: seconds) if under_way else (lambda seconds: None)
+slowed = pace(live.viewer()) if under_way else 1
+every = (lambda seconds: seconds * slowed) if under_way else (lambda seconds: None)
 with right:
     if record is None:
         count = scenario.batch_size if scenario else address.WELCOME.batch_size
         st.html(markup.step(3, markup.progress(0, "Press Run the attack"), markup.nothing_rebuilt(count)))
     elif under_way:
-        st.fragment(live.rebuilding, run_every=live.PICTURE_SECONDS)(record.id, record.attempt, state.suspense)
+        st.fragment(live.rebuilding, run_every=every(live.PICTURE_SECONDS))(
+            record.id, record.attempt, state.suspense, slowed
+        )
     else:
         st.fragment(live.replay)(record.id)
         if isinstance(finished, Finished):

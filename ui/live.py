@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ from deepleak_core.judge import pixels
 from deepleak_core.scenario import DeepLeakError, Scenario
 from deepleak_core.store import Moment, RunRecord
 from ui import markup
-from ui.backend import store
+from ui.backend import give_way, pace, store
 from ui.charts import curves
 
 PICTURE_SECONDS = 0.16
@@ -60,6 +61,11 @@ def facts_of(record: RunRecord) -> Facts:
     if facts.inferred is not None:
         st.session_state.facts = key, facts
     return facts
+
+
+def viewer() -> str:
+    """This session's name among all that watch."""
+    return st.session_state.setdefault("viewer", uuid.uuid4().hex)
 
 
 # ------------------------------------------------------------------- what the client keeps, what the server sees
@@ -100,6 +106,7 @@ def nothing_shared(scenario: Scenario | None) -> str:
 
 def client_and_server(run_id: str, suspense: bool) -> None:
     """Steps 1 and 2 of a run."""
+    give_way()
     record = store().run(run_id)
     facts = facts_of(record)
     suspense = suspense and record.under_way
@@ -119,10 +126,14 @@ def client_and_server(run_id: str, suspense: bool) -> None:
 # ------------------------------------------------------------------------------- what the attacker rebuilds
 
 
-def rebuilding(run_id: str, attempt: int, suspense: bool) -> None:
-    """Step 3 of a run under way; draws the whole page anew when the run is over or had to be started again."""
+def rebuilding(run_id: str, attempt: int, suspense: bool, slowed: int) -> None:
+    """Step 3 of a run under way; draws the whole page anew when the run is over or had to be started again.
+
+    The same when the crowd has changed, so that its fragments repeat at the pace that it takes.
+    """
+    give_way()
     record = store().run(run_id)
-    if not record.under_way or record.attempt > max(1, attempt):
+    if not record.under_way or record.attempt > max(1, attempt) or pace(viewer()) != slowed:
         st.rerun()
     if not record.snapshots:
         return st.html(markup.step(3, _waiting(record), markup.nothing_rebuilt(record.scenario.batch_size)))
@@ -168,6 +179,7 @@ def moments_of(run_id: str) -> list[Moment]:
 
 def chart(run_id: str | None) -> None:
     """The curves of a run so far, empty ones without a run."""
+    give_way()
     moments = moments_of(run_id) if run_id else []
     prepared = facts_of(store().run(run_id)).prepared if run_id else None
     titles = _named(prepared, prepared.labels) if prepared else []
