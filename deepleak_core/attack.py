@@ -239,7 +239,7 @@ def _story(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
     judge = Judge(batch, scenario)
     limit = scenario.max_seconds or math.inf
     story = reconstruct(model, update, inferred.order, preset, scenario, lambda: stop() or clock.seconds > limit)
-    yield from _watch(story, model, inferred, judge, clock, limit, stop)
+    yield from _watch(story, model, inferred, judge, clock, limit, preset.iterations, stop)
 
 
 def _infer_labels(
@@ -286,6 +286,7 @@ def _watch(
     judge: Judge,
     clock: Clock,
     limit: float,
+    iterations: int,
     stop: Callable[[], bool],
 ) -> Iterator[Event]:
     """Cut the iterates into snapshots by time, end the run when it is over, and sum it up.
@@ -308,7 +309,7 @@ def _watch(
             ended = "stopped"
         elif clock.seconds > limit:
             ended = "seconds"
-        elif iterate.progress >= 1:
+        elif iterate.progress >= 1 or step > iterations:
             ended = "iterations"
         if ended or clock.seconds - shown >= SNAPSHOT_SECONDS:
             shown, pending = clock.seconds, None
