@@ -159,10 +159,12 @@ class _Problem:
     def of(cls, layer: LastLayer, counts: Tensor) -> _Problem:
         classes, dimension = layer.weight.shape
         images = int(counts.sum())
-        if images > min(classes - 1, dimension):
+        # Signals sum to zero over the classes; without a bias, one more equation is missing.
+        room = min(classes - (1 if layer.bias_gradient is not None else 2), dimension - 1)
+        if images > room:
             raise CannotDisaggregate(
                 f"{images} images share a last layer of {classes} classes and {dimension} features; at most "
-                f"{min(classes - 1, dimension)} can be told apart, one less than the classes: make the batch smaller."
+                f"{room} can be told apart: make the batch smaller."
             )
         gradient = layer.weight_gradient.double() * images
         u, s, vt = torch.linalg.svd(gradient, full_matrices=False)

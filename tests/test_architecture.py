@@ -15,7 +15,7 @@ FLOORS = (
     {"scenario", "events", "metrics", "vocabularies"},
     {"downloads", "models", "disaggregation", "presets", "threads"},
     {"datasets", "client"},
-    {"labels", "objectives", "peeling", "training"},
+    {"labels", "objectives", "peeling"},
     {"solvers"},
     {"exact", "judge"},
     {"attack"},
