@@ -34,9 +34,9 @@ from ui import markup
 from ui.backend import give_way, pace, store
 from ui.charts import curves
 
-PICTURE_SECONDS = 0.2
-READING_SECONDS = 0.7
-CURVE_SECONDS = 1.5
+PICTURE_SECONDS = 0.22
+READING_SECONDS = 1.0
+CURVE_SECONDS = 3.0
 STOPS = 500  # snapshots of a long run that the replay offers
 STARTING_SECONDS = 2.0  # a run that waits no longer than this is about to start, not in a queue
 
