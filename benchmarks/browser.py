@@ -69,7 +69,8 @@ def open_page(browser: Browser, url: str, *, width: int = 1280, height: int = 72
     scheme = "dark" if dark else "light"
     page = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme).new_page()
     page.goto(url)
-    page.get_by_role("heading", name="What the attacker rebuilds").wait_for(timeout=60_000)
+    for step in ("What the attacker rebuilds", "What the client keeps"):  # the private images are drawn last
+        page.get_by_role("heading", name=step).wait_for(timeout=60_000)
     return page
 
 
