@@ -65,12 +65,11 @@ def check(scenario: Scenario) -> None:
             problems.append(f"{name} was {value!r}; accepted are {', '.join(accepted)}.")
         return value in accepted
 
-    if known("attack", scenario.attack, list(PRESETS)) and PRESETS[scenario.attack].solver != "adam":
-        problems += [
-            f"{name} is no setting of {scenario.attack}, whose solver finds its own steps; leave it out."
-            for name in ("learning_rate",)
-            if getattr(scenario, name) is not None
-        ]
+    finds_own_steps = known("attack", scenario.attack, list(PRESETS)) and PRESETS[scenario.attack].solver != "adam"
+    if finds_own_steps and scenario.learning_rate is not None:
+        problems.append(
+            f"learning_rate is no setting of {scenario.attack}, whose solver finds its own steps; leave it out."
+        )
     known("label_strategy", scenario.label_strategy or "true", [*labels.STRATEGIES, "true"])
     dataset_known = known("dataset", scenario.dataset, list(datasets.DATASETS))
     if known("model", scenario.model, list(models.MODELS)) and dataset_known:
@@ -134,9 +133,7 @@ def reconstruct(
         solver = partial(solver, learning_rate=preset.learning_rate, signed=preset.signed)
     else:
         solver = partial(solver, stop=stop)
-    low = model.normalise(torch.zeros_like(model.mean))
-    high = model.normalise(torch.ones_like(model.mean))
-    yield from solver(objective, start, low=low, high=high, iterations=preset.iterations)
+    yield from solver(objective, start, low=model.low, high=model.high, iterations=preset.iterations)
 
 
 def trouble(iterate: Iterate, first: Iterate) -> tuple[str, str] | None:
@@ -195,8 +192,9 @@ def run(scenario: Scenario, *, stop: Callable[[], bool] = lambda: False) -> Iter
         # Repeatable results matter more here than the fastest convolution.
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             yield from _story(scenario, stop)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:  # PyTorch has a type of its own on a GPU, a message on a CPU
+        exhausted = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+        if not exhausted:
             raise
         raise OutOfMemory(
             f"A batch of {scenario.batch_size} at {scenario.image_size} pixels with {scenario.model} needs more "

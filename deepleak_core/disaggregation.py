@@ -187,7 +187,7 @@ class _Problem:
             onehot=one_hot(labels, classes).double(),
             basis=basis,
             singular_values=s,
-            noise=max(spread, floor) if len(tail) else floor,
+            noise=max(spread, floor),
         )
 
     @property
@@ -231,7 +231,7 @@ class _Problem:
         p = torch.softmax(means @ self.logit_map.T + self.offset, 1)
         share = duplicates / per_class[self.labels]
         share = share / share.sum()
-        slope = share @ p[:, :, None].mul(self.logit_map - (p @ self.logit_map)[:, None, :]).flatten(1)
+        slope = share @ self.tangents(p).flatten(1)
         unexplained = self.target - (p - self.onehot).T @ means
         covariance = torch.linalg.lstsq(slope.reshape(self.target.shape), unexplained).solution
         values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
@@ -242,6 +242,10 @@ class _Problem:
         scatter, _ = torch.linalg.qr(noise - same_class @ noise)
         spread: Tensor = scatter @ (values.sqrt()[:, None] * vectors.T)
         return means + spread
+
+    def tangents(self, p: Tensor) -> Tensor:
+        """Derivatives d a_k / d m_k of the signals (K, C, K), from the probabilities (K, C)."""
+        return p[:, :, None] * (self.logit_map - (p @ self.logit_map)[:, None, :])
 
     def residuals(self, m: Tensor, weights: Tensor) -> Tensor:
         """The weighted residuals of the features' equations at M, (C, K)."""
@@ -268,7 +272,7 @@ class _Problem:
         p, signals, residual = self.evaluate(m, weights)
         cost = float(residual.square().sum())
         for _ in range(iterations):
-            tangents = p[:, :, None] * (self.logit_map - (p @ self.logit_map)[:, None, :])  # d a_k / d m_k (K, C, K)
+            tangents = self.tangents(p)
             gradient = self._transposed(residual, m, weights, signals, tangents)
             moved = False
             while not moved and damping < 1e12:
@@ -373,7 +377,7 @@ class _Problem:
         """The solution in feature space, with an error estimate from the curvature and the noise at it."""
         weights = self.trust(m)
         p, signals, _ = self.evaluate(m, weights)
-        tangents = p[:, :, None] * (self.logit_map - (p @ self.logit_map)[:, None, :])
+        tangents = self.tangents(p)
         if self.images**2 <= DENSE_UNKNOWNS:
             hessian = self._normal_matrix(m, weights, signals, tangents)
             variances = torch.linalg.pinv(hessian, hermitian=True).diagonal().reshape(m.shape)

@@ -84,14 +84,6 @@ class _Attacker:
     preset: Preset
     scenario: Scenario
 
-    @property
-    def low(self) -> Tensor:
-        return self.model.normalise(torch.zeros_like(self.model.mean))
-
-    @property
-    def high(self) -> Tensor:
-        return self.model.normalise(torch.ones_like(self.model.mean))
-
     def separate(self, stop: Callable[[], bool]) -> Disaggregation:
         """The features of every image, or the typed reason why not."""
         return separate_features(self.model, self.update, self.believed, self.scenario, stop)
@@ -108,7 +100,7 @@ class _Attacker:
         size = self.scenario.image_size
         start = torch.zeros(len(self.believed), 3, size, size, device=self.model.mean.device)
         equations = layer_equations(peeled, dtype=start.dtype)
-        for iterate in levenberg_marquardt(equations, start, low=self.low, high=self.high, iterations=60):
+        for iterate in levenberg_marquardt(equations, start, low=self.model.low, high=self.model.high, iterations=60):
             yield _told(iterate, iterate.inputs[None], self.residual(iterate.inputs))
 
     def match(self, inputs: Tensor | None, found: Disaggregation | None, stop: Callable[[], bool]) -> Iterator[Iterate]:
@@ -133,7 +125,9 @@ class _Attacker:
         solver = partial(adam, learning_rate=0.1, signed=True) if by_adam else partial(lbfgs, stop=stop)
         start = noise if inputs is None else inputs
         before, unchanged = None, 0
-        for iterate in solver(objective, start, low=self.low, high=self.high, iterations=self.preset.iterations):
+        for iterate in solver(
+            objective, start, low=self.model.low, high=self.model.high, iterations=self.preset.iterations
+        ):
             yield iterate
             pixels = (self.model.denormalise(iterate.inputs[0]).clamp(0, 1) * 255).round()
             unchanged = unchanged + 1 if before is not None and torch.equal(pixels, before) else 0

@@ -45,6 +45,16 @@ class TargetModel(nn.Module):
         """What the first layer sees, back to [0, 1]."""
         return inputs * self.std + self.mean
 
+    @property
+    def low(self) -> Tensor:
+        """The darkest pixel as the first layer sees it, (1, 3, 1, 1)."""
+        return self.normalise(torch.zeros_like(self.mean))
+
+    @property
+    def high(self) -> Tensor:
+        """The brightest pixel as the first layer sees it, (1, 3, 1, 1)."""
+        return self.normalise(torch.ones_like(self.mean))
+
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to what the last layer reads, (B, D)."""
         features: Tensor = self.body(self.normalise(images))
