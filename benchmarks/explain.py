@@ -40,8 +40,9 @@ from deepleak_core.labels import order
 from deepleak_core.models import TargetModel
 from deepleak_core.presets import PRESETS
 from deepleak_core.scenario import Scenario
-from deepleak_core.separation import Factors, LastLayer, solve_together, starts_for, summed_gradient
+from deepleak_core.separation import Factors, LastLayer, starts_for, summed_gradient
 from deepleak_core.threads import cpu_threads
+from deepleak_core.together import solve_together
 
 FOLDER = Path(__file__).parent.parent / "assets" / "explain"
 GAP = 2  # transparent pixels between the images of a sheet
@@ -213,12 +214,7 @@ def proof() -> dict[str, Any]:
         scenario = Scenario(indices=MIXED, stage=stage)
         model, batch = target_model(scenario), datasets.load_batch(scenario)
         gradient = share(model, batch.images, batch.labels).tensors
-        layer = LastLayer(
-            weight=model.head.weight.detach(),
-            bias=model.head.bias.detach(),
-            weight_gradient=gradient["head.weight"],
-            bias_gradient=gradient["head.bias"],
-        )
+        layer = LastLayer.of(model.head, gradient["head.weight"], gradient["head.bias"], model.floor)
         factors = Factors.of(layer, summed_gradient(layer, len(MIXED)), len(MIXED))
         right = torch.bincount(batch.labels, minlength=10)
         wrong = [right - row + other for row in _units(right) for other in torch.eye(10).long() if (row - other).any()]

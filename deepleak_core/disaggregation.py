@@ -33,17 +33,19 @@ from deepleak_core.separation import (
     LastLayer,
     can_be_found_one_by_one,
     find_images,
-    solve_together,
     starts_for,
     summed_gradient,
 )
+from deepleak_core.together import solve_together
 
 DENSE_UNKNOWNS = 1600  # up to here the normal equations are solved directly, above by conjugate gradients
-SOLVED = 1.0  # a misfit below: nothing is left but rounding noise, no need to try again
-PROVEN = 30.0  # a misfit above: wrong counts, or not a plain gradient; they lie at 1e3 and far up
+SOLVED = 3.0  # a misfit below: nothing is left but rounding noise, no need to try again
+PROVEN = 20.0  # a misfit above: wrong counts, or not a plain gradient; they lie at 1e3 and far up
 TOGETHER = 12  # images up to which the equations of all are also solved side by side from many starts
+WALLS = 300  # features up to which that search minds the floor of each
 CLEAR = 10.0  # the K-th singular value over the next, which is noise, from which on every image shows
 LARGEST_RESIDUAL = 1e-8  # of the squared norm: features of absurd size excuse any misfit as rounding
+BELOW = 0.05  # of a feature vector's length that may lie below the floor, beside five times its estimated error
 
 
 class NotResolved(DeepLeakError):
@@ -62,9 +64,10 @@ class Disaggregation:
     """One feature vector per image, and how far it can be trusted.
 
     `features` (K, D), `labels` (K,) and `signals` (K, C), the loss gradient of each image's logits, are in one
-    arbitrary order. `misfit` is the mean squared residual in units of the rounding noise expected of a float32
-    gradient: about 1 when solved, thousands and more otherwise; `residual` is the squared distance to the
-    shared gradient over its squared norm. `errors` (K,) estimates each feature vector's relative error.
+    arbitrary order. `misfit` is the squared residual in units of the rounding noise expected of a float32 gradient,
+    over the equations that are more than the unknowns: about 1 when solved, thousands and more otherwise; `residual`
+    is the squared distance to the shared gradient over its squared norm. `errors` (K,) estimates each feature
+    vector's relative error.
     """
 
     features: Tensor
@@ -129,7 +132,7 @@ def disaggregate(
         tried += 1
         weights = problem.trust(m)
         m = problem.solve(m, weights)
-        found = float(problem.residuals(m, weights).square().mean())
+        found = problem.misfit(m, weights)
         if found < misfit and float(problem.residuals(m, problem.plain).square().sum()) < LARGEST_RESIDUAL:
             best, misfit = m, found
         if misfit < SOLVED or stop():
@@ -141,7 +144,17 @@ def disaggregate(
             "a label count is wrong, or the update is not the plain gradient of one batch.",
             misfit,
         )
-    return problem.answer(best, misfit, tried)
+    answer = problem.answer(best, misfit, tried)
+    if layer.floor is not None:
+        below = (answer.features - layer.floor).clamp_max(0).norm(dim=1) / answer.features.norm(dim=1)
+        if bool((below > BELOW + 5 * answer.errors).any()):
+            raise NotResolved(
+                f"The {problem.images} feature vectors that explain the last layer's gradient with these label counts "
+                f"are none of this network's: {float(below.max()):.0%} of one lies below {layer.floor:g}, as no "
+                "activation can; a label count is wrong.",
+                misfit,
+            )
+    return answer
 
 
 def _beginnings(
@@ -166,7 +179,9 @@ def _beginnings(
         if attempt % 4 == 1 and problem.images <= TOGETHER:
             factors = Factors.of(layer, summed_gradient(layer, problem.images), problem.images)
             same = problem.labels.expand(32, -1)
-            ends, costs = solve_together(factors, starts_for(factors, same, generator), same, enough=1e-13)
+            walls = None if factors.heights is None or len(factors.heights) > WALLS else factors.heights
+            starts = starts_for(factors, same, generator)
+            ends, costs = solve_together(factors, starts, same, walls=walls, iterations=80, enough=1e-13)
             yield ends[costs.argmin()] @ factors.basis.T @ problem.basis
 
 
@@ -279,6 +294,12 @@ class _Problem:
     def tangents(self, p: Tensor) -> Tensor:
         """Derivatives d a_k / d m_k of the signals (K, C, K), from the probabilities (K, C)."""
         return p[:, :, None] * (self.logit_map - (p @ self.logit_map)[:, None, :])
+
+    def misfit(self, m: Tensor, weights: Tensor) -> float:
+        """The squared residuals under these weights, over the number of equations that are not needed to fit M."""
+        classes, images = self.target.shape  # signals sum to zero: one class says nothing that the others do not
+        equations = (classes - 1) * (images + (1 if self.bias_target is not None else 0))
+        return float(self.evaluate(m, weights)[2].square().sum()) / (equations - images**2)
 
     def residuals(self, m: Tensor, weights: Tensor) -> Tensor:
         """The weighted residuals of the features' equations at M, (C, K)."""

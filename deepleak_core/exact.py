@@ -151,7 +151,7 @@ def separate_features(
     """
     gradient = update.gradient(model)
     counts = torch.bincount(believed.cpu(), minlength=model.head.out_features)
-    layer = LastLayer.of(model.head, gradient["head.weight"], gradient.get("head.bias"))
+    layer = LastLayer.of(model.head, gradient["head.weight"], gradient.get("head.bias"), model.floor)
     return disaggregate(layer, counts, seed=scenario.seed_for("disaggregation"), stop=stop)
 
 

@@ -73,7 +73,7 @@ class Knowledge:
     @property
     def last_layer(self) -> LastLayer:
         """The layer as the server sent it, and its gradient."""
-        return LastLayer.of(self.model.head, self.weight, self.bias)
+        return LastLayer.of(self.model.head, self.weight, self.bias, self.model.floor)
 
     @property
     def row_sums(self) -> Tensor:
@@ -292,10 +292,16 @@ def verified(knowledge: Knowledge) -> Evidence:
     estimates = [strategy(knowledge) for strategy in (zero_shot, ilrg, balanced)]
     spread = torch.stack([estimate.real_counts for estimate in estimates]).clamp(-1, knowledge.batch_size + 1)
     verdict: Verdict | None = None
+    alike = predicts_alike(knowledge)
     if knowledge.update.local_steps <= 1:
         with suppress(CannotDisaggregate):
             verdict = verify(
-                knowledge.last_layer, knowledge.batch_size, list(spread), seed=knowledge.seed, stop=knowledge.stop
+                knowledge.last_layer,
+                knowledge.batch_size,
+                list(spread),
+                thorough=not alike,
+                seed=knowledge.seed,
+                stop=knowledge.stop,
             )
     if verdict is not None and verdict.proven:
         return Evidence(
@@ -306,7 +312,6 @@ def verified(knowledge: Knowledge) -> Evidence:
             confidence=torch.ones_like(spread[0]),
             note="Proven: features for these labels explain the gradient, for no others.",
         )
-    alike = predicts_alike(knowledge)
     best = estimates[0] if alike else estimates[2]
     counts = best.counts if verdict is None or alike else verdict.counts
     return Evidence(

@@ -28,14 +28,24 @@ PARAMETER_LIMIT = 250_000_000
 
 
 class TargetModel(nn.Module):
-    """A classifier as body and head. `forward` maps images (B, 3, H, W) in [0, 1] to logits (B, C)."""
+    """A classifier as body and head. `forward` maps images (B, 3, H, W) in [0, 1] to logits (B, C).
+
+    No feature is below `floor`, which the body's last activation tells; None where there is no such bound.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, head: nn.Linear, mean: Sequence[float], std: Sequence[float]):
+    def __init__(
+        self,
+        body: nn.Module,
+        head: nn.Linear,
+        mean: Sequence[float],
+        std: Sequence[float],
+        floor: float | None = None,
+    ):
         super().__init__()
-        self.body, self.head = body, head
+        self.body, self.head, self.floor = body, head, floor
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
@@ -81,6 +91,8 @@ class TargetModelSpec:
     uniform_init: float | None = None
     """Half-width of the uniform distribution all weights are drawn from; None keeps PyTorch's default."""
     min_size: int = 32
+    floor: float | None = 0.0
+    """The least value of a feature: 0 after ReLU, sigmoid and pooling over them; None where there is none."""
 
 
 def _lenet(channels: int, activation: type[nn.Module]) -> Body:
@@ -164,6 +176,7 @@ MODELS: dict[str, TargetModelSpec] = {
         summary="Same shape, 64 channels, smooth activation, no pooling: leaks most.",
         source="after Zhu et al. 2019",
         body=_lenet(64, nn.ELU),
+        floor=-1.0,
     ),
     "convnet": TargetModelSpec(
         title="ConvNet",
@@ -221,7 +234,7 @@ def build(
                     f"parameters, the limit is {PARAMETER_LIMIT / 1e6:.0f} million; take smaller images or resnet18."
                 ]
             )
-        model = TargetModel(body, nn.Linear(dimension, classes, bias=head_bias), mean, std)
+        model = TargetModel(body, nn.Linear(dimension, classes, bias=head_bias), mean, std, spec.floor)
         if spec.uniform_init is not None:
             for parameter in model.parameters():
                 nn.init.uniform_(parameter, -spec.uniform_init, spec.uniform_init)

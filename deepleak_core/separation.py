@@ -10,8 +10,8 @@ The last equations make features and signals biorthogonal. They ask every image 
 
 C - K + 1 equations for the K unknowns in m_k. So while 2 K <= C, one can ask for each class which images of it
 there are: `find_images` does, takes the images found off the gradient, and goes on with a simpler one. Nothing
-has to be known of the labels, and nothing of the other images. For more images than that, all equations are
-solved for all images together, under assumed labels: `solve_together`.
+has to be known of the labels, and nothing of the other images. For more images than that, `simplex` and `together`
+look for all images at once.
 
 Relatives: see `disaggregation`, which judges and polishes what is found here.
 """
@@ -32,6 +32,8 @@ ROOM = 400_000  # numbers in one Jacobian of all problems that are solved side b
 ROUNDS = 10  # times a class is searched anew before an image counts as hidden
 
 Equations = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # points and labels to residuals and Jacobians
+# Points (T, n) and labels to squared residuals (T,), half their gradients (T, n) and half their Hessians (T, n, n).
+Quadratics = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 class CannotDisaggregate(DeepLeakError):
@@ -40,18 +42,30 @@ class CannotDisaggregate(DeepLeakError):
 
 @dataclass(frozen=True, kw_only=True)
 class LastLayer:
-    """What the server knows of the last layer: `weight` (C, D) and `bias` (C,) or None, and their gradients."""
+    """What the server knows of the last layer: `weight` (C, D) and `bias` (C,) or None, and their gradients.
+
+    `floor` is a value that no feature is below, since none comes out of the activation before: 0 for ReLU, -1 for
+    ELU; None where nothing is known.
+    """
 
     weight: Tensor
     bias: Tensor | None
     weight_gradient: Tensor
     bias_gradient: Tensor | None
+    floor: float | None = None
 
     @classmethod
-    def of(cls, head: nn.Linear, weight_gradient: Tensor, bias_gradient: Tensor | None) -> LastLayer:
+    def of(
+        cls, head: nn.Linear, weight_gradient: Tensor, bias_gradient: Tensor | None, floor: float | None = None
+    ) -> LastLayer:
         """The layer as the server sent it, and its gradient."""
-        bias = None if head.bias is None else head.bias.detach()
-        return cls(weight=head.weight.detach(), bias=bias, weight_gradient=weight_gradient, bias_gradient=bias_gradient)
+        return cls(
+            weight=head.weight.detach(),
+            bias=None if head.bias is None else head.bias.detach(),
+            weight_gradient=weight_gradient,
+            bias_gradient=bias_gradient,
+            floor=floor,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +78,7 @@ class Factors:
     offset: Tensor  # b (C,)
     ones: Tensor | None  # the row of V (K,) that makes a 1 of every m; None without a bias
     basis: Tensor  # V without that row, (D, K)
+    heights: Tensor | None  # (D, K): coordinates m to features above their floor; None without a bias or a floor
     noise: float  # root mean square of what rounding adds to an entry of the gradient
 
     @classmethod
@@ -79,15 +94,17 @@ class Factors:
         spread = float(rest.norm()) / max(1, (len(u) - images) * (gradient.shape[1] - images)) ** 0.5
         if taken_off and len(rest):  # what other images left behind is no even noise: it has a direction
             spread = float(rest[0]) / len(u) ** 0.5
-        floor = torch.finfo(torch.float32).eps * float(gradient.abs().max()) / 16
+        least = torch.finfo(torch.float32).eps * float(gradient.abs().max()) / 16
+        rows, ones = basis[:dimension], basis[dimension] if len(basis) > dimension else None
         return cls(
             left=u[:, :images],
             singular_values=s[:images],
-            logit_map=layer.weight.double() @ basis[:dimension],
+            logit_map=layer.weight.double() @ rows,
             offset=torch.zeros(len(u)).to(u) if layer.bias is None else layer.bias.double(),
-            ones=basis[dimension] if len(basis) > dimension else None,
-            basis=basis[:dimension],
-            noise=max(spread, floor),
+            ones=ones,
+            basis=rows,
+            heights=None if ones is None or layer.floor is None else rows - layer.floor * ones,
+            noise=max(spread, least),
         )
 
     @property
@@ -181,7 +198,8 @@ def _find_some(
     for some in torch.split(torch.arange(len(labels)), together):
         if stop():
             break
-        m, _ = levenberg_marquardt(single_equations(factors), points[some], labels[some], iterations=60)
+        equations = squared(single_equations(factors))
+        m, _ = levenberg_marquardt(equations, points[some], labels[some], iterations=60)
         ends.append(m)
         ratios.append(noise_ratio(factors, m, labels[some]))
     if not ends:
@@ -262,56 +280,22 @@ def single_equations(factors: Factors) -> Equations:
     return equations
 
 
-# -------------------------------------------------------------------------------------------- all images together
-
-
-def solve_together(
-    factors: Factors, m: Tensor, labels: Tensor, *, iterations: int = 60, enough: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """Levenberg-Marquardt for all K images at once, from T starts m (T, K, K) under assumed `labels` (T, K).
-
-    Returns the coordinates and the squared residuals (T,). Right labels reach rounding noise, wrong ones do not.
-    """
-    ends, costs = levenberg_marquardt(
-        joint_equations(factors), m.flatten(1), labels, iterations=iterations, enough=enough
-    )
-    return ends.view_as(m), costs
-
-
-def joint_equations(factors: Factors) -> Equations:
-    """What all images have to satisfy: points m (T, K * K), labels (T, K), K (C + K) residuals or K more with a bias.
-
-    In this order: (I - U U^T) a_k = 0, then m_k . S^-1 U^T a_l = [k = l], then (V m_k) ends in 1.
-    """
-    count = factors.images
-    outside = torch.eye(len(factors.offset)).to(factors.left) - factors.left @ factors.left.T
-    to_duals = factors.left / factors.singular_values
-    eye = torch.eye(count).to(outside)
-
-    def equations(flat: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        m = flat.view(-1, count, count)
-        t = len(m)
-        p, a = factors.signals(m, labels)
-        tangents = p[..., None] * (factors.logit_map - (p @ factors.logit_map)[:, :, None, :])  # (T, K, C, K)
-        duals, dual_slopes = a @ to_duals, to_duals.T @ tangents
-        residuals = [(a @ outside).flatten(1), (m @ duals.mT - eye).flatten(1)]
-        own = torch.einsum("tkci,kl->tkcli", outside @ tangents, eye).reshape(t, -1, count**2)
-        crossing = torch.einsum("kn,tli->tklni", eye, duals)
-        crossing = crossing + torch.einsum("tkj,tlji,ln->tklni", m, dual_slopes, eye)
-        slopes = [own, crossing.reshape(t, -1, count**2)]
-        if factors.ones is not None:
-            residuals.append(m @ factors.ones - 1)
-            slopes.append(torch.einsum("kl,i->kli", eye, factors.ones).reshape(count, -1).expand(t, -1, -1))
-        return torch.cat(residuals, 1), torch.cat(slopes, 1)
-
-    return equations
-
-
 # --------------------------------------------------------------------------------------------------- the solver
 
 
+def squared(equations: Equations) -> Quadratics:
+    """Residuals and Jacobians as what least squares needs of them."""
+
+    def quadratics(points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        residuals, slopes = equations(points, labels)
+        gradients = (slopes.mT @ residuals[:, :, None])[:, :, 0]
+        return residuals.square().sum(1), gradients, slopes.mT @ slopes
+
+    return quadratics
+
+
 def levenberg_marquardt(
-    equations: Equations,
+    problems: Quadratics,
     points: Tensor,
     labels: Tensor,
     *,
@@ -320,37 +304,35 @@ def levenberg_marquardt(
 ) -> tuple[Tensor, Tensor]:
     """Minimise T small least-squares problems side by side: points (T, n) and their squared residuals (T,).
 
-    `equations` maps points and labels of some problems to residuals (T, r) and Jacobians (T, r, n). Problems that
-    no longer move, or reached `enough`, drop out.
+    Problems that no longer move, or reached `enough`, drop out.
     """
     points = points.clone()
     costs = torch.full_like(points[:, 0], torch.inf)
     damping = torch.full_like(costs, 1e-2)
     active = torch.arange(len(points), device=points.device)
     here, stalls = points, torch.zeros_like(active)
-    residuals, slopes = equations(here, labels)
-    cost = residuals.square().sum(1).nan_to_num(torch.inf)
+    cost, gradient, normal = problems(here, labels)
+    cost = cost.nan_to_num(torch.inf)
     for _ in range(iterations):
-        normal, gradient = slopes.mT @ slopes, (slopes.mT @ residuals[:, :, None])
         diagonal = normal.diagonal(dim1=1, dim2=2)
         diagonal = damping[active, None] * diagonal.clamp_min(1e-10 * diagonal.amax(1, keepdim=True))
         factor, failed = torch.linalg.cholesky_ex(normal + torch.diag_embed(diagonal))
-        there = here - torch.cholesky_solve(gradient, factor)[:, :, 0]
-        new_residuals, new_slopes = equations(there, labels[active])
-        new_cost = new_residuals.square().sum(1).nan_to_num(torch.inf)
+        there = here - torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
+        new_cost, new_gradient, new_normal = problems(there, labels[active])
+        new_cost = new_cost.nan_to_num(torch.inf)
         better = (new_cost < cost) & (failed == 0)
         gain = torch.where(better, 1 - new_cost / cost, 0.0)
         damping[active] = torch.where(better, damping[active] / 5, damping[active] * 4).clamp(1e-14, 1e12)
         stalls[active] = torch.where(gain > 1e-3, 0, stalls[active] + 1)
         here = torch.where(better[:, None], there, here)
-        residuals = torch.where(better[:, None], new_residuals, residuals)
-        slopes = torch.where(better[:, None, None], new_slopes, slopes)
+        gradient = torch.where(better[:, None], new_gradient, gradient)
+        normal = torch.where(better[:, None, None], new_normal, normal)
         cost = torch.where(better, new_cost, cost)
         points[active], costs[active] = here, cost
         going = (stalls[active] < 12) & (cost > enough)
         if not going.all():
             active, here, cost = active[going], here[going], cost[going]
-            residuals, slopes = residuals[going], slopes[going]
+            gradient, normal = gradient[going], normal[going]
             if not len(active):
                 break
     return points, costs

@@ -1,37 +1,41 @@
 """Label counts that prove themselves: the right ones explain the last layer's gradient, no others do.
 
-`verify` needs fewer images than classes and one gradient of one batch. First it looks for images without assuming
-any labels (`separation.find_images`). Where that leaves some hidden, it goes through integer counts near the
-estimates it is given, those that look best on a short search first, and lets `disaggregation` judge: counts
-whose features explain the gradient down to rounding noise are proven, for wrong counts leave a residual orders
-of magnitude above it. Where nothing is proven it says which counts came closest.
+`verify` needs fewer images than classes and one gradient of one batch. It looks for images without assuming any
+labels, one by one (`separation.find_images`) and all at once (`simplex`). Where that leaves some hidden, it goes
+through integer counts: classes that show in the gradient are in the batch, the rest is tried near the estimates, and
+what is solved for wrong labels tells which one to exchange (`together`). `disaggregation` judges: counts whose
+features explain the gradient down to rounding noise are proven, for wrong counts leave a residual orders of magnitude
+above it. Where nothing is proven it says which counts came closest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from deepleak_core.disaggregation import Disaggregation, NotResolved, disaggregate
+from deepleak_core.disaggregation import WALLS, Disaggregation, NotResolved, disaggregate
 from deepleak_core.separation import (
     Factors,
     LastLayer,
     can_be_found_one_by_one,
     find_images,
-    solve_together,
     starts_for,
     summed_gradient,
 )
+from deepleak_core.simplex import largest_simplices
+from deepleak_core.together import OPEN, read_labels, solve_together
 
-SEARCHED = 32  # candidates of which a short search says how promising they are
-BEAM, BRANCHES, EXCHANGED = 8, 6, 3  # width, exchanges of a label for each, and rounds of the beam search
-SOLVED_RESIDUAL = 1e-12  # squared residual at which a short search has found the labels
+PULLED = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a corner to the middle at which images may lie
+SEARCHED = 120  # candidates of which a short search says how promising they are
+BEAM, BRANCHES = 8, 6  # exchanges of one label: for so many candidates, so many of each
+SOLVED_RESIDUAL = 1e-9  # squared residual at which a search has found the labels
 SEARCHABLE = 10  # images up to which that search is quick
 TRIED = 3  # candidates that are judged at length
+SHOWN = 1e-6  # of the largest entry: how far below zero a class must be in the gradient to be in the batch for sure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,53 +55,131 @@ def verify(
     images: int,
     estimates: Sequence[Tensor],
     *,
+    thorough: bool = True,
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Verdict:
     """The label counts of a batch of `images`, given real-valued `estimates` (C,) that may be wrong.
 
+    Where images are not found without labels, and only if `thorough`, counts near the estimates are gone through.
     Raises `CannotDisaggregate` where the layer has too few classes or features for so many images.
     """
-    classes = len(layer.weight)
-    plausible = _plausible(estimates, images)
-    agreed = round_counts(estimates[0], images)
-    unclear: list[Tensor] = []  # counts whose features explain the gradient, but with an image lost in the noise
+    return _Verification(layer, images, estimates, seed, stop).verdict(thorough)
 
-    def proof(counts: Tensor, start: Tensor | None, tries: int) -> Verdict | None:
+
+class _Verification:
+    """One batch, and all that was found out about it on the way to a verdict."""
+
+    def __init__(self, layer: LastLayer, images: int, estimates: Sequence[Tensor], seed: int, stop: Callable[[], bool]):
+        self.layer, self.images, self.estimates, self.seed, self.stop = layer, images, estimates, seed, stop
+        self.classes = len(layer.weight)
+        self.plausible = _plausible(estimates, images)
+        self.factors = Factors.of(layer, summed_gradient(layer, images), images)
+        heights = self.factors.heights
+        self.walls = heights if heights is not None and len(heights) <= WALLS else None
+        self.unclear: list[Tensor] = []  # counts whose features explain the gradient, but with an image lost in noise
+        self.opinions: list[tuple[float, Tensor]] = []  # squared residuals, and the counts found with them
+
+    def verdict(self, thorough: bool) -> Verdict:
+        """The stages in turn, each only where those before it proved nothing."""
+        agreed = round_counts(self.estimates[0], self.images)
+        if torch.equal(agreed, round_counts(self.estimates[1], self.images)) and (found := self.proof(agreed, None, 1)):
+            return found
+        for stage in (self.one_by_one, self.largest_simplex, *([self.candidates] if thorough else [])):
+            if not self.unclear and not self.stop() and (found := stage()):
+                return found
+        best = min(self.opinions, key=lambda opinion: opinion[0], default=(0.0, agreed))[1]
+        return Verdict(counts=(self.unclear or [best])[0], separated=None)
+
+    def proof(self, counts: Tensor, start: Tensor | None, tries: int) -> Verdict | None:
+        """The verdict that these counts are right, if features near `start` (K, D) or found in `tries` say so."""
         try:
-            separated = disaggregate(layer, counts, start=start, seed=seed, tries=tries, stop=stop)
+            separated = disaggregate(self.layer, counts, start=start, seed=self.seed, tries=tries, stop=self.stop)
         except NotResolved:
             return None
         if separated.clear:
             return Verdict(counts=counts, separated=separated)
-        unclear.append(counts)
+        self.unclear.append(counts)
         return None
 
-    if torch.equal(agreed, round_counts(estimates[1], images)) and (verdict := proof(agreed, None, 1)):
-        return verdict
-    completed: list[Tensor] = []
-    for attempt in range(TRIED if can_be_found_one_by_one(layer, images) else 0):
-        features, labels = find_images(layer, images, plausible, seed=seed + attempt, stop=stop)
-        counts = torch.bincount(labels, minlength=classes)
-        if len(labels) == images and (verdict := proof(counts, features[labels.argsort()], 1)):
-            return verdict
-        if unclear or stop():
-            break
-        completed.append(_completions(counts, images, plausible))
-    limit = SEARCHED if images <= SEARCHABLE else TRIED
-    candidates = nearest_counts(estimates, images, plausible, limit=limit)
-    if completed and images <= SEARCHABLE:
-        candidates = torch.cat([candidates, max(completed, key=len)])
-    for counts in candidates[: TRIED if images <= SEARCHABLE else 1]:  # each of the rest would take a minute
-        if not unclear and (verdict := proof(counts, None, 2)):
-            return verdict
-    if images <= SEARCHABLE and not unclear and not stop():
-        ranked = _search(layer, images, candidates, seed, stop)
-        for counts, features in ranked[:TRIED]:
-            if verdict := proof(counts, features, 0):
-                return verdict
-        candidates = ranked[0][0][None]
-    return Verdict(counts=(unclear or candidates)[0], separated=None)
+    def one_by_one(self) -> Verdict | None:
+        """Images that are found each for itself; where one or two stay hidden, whatever these may be."""
+        if not can_be_found_one_by_one(self.layer, self.images):
+            return None
+        for attempt in range(TRIED):
+            features, labels = find_images(
+                self.layer, self.images, self.plausible, seed=self.seed + attempt, stop=self.stop
+            )
+            counts = torch.bincount(labels, minlength=self.classes)
+            if len(labels) == self.images and (found := self.proof(counts, features[labels.argsort()], 1)):
+                return found
+            if self.unclear or self.stop():
+                break
+            if self.images > SEARCHABLE:
+                continue
+            completed = _completions(counts, self.images, self.plausible)
+            self.opinions += [(float(self.images - len(labels)), counts) for counts in completed]
+        return None
+
+    def largest_simplex(self) -> Verdict | None:
+        """Images as corners of what features can be, and the labels read off them."""
+        for corners, walls in largest_simplices(self.factors, seed=self.seed, stop=self.stop):
+            self.walls = walls if self.walls is None else self.walls
+            middle = corners.mean(0)
+            starts = torch.stack([corners + share * (middle - corners) for share in PULLED])
+            if found := self.proof_of(corners):
+                return found
+            anyhow = torch.full(starts.shape[:2], OPEN, device=starts.device)
+            ends, costs = solve_together(self.factors, starts, anyhow, walls=self.walls, enough=SOLVED_RESIDUAL)
+            self.opinions += [
+                (cost, self.counts_read(end)) for cost, end in zip(costs.tolist(), ends, strict=True) if cost < 1
+            ]
+            if costs.min() <= SOLVED_RESIDUAL and (found := self.proof_of(ends[costs.argmin()])):
+                return found
+            if self.unclear:
+                return None
+        return None
+
+    def counts_read(self, m: Tensor) -> Tensor:
+        """The label counts (C,) that coordinates m (K, K) read as."""
+        return torch.bincount(read_labels(self.factors, m[None])[0].argmax(1), minlength=self.classes)
+
+    def proof_of(self, m: Tensor) -> Verdict | None:
+        """The verdict that coordinates m (K, K) are near the images, whatever labels they read as."""
+        order = read_labels(self.factors, m[None])[0].argmax(1).argsort(stable=True)
+        return self.proof(self.counts_read(m), m[order] @ self.factors.basis.T, 0)
+
+    def candidates(self) -> Verdict | None:
+        """Counts near the estimates and those found so far, tried one after the other."""
+        likeliest = sorted(self.opinions, key=lambda opinion: opinion[0])
+        shown = classes_shown(self.layer, self.images)
+        hidden = [torch.where(shown > 0, real, real.clamp_max(0.5)) - shown for real in self.estimates]
+        near = nearest_counts(hidden, self.images - int(shown.sum()), self.plausible, limit=SEARCHED) + shown
+        if self.images > SEARCHABLE:  # each candidate would take a minute
+            return self.proof(near[0], None, 2)
+        search = _LabelSearch(self.factors, self.walls, self.seed, self.stop)
+        for counts, m in search.solutions([counts for _, counts in likeliest[:SEARCHED]] + list(near)):
+            if self.unclear:
+                return None
+            if found := self.proof(counts, m @ self.factors.basis.T, 0):
+                return found
+        self.opinions = [(search.found[labels][0], search.counts(labels)) for labels in search.best[:1]]
+        return None
+
+
+def classes_shown(layer: LastLayer, images: int) -> Tensor:
+    """(C,): 1 for each class that is in the batch for sure, for the gradient of its row is negative somewhere.
+
+    Row c of the gradient is sum_k a_kc f_k; of the signals only those of the class itself are negative, and what
+    features have above their floor is not. Without a floor, or a bias to measure it by, nothing is sure.
+    """
+    if layer.floor is None or (layer.floor and layer.bias_gradient is None):
+        return torch.zeros(len(layer.weight), dtype=torch.long, device=layer.weight.device)
+    rows = layer.weight_gradient.double()
+    if layer.bias_gradient is not None:
+        rows = rows - layer.floor * layer.bias_gradient.double()[:, None]
+    shown = rows.amin(1) < -SHOWN * rows.abs().max()
+    return shown.long() if int(shown.sum()) <= images else torch.zeros_like(shown).long()
 
 
 def _completions(found: Tensor, images: int, classes: Sequence[int]) -> Tensor:
@@ -165,69 +247,76 @@ def _distance(counts: Tensor, real: Tensor) -> Tensor:
     return (counts[:, None] - real).abs().sum(2).amin(1)
 
 
-def _search(
-    layer: LastLayer, images: int, candidates: Tensor, seed: int, stop: Callable[[], bool]
-) -> list[tuple[Tensor, Tensor]]:
-    """Counts and the best features (K, D) found for them, those with the smallest residual first.
+class _LabelSearch:
+    """Multisets of labels, ascending, with the smallest residual and the coordinates (K, K) found for each so far.
 
-    A beam search over labels: what is solved for the candidates at hand, with wrong labels too, tells which exchange
-    of one label would explain more. Then the best of all are solved with more and more patience.
+    What is solved for wrong labels still reads as labels, which tells the exchange of one label that would fit better.
     """
-    search = _BeamSearch(Factors.of(layer, summed_gradient(layer, images), images), seed, stop)
-    search.look_at([tuple(torch.repeat_interleave(torch.arange(len(c)), c.cpu()).tolist()) for c in candidates], 4, 25)
-    for _ in range(EXCHANGED):
-        if not search.over:
-            search.look_at(search.exchanges(search.best[:BEAM]), 4, 25)
-    for keep, starts, iterations in ((2 * BEAM, 6, 60), (BEAM // 2, 16, 120), (1, 48, 150)):
-        if not search.over:
-            search.look_at(search.best[:keep], starts, iterations)
-    classes = len(layer.weight)
-    counts = [torch.bincount(torch.tensor(labels), minlength=classes) for labels in search.best]
-    ends = [search.found[labels][1] @ search.factors.basis.T for labels in search.best]
-    return [(c.to(layer.weight.device), features) for c, features in zip(counts, ends, strict=True)]
 
-
-class _BeamSearch:
-    """Multisets of labels, ascending, with the smallest residual and the coordinates (K, K) found for each so far."""
-
-    def __init__(self, factors: Factors, seed: int, stop: Callable[[], bool]):
-        self.factors, self.stop = factors, stop
+    def __init__(self, factors: Factors, walls: Tensor | None, seed: int, stop: Callable[[], bool]):
+        self.factors, self.walls, self.stop = factors, walls, stop
         self.generator = torch.Generator().manual_seed(seed)
         self.found: dict[tuple[int, ...], tuple[float, Tensor]] = {}
+        self.told: set[tuple[int, ...]] = set()
 
     @property
     def best(self) -> list[tuple[int, ...]]:
         """What was looked at, the smallest residual first."""
         return sorted(self.found, key=lambda labels: self.found[labels][0])
 
-    @property
-    def over(self) -> bool:
-        """Whether some labels explain everything."""
-        return self.stop() or self.found[self.best[0]][0] < SOLVED_RESIDUAL
+    def counts(self, labels: tuple[int, ...]) -> Tensor:
+        """Label counts (C,) of a multiset."""
+        return torch.bincount(torch.tensor(labels), minlength=len(self.factors.offset)).to(self.factors.left.device)
 
-    def look_at(self, multisets: Sequence[tuple[int, ...]], starts: int, iterations: int) -> None:
+    def solutions(self, candidates: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Counts and coordinates (K, K) of labels that explain everything, as they are found; the best at last."""
+        first = dict.fromkeys(
+            tuple(torch.repeat_interleave(torch.arange(len(c)), c.cpu()).tolist()) for c in candidates
+        )
+        rounds: list[tuple[Callable[[], Sequence[tuple[int, ...]]], int, int]] = [
+            (lambda: list(first), 4, 40),
+            (lambda: self.exchanges(self.best[:BEAM]), 4, 40),
+            (lambda: self.best[: SEARCHED // 4], 12, 60),
+            (lambda: self.exchanges(self.best[:BEAM]), 4, 40),
+            (lambda: self.best[:BEAM], 48, 80),
+        ]
+        for multisets, starts, iterations in rounds:
+            for labels in self.look_at(multisets(), starts, iterations):
+                if labels not in self.told:
+                    self.told.add(labels)
+                    yield self.counts(labels), self.found[labels][1]
+            if self.stop():
+                return
+        for labels in self.best[:TRIED]:
+            if labels not in self.told:
+                yield self.counts(labels), self.found[labels][1]
+
+    def look_at(self, multisets: Sequence[tuple[int, ...]], starts: int, iterations: int) -> Iterator[tuple[int, ...]]:
         """Solve for these labels from so many random starts, and from where they got last time."""
         if not multisets:  # every exchange was looked at before
             return
-        device = self.factors.left.device
-        labels = torch.tensor(multisets, device=device).repeat_interleave(starts, 0)
+        labels = torch.tensor(multisets, device=self.factors.left.device).repeat_interleave(starts, 0)
         points = starts_for(self.factors, labels, self.generator)
         for place, key in enumerate(multisets):
             if key in self.found:
                 points[place * starts] = self.found[key][1]
-        for own, start in zip(torch.split(labels, 64), torch.split(points, 64), strict=True):
-            ends, costs = solve_together(self.factors, start, own, iterations=iterations, enough=SOLVED_RESIDUAL)
+        for own, start in zip(torch.split(labels, 48), torch.split(points, 48), strict=True):
+            ends, costs = solve_together(
+                self.factors, start, own, walls=self.walls, iterations=iterations, enough=SOLVED_RESIDUAL / 100
+            )
             for key, cost, end in zip(map(tuple, own.tolist()), costs.tolist(), ends, strict=True):
                 if key not in self.found or cost < self.found[key][0]:
                     self.found[key] = cost, end
-            if self.over:
+            yield from {key for key in map(tuple, own.tolist()) if self.found[key][0] < SOLVED_RESIDUAL}
+            if self.stop():
                 return
 
     def exchanges(self, multisets: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """New multisets with one label exchanged, for each the few exchanges that lower its residual most."""
+        """New multisets with one label exchanged, for each the few exchanges that fit best what is read."""
         proposed: dict[tuple[int, ...], None] = {}
         for labels in multisets:
-            gains = self._gains(torch.tensor(labels, device=self.factors.left.device), self.found[labels][1])
+            read = read_labels(self.factors, self.found[labels][1][None])[0]
+            gains = read - read[torch.arange(len(labels)), list(labels)][:, None]
             fresh = 0
             for place in gains.flatten().argsort(descending=True).tolist():
                 image, label = divmod(place, gains.shape[1])
@@ -238,15 +327,3 @@ class _BeamSearch:
                 if fresh == BRANCHES:
                     break
         return list(proposed)
-
-    def _gains(self, labels: Tensor, m: Tensor) -> Tensor:
-        """By how much the squared residual at m falls when image k takes label c, (K, C)."""
-        factors = self.factors
-        p, _ = factors.signals(m, labels)
-        signals = p[:, None, :] - torch.eye(len(factors.offset)).to(p)  # (K, C, C): with any label each
-        inside = signals @ factors.left
-        outside = (signals - inside @ factors.left.T).square().sum(2)
-        products = torch.einsum("lj,kyj->kyl", m, inside / factors.singular_values)
-        crossing = (products - torch.eye(len(m)).to(m)[:, None]).square().sum(2)
-        total = outside + crossing
-        return total.gather(1, labels[:, None]) - total

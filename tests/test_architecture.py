@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     {"scenario", "events", "metrics", "vocabularies"},
     {"turns", "downloads", "models", "separation", "presets", "threads"},
+    {"together", "simplex"},
     {"disaggregation"},
     {"verification"},
     {"datasets", "client"},

@@ -1,0 +1,103 @@
+"""All images of a batch looked for at once, in the factors of the last layer's gradient.
+
+Features m_k and signals c_k of K images are biorthogonal in the factors (`separation`), so features alone tell the
+signals: with M the matrix of the m_k, the signals are the rows of `A = M^-T S U^T`. A signal is predictions minus
+label, a_k = p_k - e_{y_k}, and predictions follow from features as well. What the factors *read* as image k's label,
+
+    y_k(M) = softmax(W V m_k + b) - a_k(M),
+
+is a one-hot vector at the truth: K C equations for the K^2 unknowns in M, solved by Levenberg-Marquardt from many
+starts side by side. That activations have a floor (`LastLayer.floor`) holds solutions to where features can be, which
+turns a search that hardly ever arrives into one that does from every few starts.
+
+Labels may be assumed, or left open (`OPEN`): then each image has the one it is nearest to.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from deepleak_core.separation import Factors, Quadratics, levenberg_marquardt
+
+OPEN = -1  # in place of a label: the one that is read
+WALL_WEIGHT = 0.1  # of a typical feature below its floor, beside a label that is wrong by one
+
+
+def read_labels(factors: Factors, m: Tensor) -> Tensor:
+    """What the factors read as each image's label, (T, K, C), at coordinates m (T, K, K): one-hot at the truth."""
+    predicted, signals, _ = _read(factors, m)
+    return predicted - signals
+
+
+def solve_together(
+    factors: Factors,
+    m: Tensor,
+    labels: Tensor,
+    *,
+    walls: Tensor | None = None,
+    iterations: int = 60,
+    enough: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Move T starts m (T, K, K) to where the labels read are one-hot at `labels` (T, K), or anywhere where `OPEN`.
+
+    `walls` (n, K) are rows of `factors.heights`, what features are above their floor, to be kept from going negative.
+    Returns coordinates and squared residuals (T,): rounding noise under the right labels, far more under others.
+    """
+    problems = label_equations(factors, walls)
+    ends, costs = levenberg_marquardt(problems, m.flatten(1), labels, iterations=iterations, enough=enough)
+    return ends.view_as(m), costs
+
+
+def label_equations(factors: Factors, walls: Tensor | None = None) -> Quadratics:
+    """The equations at the head of this module, for points (T, K * K) and labels (T, K).
+
+    Their normal matrices have a product structure, so that no Jacobian (K C x K^2) is ever written down.
+    """
+    count, places = factors.images, torch.arange(factors.images)
+    push = torch.zeros(0) if walls is None else (walls[:, :, None] * walls[:, None, :]).flatten(1)
+    scale = 0.0 if walls is None else WALL_WEIGHT / _typical_height(factors, walls)
+
+    def quadratics(flat: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        m = flat.view(-1, count, count)
+        p, a, duals = _read(factors, m)
+        read = p - a
+        assumed = torch.where(labels == OPEN, read.argmax(-1), labels)
+        residual = read - one_hot(assumed, p.shape[-1]).to(read)
+        tangents = p[..., None] * (factors.logit_map - (p @ factors.logit_map)[:, :, None, :])  # dp / dm (T, K, C, K)
+        # Moving m_l by d moves a_k by -(dual_k . d) a_l: d read_k / d m_l = dual_k a_l^T, and dp_k / dm_k on top.
+        cost = residual.square().sum((1, 2))
+        gradient = torch.einsum("tkj,tkc,tlc->tlj", duals, residual, a)
+        gradient = gradient + torch.einsum("tkcj,tkc->tkj", tangents, residual)
+        normal = torch.einsum("tij,tlm->tlimj", duals.mT @ duals, a @ a.mT)
+        mixed = torch.einsum("tlci,tmc,tlj->tlimj", tangents, a, duals)
+        normal = normal + mixed + mixed.permute(0, 3, 4, 1, 2)
+        own = tangents.mT @ tangents  # (T, K, K, K): each image's block
+        if factors.ones is not None:
+            excess = m @ factors.ones - 1
+            cost = cost + excess.square().sum(1)
+            gradient = gradient + excess[..., None] * factors.ones
+            own = own + factors.ones[:, None] * factors.ones
+        if walls is not None:
+            below = (m @ walls.T).clamp_max(0)
+            cost = cost + scale**2 * below.square().sum((1, 2))
+            gradient = gradient + scale**2 * below @ walls
+            own = own + scale**2 * ((below < 0).to(push) @ push).view_as(own)
+        normal[:, places, :, places, :] += own.transpose(0, 1)
+        return cost, gradient.flatten(1), normal.reshape(len(m), count**2, count**2)
+
+    return quadratics
+
+
+def _read(factors: Factors, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Predictions (T, K, C), signals (T, K, C) and what is biorthogonal to the features, M^-T (T, K, K)."""
+    duals = torch.linalg.inv_ex(m)[0].mT
+    signals = (duals * factors.singular_values) @ factors.left.T
+    return torch.softmax(m @ factors.logit_map.T + factors.offset, -1), signals, duals
+
+
+def _typical_height(factors: Factors, walls: Tensor) -> float:
+    """How far above its floor a feature typically is: that of the shortest m that ends in 1."""
+    assert factors.ones is not None, "heights are told by the bias"
+    return float((walls @ factors.ones).abs().mean() / factors.ones.square().sum())

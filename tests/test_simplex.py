@@ -1,0 +1,113 @@
+"""The largest simplex within the bounds of features: against brute force, and on batches of real and random layers."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial import HalfspaceIntersection
+from test_separation import coordinates, drawn, factored, last_layer
+from torch import Tensor
+
+from deepleak_core import client, datasets
+from deepleak_core.attack import target_model
+from deepleak_core.labels import Knowledge
+from deepleak_core.scenario import Scenario
+from deepleak_core.separation import Factors, summed_gradient
+from deepleak_core.simplex import LARGEST, SHARES, _Polytope, largest_simplices
+from deepleak_core.together import read_labels
+
+
+def sparse(images: int, seed: int, features: int = 400) -> tuple[Tensor, Tensor]:
+    """Features (K, D) as after ReLU, about half of them zero, and labels (K,) that may repeat."""
+    generator = torch.Generator().manual_seed(seed)
+    common = torch.randn(features, generator=generator)
+    values = (common + torch.randn(images, features, generator=generator)).relu()
+    return values.double(), torch.randint(12, (images,), generator=generator)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(2, 9), st.integers(0, 10_000))
+def test_after_relu_the_corners_are_the_images(images: int, seed: int) -> None:
+    features, labels = sparse(images, seed)
+    factors = factored(last_layer(features, labels, floor=0.0), images)
+    corners, _ = next(largest_simplices(factors))
+    truth = coordinates(factors, features)
+    apart = torch.cdist(corners, truth) / truth.norm(dim=1)
+    nearest = apart.argmin(1)
+    assert sorted(nearest.tolist()) == list(range(images)), "an image twice"
+    assert apart.amin(1).max() < 0.05
+    assert torch.equal(read_labels(factors, corners[None])[0].argmax(1), labels[nearest])
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000))
+def test_three_corners_span_as_much_as_any_three_of_a_polygon(seed: int) -> None:
+    """In the plane the largest triangle has its corners among those of the polygon: all of them are tried."""
+    random = np.random.default_rng(seed)
+    angles = np.sort(random.uniform(0, 2 * np.pi, 9))
+    walls = np.stack([np.cos(angles), np.sin(angles), 1 + random.uniform(0, 1, 9)], 1)
+    polytope = _Polytope(walls, np.array([0.0, 0.0, 1.0]), random)
+    found = polytope.largest_simplex()
+    if found is None or np.abs(found).max() > 0.9 * polytope.far:  # a side is open: nothing to compare with
+        return
+    polygon = HalfspaceIntersection(np.c_[-walls[:, :2], -walls[:, 2] - polytope.slack], np.zeros(2)).intersections
+    corners = np.c_[polygon, np.ones(len(polygon))]
+    best = max(abs(np.linalg.det(corners[list(three)])) for three in combinations(range(len(corners)), 3))
+    volume = abs(np.linalg.det(found))
+    assert volume <= best * (1 + 1e-6)
+    assert volume >= 0.5 * best, "moving one corner at a time may end beside the best, not far from it"
+
+
+def test_cutting_planes_end_within_every_wall() -> None:
+    features, labels = sparse(6, 3, features=2000)
+    factors = factored(last_layer(features, labels, floor=0.0), 6)
+    corners, walls = next(largest_simplices(factors))
+    heights = corners @ factors.heights.T
+    typical = float((factors.heights @ factors.ones).abs().mean() / factors.ones.square().sum())
+    assert heights.min() >= -0.01 * typical
+    assert len(walls) < 1000, "linear programs over all features"
+
+
+@pytest.mark.parametrize(("model", "stage"), [("lenet64-relu", "late"), ("lenet64-elu", "late")])
+def test_labels_of_a_trained_network_are_read_off_the_corners(model: str, stage: str) -> None:
+    """Eight images of ten classes, labels repeating: no label is guessed, none is used."""
+    scenario = Scenario(model=model, stage=stage, indices=(0, 1, 4, 5, 7, 8, 9, 19))
+    batch, network = datasets.load_batch(scenario), target_model(scenario)
+    known = Knowledge.of(network, client.share(network, batch.images, batch.labels), image_size=32, seed=0)
+    factors = Factors.of(known.last_layer, summed_gradient(known.last_layer, 8), 8)
+    corners, _ = next(largest_simplices(factors))
+    assert torch.equal(read_labels(factors, corners[None])[0].argmax(1).sort().values, batch.labels.sort().values)
+
+
+@pytest.mark.parametrize("missing", ["floor", "bias"])
+def test_without_a_bound_or_a_bias_there_is_no_simplex(missing: str) -> None:
+    layer = last_layer(*drawn(4, 0), bias=missing != "bias", floor=None if missing == "floor" else 0.0)
+    assert list(largest_simplices(factored(layer, 4))) == []
+
+
+def test_one_image_and_very_many_are_left_alone() -> None:
+    assert list(largest_simplices(factored(last_layer(*drawn(1, 0), floor=0.0), 1))) == []
+    layer = last_layer(*drawn(11, 0), floor=0.0)
+    factors = Factors.of(layer, torch.randn(40, 41).double(), LARGEST + 1)
+    assert list(largest_simplices(factors)) == []
+
+
+def test_a_search_that_is_stopped_yields_nothing() -> None:
+    factors = factored(last_layer(*drawn(4, 0), floor=0.0), 4)
+    assert list(largest_simplices(factors, stop=lambda: True)) == []
+
+
+def test_every_trial_raises_the_floor_while_there_is_room() -> None:
+    generator = torch.Generator().manual_seed(0)
+    smooth = torch.nn.functional.elu(0.3 * torch.randn(5, 400, generator=generator)).double()
+    trials = list(largest_simplices(factored(last_layer(smooth, torch.arange(5), floor=-1.0), 5)))
+    spans = [float(torch.linalg.slogdet(corners)[1]) for corners, _ in trials]
+    assert 2 <= len(trials) <= len(SHARES)
+    assert spans == sorted(spans, reverse=True), "a smaller polytope holds a smaller simplex"
+    features, labels = sparse(5, 1)  # half of what is seen lies on the floor: it cannot be raised at all
+    assert len(list(largest_simplices(factored(last_layer(features - 1, labels, floor=-1.0), 5)))) == 1

@@ -1,0 +1,95 @@
+"""All images at once: the equations against autograd, and searches that end at the truth under the right labels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_separation import CLASSES, coordinates, drawn, factored, last_layer
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from deepleak_core.separation import Factors, can_be_found_one_by_one, starts_for
+from deepleak_core.together import OPEN, WALL_WEIGHT, label_equations, read_labels, solve_together
+
+
+def batch(images: int, seed: int, *, bias: bool = True, floor: float | None = 0.0) -> tuple[Factors, Tensor, Tensor]:
+    """Factors, true coordinates (K, K) and labels (K,), ascending, of a random batch."""
+    features, labels = drawn(images, seed)
+    order = labels.argsort(stable=True)
+    factors = factored(last_layer(features[order], labels[order], bias=bias, floor=floor), images)
+    return factors, coordinates(factors, features[order]), labels[order]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 8), st.integers(0, 10_000), st.booleans())
+def test_the_truth_reads_as_its_labels(images: int, seed: int, bias: bool) -> None:
+    factors, m, labels = batch(images, seed, bias=bias)
+    read = read_labels(factors, m[None])[0]
+    torch.testing.assert_close(read, one_hot(labels, CLASSES).double(), atol=1e-5, rtol=0)
+    for assumed in (labels, torch.full_like(labels, OPEN)):
+        walls = factors.heights if bias else None
+        assert label_equations(factors, walls)(m.view(1, -1), assumed[None])[0] < 1e-9
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 10_000), st.booleans(), st.booleans())
+def test_gradients_and_normal_matrices_are_those_of_naive_residuals(
+    images: int, seed: int, bias: bool, walled: bool
+) -> None:
+    factors, m, labels = batch(images, seed, bias=bias)
+    walls = factors.heights if walled and bias else None
+    generator = torch.Generator().manual_seed(seed)
+    point = m + 0.3 * m.abs().mean() * torch.randn(m.shape, generator=generator, dtype=torch.float64)
+
+    def residuals(flat: Tensor) -> Tensor:
+        at = flat.view(images, images)
+        rows = [(read_labels(factors, at[None])[0] - one_hot(labels, CLASSES)).flatten()]
+        if factors.ones is not None:
+            rows.append(at @ factors.ones - 1)
+        if walls is not None:
+            typical = (walls @ factors.ones).abs().mean() / factors.ones.square().sum()
+            rows.append(WALL_WEIGHT / typical * (at @ walls.T).clamp_max(0).flatten())
+        return torch.cat(rows)
+
+    cost, gradient, normal = label_equations(factors, walls)(point.view(1, -1), labels[None])
+    slopes = torch.autograd.functional.jacobian(residuals, point.flatten())
+    torch.testing.assert_close(cost[0], residuals(point.flatten()).square().sum())
+    torch.testing.assert_close(gradient[0], slopes.T @ residuals(point.flatten()))
+    torch.testing.assert_close(normal[0], slopes.T @ slopes)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_right_labels_reach_noise_and_wrong_ones_do_not(bias: bool) -> None:
+    """Seven images of twelve classes: too many to be found one by one."""
+    factors, m, labels = batch(7, 2, bias=bias)
+    assert not can_be_found_one_by_one(last_layer(*drawn(7, 2), bias=bias), 7)
+    start = m + 0.01 * m.abs().mean() * torch.randn(m.shape, generator=torch.Generator().manual_seed(0)).double()
+    wrong = labels.clone()
+    wrong[0] = (labels[0] + 1) % CLASSES
+    ends, costs = solve_together(factors, torch.stack([start, start]), torch.stack([labels, wrong]))
+    assert costs[0] < 1e-16 and costs[1] > 1e-4
+    torch.testing.assert_close(ends[0] @ factors.basis.T, m @ factors.basis.T, rtol=1e-4, atol=1e-4)
+
+
+def test_open_labels_settle_on_those_of_the_images_nearby() -> None:
+    factors, m, labels = batch(7, 5)
+    start = m + 0.05 * m.abs().mean() * torch.randn(m.shape, generator=torch.Generator().manual_seed(0)).double()
+    ends, costs = solve_together(factors, start[None], torch.full((1, 7), OPEN), walls=factors.heights)
+    assert costs[0] < 1e-16
+    assert torch.equal(read_labels(factors, ends)[0].argmax(1), labels)
+
+
+def test_from_scratch_walls_lead_to_the_truth_more_often() -> None:
+    """Eight images of twelve classes, their labels known: what a floor is worth to the search."""
+    solved = {True: 0, False: 0}
+    for seed in range(3):
+        factors, _, labels = batch(8, seed)
+        tried = labels.expand(32, -1)
+        for walled in solved:
+            starts = starts_for(factors, tried, torch.Generator().manual_seed(0))
+            walls = factors.heights if walled else None
+            solved[walled] += int((solve_together(factors, starts, tried, walls=walls)[1] < 1e-12).sum())
+    assert solved[True] > 2 * solved[False]
+    assert solved[True] >= 5
