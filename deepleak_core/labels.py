@@ -23,6 +23,7 @@ from deepleak_core.client import ClientUpdate, Weights, weights_of
 from deepleak_core.models import TargetModel
 from deepleak_core.scenario import UnsupportedScenario
 from deepleak_core.separation import CannotDisaggregate, LastLayer
+from deepleak_core.solitary import count_solitary
 from deepleak_core.verification import Verdict, round_counts, verify
 
 NOISE_IMAGES = 64
@@ -286,8 +287,9 @@ def balanced(knowledge: Knowledge) -> Evidence:
 def verified(knowledge: Knowledge) -> Evidence:
     """This project's own: counts that are proven by the features that explain the gradient (`verification`).
 
-    Where there are as many images as classes, or local steps in between, nothing can be proven: then noise tells
-    mean(p) while the network predicts the same for all, and `balanced` where it does not.
+    Where there are as many images as classes, or local steps in between, nothing can be proven. Then noise tells
+    mean(p) while the network predicts the same for all; where it does not, images that have features for themselves
+    are counted (`solitary`), and `balanced` estimates the rest.
     """
     estimates = [strategy(knowledge) for strategy in (zero_shot, ilrg, balanced)]
     spread = torch.stack([estimate.real_counts for estimate in estimates]).clamp(-1, knowledge.batch_size + 1)
@@ -312,17 +314,34 @@ def verified(knowledge: Knowledge) -> Evidence:
             confidence=torch.ones_like(spread[0]),
             note="Proven: features for these labels explain the gradient, for no others.",
         )
-    best = estimates[0] if alike else estimates[2]
-    counts = best.counts if verdict is None or alike else verdict.counts
+    best, images = estimates[0 if alike else 2], knowledge.batch_size
+    if alike:
+        counts, note = best.counts, "Estimated: the network predicts the same for every image."
+    else:
+        seen = solitary(knowledge)
+        sure = int(seen.sum())
+        if verdict is not None and sure < images:
+            counts = verdict.counts
+        else:
+            counts = seen + round_counts((best.real_counts - seen).clamp_min(0), images - sure)
+        note = f"Estimated, but for {sure} of {images} images, which have features for themselves."
+        note = note if sure else "Estimated: nothing could be proven."
     return Evidence(
         evidence=best.evidence,
         real_counts=best.real_counts,
         counts=counts,
         confidence=certainty(best.real_counts, counts, spread.std(0)),
-        note="Estimated: the network predicts the same for every image."
-        if alike
-        else "Estimated: nothing could be proven.",
+        note=note,
     )
+
+
+def solitary(knowledge: Knowledge) -> Tensor:
+    """(C,): images seen in features that they alone light up; none for more than one local step."""
+    counts = torch.zeros(len(knowledge.weight), dtype=torch.long, device=knowledge.weight.device)
+    if knowledge.update.local_steps <= 1:
+        with suppress(CannotDisaggregate):
+            return count_solitary(knowledge.last_layer, knowledge.batch_size)
+    return counts
 
 
 def predicts_alike(knowledge: Knowledge) -> bool:

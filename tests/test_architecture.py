@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     {"scenario", "events", "metrics", "vocabularies"},
     {"turns", "downloads", "models", "separation", "presets", "threads"},
-    {"together", "simplex"},
+    {"together", "simplex", "solitary"},
     {"disaggregation"},
     {"verification"},
     {"datasets", "client"},
