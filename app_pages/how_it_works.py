@@ -15,6 +15,7 @@ SECTIONS = {  # anchors, which other pages link to, and titles
     "wrong-label": "One wrong label spoils the batch",
     "fusion": "Images of one class fuse",
     "beyond": "Beyond the paper: taking the batch apart",
+    "corners": "All at once: images are corners",
     "proof": "Label counts that prove themselves",
     "pixels": "From features to exact pixels",
     "threat-model": "What the attacker must know",
@@ -167,7 +168,7 @@ explain another's.** All images share the layers below, so the search bends all 
 whole batch is spoilt (found by Geng et al. 2021).
 
 The residual gives the mistake away. *This project's own:* an attack whose residual is stuck asks the last layer which
-labels it proves (section 9), or tries the likeliest exchanges, and goes on.
+labels it proves (section 10), or tries the likeliest exchanges, and goes on.
 """,
     figures.wrong_label,
 )
@@ -220,10 +221,39 @@ $$
 These are $C - K + 1$ independent equations ($C$ classes; signals sum to zero) in $K$ unknowns. For $2K \le C$ an
 image is found by trying each class, **without knowing a single label** or anything of the other images.
 
-Take what was found off $G$, and a simpler problem is left: deflation. For up to $K = C - 1$ images, all equations are
-solved for all images together, under assumed counts.
+Take what was found off $G$, and a simpler problem is left: deflation. The next section is for larger batches, up to
+$K = C - 1$.
 """,
     figures.separated,
+)
+section(
+    "corners",
+    r"""
+*This project's own.* Activations have a floor: no feature is below $0$ after ReLU, or below $-1$ after ELU. So every
+image lies in
+
+$$
+\{\, m : (V m)_d \ge \text{floor for every feature } d, \quad (V m)_{\text{last}} = 1 \,\}
+$$
+
+Thousands of features are thousands of walls, around $K - 1$ dimensions. Each image leaves other features at the floor,
+so it stands **in a corner of its own**; mixtures of images lie between them.
+
+The images are the $K$ points that span the most volume: linear programs find them, **with no label guessed**. With $M$
+the matrix of the $m_k$, labels are then read off, one-hot rows if all is right:
+
+$$
+y_k = \mathrm{softmax}(W f_k + b) - a_k, \qquad a_k = \text{row } k \text{ of } M^{-\top} S\, U^\top
+$$
+
+Where features only come near the floor, that is a start: a search makes the rows one-hot, and the floor keeps it to
+what features can be.
+
+**More images than classes** cannot be taken apart. After ReLU many can still be counted: a feature that one image
+alone lights up makes a column of $G$ with the direction of $a_k$, and two such columns are parallel, as mixtures
+are not.
+""",
+    figures.corners,
 )
 section(
     "proof",
@@ -236,8 +266,8 @@ More equations than unknowns: for wrong label counts there is nothing that solve
 No prediction is guessed. The strategy **Verified** says *proven* only then. Where there are as many images as classes,
 or local steps in between, or signals below rounding, nothing is proven, and it says *estimated*.
 
-Proven within the equations: an update that was altered can mislead. Where nearly all of $C - 1$ images share one label,
-single precision at times hides an image in the noise.
+Proven within the equations: an update that was altered can mislead. Features that lie below the floor prove nothing,
+however well they fit.
 """,
     figures.proof,
 )
@@ -303,7 +333,7 @@ section(
 - **Pruning and quantisation** throw numbers away, without a guarantee. Attackers who know of it adapt
   (Huang et al. 2021; Balunović et al. 2022).
 - **Larger batches** put more unknowns behind the same numbers, and from as many images as classes on nothing is proven
-  (section 9). How large is enough is an open question: attacks on wide linear layers have separated batches of
+  (section 10). How large is enough is an open question: attacks on wide linear layers have separated batches of
   hundreds of images (Kariyappa et al. 2022; Bakarsky et al. 2025).
 - **More local steps** blur the update. Simulating them takes much of that back (Dimitrov et al. 2022).
 - **Secure aggregation** (Bonawitz et al. 2017) shows the server only a sum over clients: one large batch. It does

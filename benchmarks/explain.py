@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from scipy.spatial import ConvexHull, HalfspaceIntersection
 from torch import Tensor, nn
 
 from benchmarks.machine import describe_machine
@@ -41,12 +42,14 @@ from deepleak_core.models import TargetModel
 from deepleak_core.presets import PRESETS
 from deepleak_core.scenario import Scenario
 from deepleak_core.separation import Factors, LastLayer, starts_for, summed_gradient
+from deepleak_core.simplex import largest_simplices
 from deepleak_core.threads import cpu_threads
-from deepleak_core.together import solve_together
+from deepleak_core.together import read_labels, solve_together
 
 FOLDER = Path(__file__).parent.parent / "assets" / "explain"
 GAP = 2  # transparent pixels between the images of a sheet
 DISTINCT, FROGS, MIXED = (0, 1, 3, 4), (4, 5, 7, 19), (4, 5, 0, 1)
+THREE = (4, 5, 1)  # what three images show is a plane
 MOMENTS = (0, 10, 40, 100, 400)  # iterations at which an attack is pictured
 NOISE = (0.0, 1e-2, 1e-1, 1.0, 10.0)  # standard deviation over the root mean square of the update's entries
 BATCHES, LOCAL_STEPS = (1, 2, 4, 8, 16), (1, 5, 20, 50)
@@ -207,6 +210,40 @@ def fusion() -> dict[str, Any]:
     }
 
 
+def corners() -> dict[str, Any]:
+    """Three images in the plane that holds all that features can be, with its walls, and the largest triangle in it."""
+    networks = {}
+    for name in ("lenet64-relu", "lenet64-elu"):
+        scenario = Scenario(indices=THREE, model=name, stage="late")
+        model, batch = target_model(scenario), datasets.load_batch(scenario)
+        gradient = share(model, batch.images, batch.labels).tensors
+        layer = LastLayer.of(model.head, gradient["head.weight"], gradient["head.bias"], model.floor)
+        factors = Factors.of(layer, summed_gradient(layer, len(THREE)), len(THREE))
+        assert factors.heights is not None and factors.ones is not None
+        found, _ = next(largest_simplices(factors))
+        with torch.no_grad():
+            features = model.features(batch.images).double()
+        true = torch.cat([features, torch.ones(len(THREE), 1)], 1) @ torch.cat([factors.basis, factors.ones[None]])
+        # The plane of all m whose last feature is 1, seen from its nearest point to the origin.
+        nearest = factors.ones / factors.ones.square().sum()
+        plane = torch.linalg.svd(factors.ones[None])[2][1:].T
+        walls = torch.cat([-factors.heights @ plane, -(factors.heights @ nearest)[:, None]], 1)
+        walls = walls[walls.norm(dim=1) > 1e-6 * walls.norm(dim=1).max()]  # others belong to features that none has
+        inside = (true.mean(0) - nearest) @ plane
+        polygon = HalfspaceIntersection(walls.numpy(), inside.numpy()).intersections
+        polygon = polygon[ConvexHull(polygon).vertices]
+        networks[name] = {
+            "floor": model.floor,
+            "walls": len(walls),
+            "polygon": polygon.tolist(),
+            "images": ((true - nearest) @ plane).tolist(),
+            "found": ((found - nearest) @ plane).tolist(),
+            "labels_read": read_labels(factors, found[None])[0].argmax(1).sort().values.tolist(),
+            "labels": batch.labels.sort().values.tolist(),
+        }
+    return {"networks": networks, "class_names": datasets.names_of_classes(scenario)}
+
+
 def proof() -> dict[str, Any]:
     """The residual of the separated features' equations under the right label counts and under all next to them."""
     stages = {}
@@ -289,7 +326,8 @@ def noise() -> dict[str, Any]:
 FIGURES: dict[str, Callable[[], dict[str, Any]]] = {
     figure.__name__: figure
     for figure in (
-        shared, pixels, matching, counts, training, wrong_label, fusion, proof, networks, batches, local_steps, noise,
+        shared, pixels, matching, counts, training, wrong_label, fusion, corners, proof, networks, batches,
+        local_steps, noise,
     )
 }  # fmt: skip
 

@@ -131,7 +131,7 @@ def disaggregate(
     for m in _beginnings(problem, layer, start, generator, tries, stop):
         tried += 1
         weights = problem.trust(m)
-        m = problem.solve(m, weights)
+        m = problem.solve(m, weights, stop)
         found = problem.misfit(m, weights)
         if found < misfit and float(problem.residuals(m, problem.plain).square().sum()) < LARGEST_RESIDUAL:
             best, misfit = m, found
@@ -170,7 +170,8 @@ def _beginnings(
         yield start @ problem.basis
     for attempt in range(tries):
         # Even weights find the way, plain ones the neighbourhood.
-        yield problem.solve(problem.solve(problem.start(generator, attempt), problem.even), problem.plain)
+        near = problem.solve(problem.start(generator, attempt), problem.even, stop)
+        yield problem.solve(near, problem.plain, stop)
         if attempt == 0 and can_be_found_one_by_one(layer, problem.images):
             present = torch.unique_consecutive(problem.labels)
             features, labels = find_images(layer, problem.images, present.tolist(), stop=stop)
@@ -320,12 +321,14 @@ class _Problem:
         weight: Tensor = weights[0] * self.singular_values[0] / self.images**0.5
         return weight
 
-    def solve(self, m: Tensor, weights: Tensor, iterations: int = 200) -> Tensor:
-        """Levenberg-Marquardt from M under column weights."""
+    def solve(self, m: Tensor, weights: Tensor, stop: Callable[[], bool], iterations: int = 200) -> Tensor:
+        """Levenberg-Marquardt from M under column weights, to where it is when `stop` says yes."""
         damping = 1e-3
         p, signals, residual = self.evaluate(m, weights)
         cost = float(residual.square().sum())
         for _ in range(iterations):
+            if stop():
+                break
             tangents = self.tangents(p)
             gradient = self._transposed(residual, m, weights, signals, tangents)
             moved = False

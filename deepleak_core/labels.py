@@ -294,14 +294,16 @@ def verified(knowledge: Knowledge) -> Evidence:
     estimates = [strategy(knowledge) for strategy in (zero_shot, ilrg, balanced)]
     spread = torch.stack([estimate.real_counts for estimate in estimates]).clamp(-1, knowledge.batch_size + 1)
     verdict: Verdict | None = None
-    alike = predicts_alike(knowledge)
+    alike, images = predicts_alike(knowledge), knowledge.batch_size
+    seen = solitary(knowledge)
+    sure = int(seen.sum())
     if knowledge.update.local_steps <= 1:
         with suppress(CannotDisaggregate):
             verdict = verify(
                 knowledge.last_layer,
                 knowledge.batch_size,
                 list(spread),
-                thorough=not alike,
+                thorough=not alike and sure < images,
                 seed=knowledge.seed,
                 stop=knowledge.stop,
             )
@@ -314,18 +316,15 @@ def verified(knowledge: Knowledge) -> Evidence:
             confidence=torch.ones_like(spread[0]),
             note="Proven: features for these labels explain the gradient, for no others.",
         )
-    best, images = estimates[0 if alike else 2], knowledge.batch_size
+    best, note = estimates[0 if alike else 2], "Estimated: nothing could be proven."
     if alike:
         counts, note = best.counts, "Estimated: the network predicts the same for every image."
+    elif verdict is not None and sure < images:
+        counts = verdict.counts
     else:
-        seen = solitary(knowledge)
-        sure = int(seen.sum())
-        if verdict is not None and sure < images:
-            counts = verdict.counts
-        else:
-            counts = seen + round_counts((best.real_counts - seen).clamp_min(0), images - sure)
-        note = f"Estimated, but for {sure} of {images} images, which have features for themselves."
-        note = note if sure else "Estimated: nothing could be proven."
+        counts = seen + round_counts((best.real_counts - seen).clamp_min(0), images - sure)
+        if sure:
+            note = f"Estimated, but for {sure} of {images} images, which have features for themselves."
     return Evidence(
         evidence=best.evidence,
         real_counts=best.real_counts,

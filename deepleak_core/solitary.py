@@ -28,7 +28,8 @@ from deepleak_core.separation import LastLayer, summed_gradient
 VISIBLE = 30.0  # length of a column in units of rounding noise from which on its direction is looked at
 BELOW = 3.0  # of that noise: what counts as negative
 PARALLEL = 30.0  # difference of two directions, in units of what noise makes of them, up to which they are the same
-MIXED = 30.0  # likewise, up to which a direction is a mixture of others of its class
+MIXED = 30.0  # likewise, up to which a direction is a mixture of others of its class,
+TINGED = 1e-3  # or up to this: images the network is sure of tinge the directions of others with their tiny signals
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,7 +67,8 @@ def count_solitary(layer: LastLayer, images: int) -> Tensor:
     told: dict[int, list[Floats]] = {}
     for _, error, label, direction in sorted(found, key=lambda bundle: (-bundle[0], bundle[1])):
         others = told.setdefault(label, [])
-        if int(counts.sum()) < images and not (others and nnls(np.stack(others, 1), direction)[1] < MIXED * error):
+        apart = nnls(np.stack(others, 1), direction)[1] if others else 1.0
+        if int(counts.sum()) < images and apart > max(TINGED, MIXED * error):
             others.append(direction)
             counts[label] += 1
     return counts

@@ -10,6 +10,7 @@ above it. Where nothing is proven it says which counts came closest.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ BEAM, BRANCHES = 8, 6  # exchanges of one label: for so many candidates, so many
 SOLVED_RESIDUAL = 1e-9  # squared residual at which a search has found the labels
 SEARCHABLE = 10  # images up to which that search is quick
 TRIED = 3  # candidates that are judged at length
+SECONDS = 20.0  # how long all of it may take: large batches with repeating labels would need minutes
 SHOWN = 1e-6  # of the largest entry: how far below zero a class must be in the gradient to be in the batch for sure
 
 
@@ -56,15 +58,21 @@ def verify(
     estimates: Sequence[Tensor],
     *,
     thorough: bool = True,
+    seconds: float = SECONDS,
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Verdict:
     """The label counts of a batch of `images`, given real-valued `estimates` (C,) that may be wrong.
 
-    Where images are not found without labels, and only if `thorough`, counts near the estimates are gone through.
+    Where images are not found without labels, and only if `thorough`, counts near the estimates are gone through;
+    where nothing is found, the last estimate is believed.
+    After so many `seconds`, or once `stop` says yes, the best counts so far are given.
     Raises `CannotDisaggregate` where the layer has too few classes or features for so many images.
     """
-    return _Verification(layer, images, estimates, seed, stop).verdict(thorough)
+    deadline = time.monotonic() + seconds
+    return _Verification(layer, images, estimates, seed, lambda: stop() or time.monotonic() >= deadline).verdict(
+        thorough
+    )
 
 
 class _Verification:
@@ -88,7 +96,8 @@ class _Verification:
         for stage in (self.one_by_one, self.largest_simplex, *([self.candidates] if thorough else [])):
             if not self.unclear and not self.stop() and (found := stage()):
                 return found
-        best = min(self.opinions, key=lambda opinion: opinion[0], default=(0.0, agreed))[1]
+        believed = round_counts(self.estimates[-1], self.images)
+        best = min(self.opinions, key=lambda opinion: opinion[0], default=(0.0, believed))[1]
         return Verdict(counts=(self.unclear or [best])[0], separated=None)
 
     def proof(self, counts: Tensor, start: Tensor | None, tries: int) -> Verdict | None:

@@ -95,7 +95,7 @@ def test_every_figure_has_a_picture_or_chart_and_a_caption(page: AppTest) -> Non
     functions = [draw for draw in vars(figures).values() if inspect.isfunction(draw)]
     told = [draw for draw in functions if "_caption" in draw.__code__.co_names]
     assert drawn(page).count("dl-caption") == len(told)
-    assert len(page.get("echarts_chart")) == 7
+    assert len(page.get("echarts_chart")) == 9
 
 
 def test_captions_quote_the_run(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from deepleak_core import client, datasets
 from deepleak_core.attack import local_training_of, target_model
+from deepleak_core.disaggregation import NotResolved, disaggregate
 from deepleak_core.labels import Knowledge, ilrg, infer, zero_shot
 from deepleak_core.scenario import Scenario
 from deepleak_core.separation import CannotDisaggregate
-from deepleak_core.verification import nearest_counts, round_counts, verify
+from deepleak_core.verification import classes_shown, nearest_counts, round_counts, verify
 
 # ------------------------------------------------------------------------------------------------------ rounding
 
@@ -172,6 +173,49 @@ def test_a_single_image_that_fits_no_label_is_not_proven() -> None:
     layer = replace(known.last_layer, weight_gradient=random)
     verdict = verify(layer, 1, [torch.rand(10).double(), torch.rand(10).double()])
     assert not verdict.proven and int(verdict.counts.sum()) == 1
+
+
+def test_without_time_nothing_is_proven_but_an_answer_is_given() -> None:
+    known, truth = knowledge(Scenario(model="lenet64-elu", stage="late", indices=(4, 5, 7, 19)))
+    for patience in ({"seconds": 0.0}, {"stop": lambda: True}):
+        verdict = verify(known.last_layer, 4, estimates(known), **patience)
+        assert not verdict.proven and int(verdict.counts.sum()) == 4
+    assert torch.equal(verify(known.last_layer, 4, estimates(known)).counts, truth)
+
+
+@pytest.mark.parametrize("model", ["lenet64-relu", "lenet64-elu"])
+def test_nine_images_of_ten_classes_of_a_trained_network_are_proven(model: str) -> None:
+    known, truth = knowledge(Scenario(model=model, stage="late", indices=(0, 1, 2, 4, 5, 7, 8, 12, 19)))
+    verdict = verify(known.last_layer, 9, estimates(known))
+    assert verdict.proven and torch.equal(verdict.counts, truth)
+
+
+def test_labels_are_searched_where_features_are_few_and_no_corner_is_sharp() -> None:
+    """ResNet-20 has 64 features, each an average over a picture: eight images of ten classes."""
+    known, truth = knowledge(Scenario(model="resnet20", stage="early", indices=(0, 1, 2, 4, 5, 7, 8, 12)))
+    verdict = verify(known.last_layer, 8, estimates(known))
+    assert verdict.proven and torch.equal(verdict.counts, truth)
+
+
+@pytest.mark.parametrize("model", ["lenet64-relu", "lenet64-elu", "resnet20"])
+def test_classes_that_show_are_in_the_batch(model: str) -> None:
+    known, truth = knowledge(Scenario(model=model, stage="early", indices=tuple(range(8))))
+    shown = classes_shown(known.last_layer, 8)
+    assert (shown <= truth).all() and int(shown.sum()) >= int((truth > 0).sum()) - 2
+    assert not classes_shown(replace(known.last_layer, floor=None), 8).any()
+
+
+def test_features_that_no_activation_gives_prove_nothing() -> None:
+    """Labels that are wrong for a faint image, explained by features far below the floor of ReLU."""
+    known, truth = knowledge(Scenario(model="resnet20", stage="late", indices=(4, 5, 1, 0)))
+    with torch.no_grad():
+        features = known.model.features(datasets.load_batch(Scenario(indices=(4, 5, 1, 0))).images).double()
+    labels = datasets.load_batch(Scenario(indices=(4, 5, 1, 0))).labels
+    start = features[labels.argsort()]
+    assert disaggregate(known.last_layer, truth, start=start, tries=0).clear
+    raised = replace(known.last_layer, floor=float(features.min()) + float(features.mean()))
+    with pytest.raises(NotResolved, match="as no activation can"):
+        disaggregate(raised, truth, start=start, tries=0)
 
 
 def test_as_many_images_as_classes_cannot_be_told_apart() -> None:

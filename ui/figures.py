@@ -14,6 +14,7 @@ import streamlit as st
 
 from deepleak_core.events import FeaturesSeparated, UpdateShared, from_message
 from deepleak_core.labels import STRATEGIES
+from deepleak_core.models import MODELS
 from ui import charts, figure_charts, markup
 
 FOLDER = Path(__file__).parent.parent / "assets" / "explain"
@@ -181,6 +182,27 @@ def separated() -> None:
         f"Features recovered to {100 * max(features.errors):.1g} %. The smallest "
         f"singular value that belongs to an image is {last:.1g}, the next, which is rounding, {noise:.0e}: "
         f"so the rank tells that there are {len(features.labels)} images."
+    )
+
+
+def corners() -> None:
+    """Three images in the plane of all that features can be."""
+    of = measured()["corners"]
+    for column, (name, network) in zip(st.columns(len(of["networks"])), of["networks"].items(), strict=True):
+        with column:
+            figure_charts.plane(
+                network["polygon"],
+                {"images": network["images"], "largest triangle": network["found"]},
+                title=MODELS[name].title,
+                alt=f"The polygon of all that features can be, {MODELS[name].title}, with three images in its corners",
+                key=f"corners-{name}",
+            )
+    first = next(iter(of["networks"].values()))
+    labels = ", ".join(of["class_names"][label] for label in first["labels"])
+    right = all(network["labels"] == network["labels_read"] for network in of["networks"].values())
+    _caption(
+        f"A batch of three ({labels}), trained networks: the outline is where {first['walls']:,} walls leave room. "
+        + ("Labels read off the corners: all right." if right else "Not all labels read off the corners are right.")
     )
 
 

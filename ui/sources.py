@@ -37,6 +37,17 @@ SOURCES: tuple[tuple[str, dict[str, str]], ...] = (
         {"Dimitrov et al. 2024": "https://arxiv.org/abs/2403.03945"},
     ),
     ("the same by dictionary learning, SPEAR++", {"Bakarsky et al. 2025": "https://arxiv.org/abs/2510.24200"}),
+    (
+        "certificates that a region holds a single record, VGIA",
+        {"Diana et al. 2026": "https://arxiv.org/abs/2604.15063"},
+    ),
+    (
+        "mixtures taken apart by the largest simplex, and by pure samples, in remote sensing",
+        {
+            "Winter 1999": "https://doi.org/10.1117/12.366289",
+            "Boardman 1993": "https://ntrs.nasa.gov/citations/19950017428",
+        },
+    ),
     ("defences: DP-SGD", {"Abadi et al. 2016": "https://arxiv.org/abs/1607.00133"}),
     (
         "defences: secure aggregation, and around it",
@@ -55,6 +66,7 @@ SOURCES: tuple[tuple[str, dict[str, str]], ...] = (
     ("malicious servers", {"Fowl et al. 2022": "https://arxiv.org/abs/2110.13057"}),
     ("wrong labels noticed by the residual and mended during the attack", {}),
     ("low rank resolved by the softmax, images found without labels, proven counts, batches peeled to pixels", {}),
+    ("features of a batch as corners of what activations can be; images counted by features of their own", {}),
 )
 
 
