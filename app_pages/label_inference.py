@@ -10,7 +10,9 @@ from ui.backend import engine, give_way, store
 EXAMPLES = {
     "All different": address.WELCOME,
     "Four frogs": Scenario(indices=(4, 5, 7, 19)),
+    "Nine, trained": Scenario(composition="random", batch_size=9, model="lenet64-relu", stage="late"),
     "Sixteen": Scenario(composition="random", batch_size=16),
+    "Sixteen, trained": Scenario(composition="random", batch_size=16, model="lenet64-relu", stage="early"),
     "Sixteen, FedAvg": Scenario(
         composition="random", batch_size=16, mode="fedavg", local_epochs=5, local_batch_size=4, local_lr=0.01
     ),

@@ -316,20 +316,24 @@ def verified(knowledge: Knowledge) -> Evidence:
             confidence=torch.ones_like(spread[0]),
             note="Proven: features for these labels explain the gradient, for no others.",
         )
-    best, note = estimates[0 if alike else 2], "Estimated: nothing could be proven."
+    best, apart = estimates[0 if alike else 2], spread.std(0)
+    real, note = best.real_counts, "Estimated: nothing could be proven."
     if alike:
         counts, note = best.counts, "Estimated: the network predicts the same for every image."
-    elif verdict is not None and sure < images:
+    elif verdict is not None and (verdict.explained or sure < images):
         counts = verdict.counts
     else:
-        counts = seen + round_counts((best.real_counts - seen).clamp_min(0), images - sure)
+        unseen = (real - seen).clamp_min(0)
+        unseen = unseen * (images - sure) / unseen.sum().clamp_min(1e-12)
+        real, apart = seen + unseen, apart * (1 - sure / images)
+        counts = seen + round_counts(unseen, images - sure)
         if sure:
             note = f"Estimated, but for {sure} of {images} images, which have features for themselves."
     return Evidence(
         evidence=best.evidence,
-        real_counts=best.real_counts,
+        real_counts=real,
         counts=counts,
-        confidence=certainty(best.real_counts, counts, spread.std(0)),
+        confidence=certainty(real, counts, apart),
         note=note,
     )
 

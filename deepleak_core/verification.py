@@ -34,6 +34,7 @@ PULLED = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a corner to the middle
 SEARCHED = 120  # candidates of which a short search says how promising they are
 BEAM, BRANCHES = 8, 6  # exchanges of one label: for so many candidates, so many of each
 SOLVED_RESIDUAL = 1e-9  # squared residual at which a search has found the labels
+EXPLAINED = 5e-5  # likewise, up to which the labels found are likely, though rounding hides the proof
 SEARCHABLE = 10  # images up to which that search is quick
 TRIED = 3  # candidates that are judged at length
 SECONDS = 20.0  # how long all of it may take: large batches with repeating labels would need minutes
@@ -42,10 +43,14 @@ SHOWN = 1e-6  # of the largest entry: how far below zero a class must be in the 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Counts (C,), whether they are proven, and if so by which features."""
+    """Counts (C,), whether they are proven, and if so by which features.
+
+    Counts that are `explained` have features that nearly explain the gradient, but an image is lost in rounding.
+    """
 
     counts: Tensor
     separated: Disaggregation | None
+    explained: bool = False
 
     @property
     def proven(self) -> bool:
@@ -97,8 +102,9 @@ class _Verification:
             if not self.unclear and not self.stop() and (found := stage()):
                 return found
         believed = round_counts(self.estimates[-1], self.images)
-        best = min(self.opinions, key=lambda opinion: opinion[0], default=(0.0, believed))[1]
-        return Verdict(counts=(self.unclear or [best])[0], separated=None)
+        residual, best = min(self.opinions, key=lambda opinion: opinion[0], default=(1.0, believed))
+        explained = bool(self.unclear) or residual < EXPLAINED
+        return Verdict(counts=(self.unclear or [best])[0], separated=None, explained=explained)
 
     def proof(self, counts: Tensor, start: Tensor | None, tries: int) -> Verdict | None:
         """The verdict that these counts are right, if features near `start` (K, D) or found in `tries` say so."""
