@@ -36,13 +36,13 @@ from deepleak_core.separation import (
     starts_for,
     summed_gradient,
 )
-from deepleak_core.together import solve_together
+from deepleak_core.simplex import largest_simplices
+from deepleak_core.together import read_labels, solve_together
 
 DENSE_UNKNOWNS = 1600  # up to here the normal equations are solved directly, above by conjugate gradients
 SOLVED = 3.0  # a misfit below: nothing is left but rounding noise, no need to try again
 PROVEN = 20.0  # a misfit above: wrong counts, or not a plain gradient; they lie at 1e3 and far up
 TOGETHER = 12  # images up to which the equations of all are also solved side by side from many starts
-WALLS = 300  # features up to which that search minds the floor of each
 CLEAR = 10.0  # the K-th singular value over the next, which is noise, from which on every image shows
 LARGEST_RESIDUAL = 1e-8  # of the squared norm: features of absurd size excuse any misfit as rounding
 BELOW = 0.05  # of a feature vector's length that may lie below the floor, beside five times its estimated error
@@ -172,18 +172,28 @@ def _beginnings(
         # Even weights find the way, plain ones the neighbourhood.
         near = problem.solve(problem.start(generator, attempt), problem.even, stop)
         yield problem.solve(near, problem.plain, stop)
-        if attempt == 0 and can_be_found_one_by_one(layer, problem.images):
-            present = torch.unique_consecutive(problem.labels)
-            features, labels = find_images(layer, problem.images, present.tolist(), stop=stop)
-            if torch.equal(labels.sort().values, problem.labels):
-                yield features[labels.argsort()] @ problem.basis
+        if attempt == 0:
+            yield from _found_without_labels(problem, layer, stop)
         if attempt % 4 == 1 and problem.images <= TOGETHER:
             factors = Factors.of(layer, summed_gradient(layer, problem.images), problem.images)
             same = problem.labels.expand(32, -1)
-            walls = None if factors.heights is None or len(factors.heights) > WALLS else factors.heights
             starts = starts_for(factors, same, generator)
-            ends, costs = solve_together(factors, starts, same, walls=walls, iterations=80, enough=1e-13)
+            ends, costs = solve_together(factors, starts, same, walls=factors.walls, iterations=80, enough=1e-13)
             yield ends[costs.argmin()] @ factors.basis.T @ problem.basis
+
+
+def _found_without_labels(problem: _Problem, layer: LastLayer, stop: Callable[[], bool]) -> Iterator[Tensor]:
+    """Points M (K, K) where images were found whose labels turn out to be those of the problem."""
+    if can_be_found_one_by_one(layer, problem.images):
+        present = torch.unique_consecutive(problem.labels)
+        features, labels = find_images(layer, problem.images, present.tolist(), stop=stop)
+        if torch.equal(labels.sort().values, problem.labels):
+            yield features[labels.argsort()] @ problem.basis
+    factors = Factors.of(layer, summed_gradient(layer, problem.images), problem.images)
+    for corners, _ in largest_simplices(factors, stop=stop):
+        labels = read_labels(factors, corners[None])[0].argmax(1)
+        if torch.equal(labels.sort().values, problem.labels):
+            yield corners[labels.argsort()] @ factors.basis.T @ problem.basis
 
 
 # --------------------------------------------------------------------------------------- the system of equations

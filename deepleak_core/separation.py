@@ -29,6 +29,7 @@ from deepleak_core.scenario import DeepLeakError
 
 NOISE = 6.0  # residual of an image in units of rounding noise, root mean square, up to which it counts as found
 ROOM = 400_000  # numbers in one Jacobian of all problems that are solved side by side
+WALLS = 300  # features up to which a search can mind the floor of each
 ROUNDS = 10  # times a class is searched anew before an image counts as hidden
 
 Equations = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # points and labels to residuals and Jacobians
@@ -110,6 +111,11 @@ class Factors:
     @property
     def images(self) -> int:
         return len(self.singular_values)
+
+    @property
+    def walls(self) -> Tensor | None:
+        """All of `heights`, where they are few; else `simplex` tells which of them matter."""
+        return self.heights if self.heights is not None and len(self.heights) <= WALLS else None
 
     def embeddings(self) -> Tensor:
         """(C, K): what each class's row of the gradient says an image of that class looks like.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from deepleak_core.disaggregation import WALLS, Disaggregation, NotResolved, disaggregate
+from deepleak_core.disaggregation import Disaggregation, NotResolved, disaggregate
 from deepleak_core.separation import (
     Factors,
     LastLayer,
@@ -88,8 +88,7 @@ class _Verification:
         self.classes = len(layer.weight)
         self.plausible = _plausible(estimates, images)
         self.factors = Factors.of(layer, summed_gradient(layer, images), images)
-        heights = self.factors.heights
-        self.walls = heights if heights is not None and len(heights) <= WALLS else None
+        self.walls = self.factors.walls
         self.unclear: list[Tensor] = []  # counts whose features explain the gradient, but with an image lost in noise
         self.opinions: list[tuple[float, Tensor]] = []  # squared residuals, and the counts found with them
 
