@@ -229,8 +229,8 @@ $K = C - 1$.
 section(
     "corners",
     r"""
-*This project's own.* Activations have a floor: no feature is below $0$ after ReLU, or below $-1$ after ELU. So every
-image lies in
+*This project's own.* In the terms of the last section. Activations have a floor: no feature is below $0$ after ReLU,
+or below $-1$ after ELU. So every image lies in
 
 $$
 \{\, m : (V m)_d \ge \text{floor for every feature } d, \quad (V m)_{\text{last}} = 1 \,\}
@@ -249,9 +249,9 @@ $$
 Where features only come near the floor, that is a start: a search makes the rows one-hot, and the floor keeps it to
 what features can be.
 
-**More images than classes** cannot be taken apart. After ReLU many can still be counted: a feature that one image
-alone lights up makes a column of $G$ with the direction of $a_k$, and two such columns are parallel, as mixtures
-are not.
+**As many images as classes, or more,** cannot be taken apart. After ReLU many can still be counted: a feature that
+one image alone lights up makes a column of $G$ with the direction of $a_k$, and two such columns are parallel, as
+mixtures are not.
 """,
     figures.corners,
 )

@@ -39,6 +39,7 @@ from deepleak_core.threads import cpu_threads
 RESULTS = Path(__file__).parent / "results" / "label_accuracy.json"
 BREACHING = ("iDLG", "analytic", "yin", "wainakh-simple", "bias-corrected")  # "wainakh-whitebox" raises in 0.1.2
 COLUMNS = ("model", "stage", "mode", "classes", "K", "labels", "batches", "strategy", "exact", "instances", "proven")
+STAGES = ("untrained", "early", "late")
 KEY = ("dataset", "model", "stage", "mode", "classes", "batch_size", "composition", "head_bias")
 
 Cell = dict[str, Any]
@@ -48,7 +49,8 @@ def main() -> None:
     """Measure every cell asked for, print the table, write the file."""
     options = parse(sys.argv[1:])
     if options.table:
-        print("\n".join(table(json.loads(RESULTS.read_text())["cells"], options.table)))
+        cells = json.loads(RESULTS.read_text())["cells"]
+        print("\n".join([summary(cells), "", *table(cells, options.table)]))
         return
     if options.breaching:
         sys.path.append(options.breaching)  # last, so that our own packages win
@@ -78,7 +80,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--images", metavar="DIR", help="folder of class folders; the bundled samples if not given")
     parser.add_argument("--dataset", choices=datasets.DATASETS, default="cifar10-samples")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--stages", nargs="+", default=["untrained", "early", "late"])
+    parser.add_argument("--stages", nargs="+", default=list(STAGES))
     parser.add_argument("--modes", nargs="+", choices=("fedsgd", "fedavg"), default=["fedsgd"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[4, 8, 9, 32, 128])
     parser.add_argument("--compositions", nargs="+", choices=COMPOSITIONS, default=["random", "skewed", "same"])
@@ -153,13 +155,23 @@ def rows(cell: Cell) -> Iterator[str]:
         )
 
 
+def summary(cells: Sequence[Cell]) -> str:
+    """How many batches `verified` proved, and how many of them wrongly, over all that was measured."""
+    scores = [(cell["repeats"], cell["strategies"]["verified"]) for cell in cells]
+    batches = sum(repeats for repeats, _ in scores)
+    proven, wrongly = (
+        sum(round(repeats * score[rate]) for repeats, score in scores) for rate in ("proven_rate", "wrongly_proven")
+    )
+    return f"{len(cells)} cells, {batches:,} batches: {proven:,} proven by `verified`, {wrongly:,} of them wrongly."
+
+
 def table(cells: Sequence[Cell], compositions: Sequence[str]) -> Iterator[str]:
     """Cells as markdown, a line each: whole batches right, and labels right, for every strategy and the best peer."""
     names = ("verified", "zero-shot", "ilrg", "llg", "idlg", "gradinversion")
     heads = ("model", "stage", "mode", "classes", "K", "labels", "batches", *names, "best of breaching")
     yield f"| {' | '.join(heads)} |"
     yield "|---" * len(heads) + "|"
-    for cell in cells:
+    for cell in sorted(cells, key=place):
         if cell["composition"] in compositions:
             scores = cell["strategies"]
             peers = [score for name, score in scores.items() if name.startswith("breaching")]
@@ -170,6 +182,12 @@ def table(cells: Sequence[Cell], compositions: Sequence[str]) -> Iterator[str]:
             facts = [cell[name] for name in ("stage", "mode", "classes", "batch_size", "composition", "repeats")]
             line = [cell["model"] + bias, *map(str, facts), *rates, *([] if best else [""])]
             yield f"| {' | '.join(line)} |"
+
+
+def place(cell: Cell) -> tuple[Any, ...]:
+    """What a table is ordered by."""
+    stage = STAGES.index(cell["stage"]) if cell["stage"] in STAGES else len(STAGES)
+    return cell["mode"] != "fedsgd", not cell["head_bias"], cell["classes"], cell["batch_size"], stage, cell["model"]
 
 
 def keep(cell: Cell, machine: dict[str, Any]) -> None:

@@ -316,7 +316,7 @@ def verified(knowledge: Knowledge) -> Evidence:
             confidence=torch.ones_like(spread[0]),
             note="Proven: features for these labels explain the gradient, for no others.",
         )
-    best, apart = estimates[0 if alike else 2], spread.std(0)
+    best, apart = estimates[0 if alike else 2], (spread[:2] if alike else spread).std(0)
     real, note = best.real_counts, "Estimated: nothing could be proven."
     if alike:
         counts, note = best.counts, "Estimated: the network predicts the same for every image."
@@ -328,7 +328,8 @@ def verified(knowledge: Knowledge) -> Evidence:
         real, apart = seen + unseen, apart * (1 - sure / images)
         counts = seen + round_counts(unseen, images - sure)
         if sure:
-            note = f"Estimated, but for {sure} of {images} images, which have features for themselves."
+            note = f"{sure} of {images} images counted by features of their own" + ("." if sure == images else ", ")
+            note += "" if sure == images else "the rest estimated."
     return Evidence(
         evidence=best.evidence,
         real_counts=real,

@@ -106,6 +106,7 @@ SCORE = {name: {"exact_rate": 0.5} for name in STRATEGIES}
 
 def cell(**values: Any) -> dict[str, Any]:
     common = {"model": "lenet", "stage": "untrained", "mode": "fedsgd", "classes": 10, "batch_size": 4}
+    common |= {"dataset": "cifar10-samples", "head_bias": True}
     return common | {"composition": "random", "repeats": 20, "strategies": SCORE} | values
 
 
@@ -130,6 +131,9 @@ def test_shipped_curves_are_sets_and_the_most_alike_comes_first() -> None:
     sets = label_curves.sets_of(cells, Scenario(composition="random"), "batch_size")
     assert [[c["batch_size"] for c in own] for own in sets] == [[4, 16], [4], [8], [4]]
     assert sets[-1][0]["mode"] == "fedavg", "the mode matters most"
+    others = [cell(batch_size=4), cell(batch_size=8, head_bias=False), cell(batch_size=8, dataset="images")]
+    sets = label_curves.sets_of(others, Scenario(composition="random"), "batch_size")
+    assert [len(own) for own in sets] == [1, 1, 1], "curves of what is not alike"
     over_stages = label_curves.sets_of(cells, Scenario(composition="random"), "stage")
     assert [c["stage"] for c in over_stages[0]] == ["untrained", "late"]
 

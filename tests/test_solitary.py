@@ -75,5 +75,6 @@ def test_more_images_than_classes_of_a_trained_network_are_counted() -> None:
     known, truth = knowledge(Scenario(model="lenet64-relu", stage="early", indices=tuple(range(15))))
     found = infer(known.model, known.update, strategy="verified", image_size=32)
     assert torch.equal(found.counts, truth) and not found.proven
-    assert found.note == "Estimated, but for 15 of 15 images, which have features for themselves."
+    assert found.note == "15 of 15 images counted by features of their own."
+    assert found.confidence is not None and found.confidence.min() > 0.99
     assert not torch.equal(infer(known.model, known.update, strategy="zero-shot", image_size=32).counts, truth)

@@ -122,29 +122,21 @@ def points(series: Mapping[str, tuple[float, Sequence[float]]], *, alt: str, key
     )
 
 
-def plane(
-    outline: Sequence[tuple[float, float]],
-    marks: Mapping[str, Sequence[tuple[float, float]]],
-    *,
-    title: str,
-    alt: str,
-    key: str,
-) -> None:
-    """A closed outline, and by name points in it, the first as large rings around the second."""
-    closed = [*outline, outline[0]]
-    drawn: list[dict[str, Any]] = [
-        {"type": "line", "data": closed, "symbol": "none", "lineStyle": {"color": MEAN, "width": 3}, "silent": True}
-    ]
-    for n, (name, places) in enumerate(marks.items()):
+def plane(shapes: Mapping[str, Sequence[tuple[float, float]]], *, title: str, alt: str, key: str) -> None:
+    """Shapes by name: the first a closed outline, the second large rings, others dots."""
+    (name, corners), *others = shapes.items()
+    line = {"symbol": "none", "lineStyle": {"color": MEAN, "width": 3}, "itemStyle": {"color": MEAN}, "silent": True}
+    drawn: list[dict[str, Any]] = [{"type": "line", "name": name, "data": [*corners, corners[0]], **line}]
+    for n, (name, places) in enumerate(others):
         look = {"symbol": "circle", "symbolSize": 12 if n else 26}
         paint = {"color": COLORS[n]} if n else {"color": "transparent", "borderColor": COLORS[n], "borderWidth": 3}
-        drawn.append({"type": "scatter", "name": name, "data": list(map(list, places)), "itemStyle": paint, **look})
+        drawn.append({"type": "scatter", "name": name, "data": list(places), "itemStyle": paint, **look})
     bare = {"type": "value", "scale": True, "splitLine": {"show": False}, "axisLabel": {"show": False}}
     bare |= {"axisTick": {"show": False}, "axisLine": {"show": False}, "boundaryGap": ["8%", "8%"]}
     _draw(
         {
             "title": {"text": title, "top": 4, "left": 0, "textStyle": {"fontSize": FONT, "fontWeight": "normal"}},
-            "legend": {"top": 28, "left": 0, "textStyle": {"fontSize": FONT}, "data": list(marks)},
+            "legend": {"top": 28, "left": 0, "textStyle": {"fontSize": FONT}, "itemGap": 6, "itemWidth": 16},
             "grid": {"top": 64, "bottom": 8, "left": 8, "right": 8},
             "xAxis": bare,
             "yAxis": bare,

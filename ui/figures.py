@@ -191,17 +191,17 @@ def corners() -> None:
     for column, (name, network) in zip(st.columns(len(of["networks"])), of["networks"].items(), strict=True):
         with column:
             figure_charts.plane(
-                network["polygon"],
-                {"images": network["images"], "largest triangle": network["found"]},
+                {"what can be": network["polygon"], "images": network["images"], "found": network["found"]},
                 title=MODELS[name].title,
                 alt=f"The polygon of all that features can be, {MODELS[name].title}, with three images in its corners",
                 key=f"corners-{name}",
             )
-    first = next(iter(of["networks"].values()))
+    first, last = (list(of["networks"].values())[place] for place in (0, -1))
     labels = ", ".join(of["class_names"][label] for label in first["labels"])
     right = all(network["labels"] == network["labels_read"] for network in of["networks"].values())
     _caption(
-        f"A batch of three ({labels}), trained networks: the outline is where {first['walls']:,} walls leave room. "
+        f"A batch of three ({labels}), trained networks. The outline is where {first['walls']:,} and "
+        f"{last['walls']:,} walls leave room; found is the largest triangle in it. "
         + ("Labels read off the corners: all right." if right else "Not all labels read off the corners are right.")
     )
 

@@ -187,7 +187,8 @@ def benchmark(path: Path) -> dict[str, Any] | None:
 def sets_of(cells: Sequence[Mapping[str, Any]], scenario: Scenario, over: str) -> list[list[Mapping[str, Any]]]:
     """The cells in sets that differ in one thing alone, `over`; the set most like the scenario comes first."""
     asked = scenario.model_dump() | {"classes": len(names_of_classes(scenario))}
-    names = [n for n in ("mode", "model", "classes", "composition", "stage", "batch_size") if n != over]
+    alike = ("mode", "model", "head_bias", "classes", "composition", "stage", "batch_size", "dataset")
+    names = [n for n in alike if n != over]
     sets: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for cell in cells:
         sets.setdefault(tuple(cell[name] for name in names), []).append(cell)
@@ -210,8 +211,9 @@ def _measured(data: Mapping[str, Any], scenario: Scenario, over: str) -> None:
     }
     places = [str(cell[over]) for cell in cells]
     charts.accuracy(rates, places, over=OVER[over], alt="Measured before: every label right", key="measured")
-    draws, machine = max(cell["repeats"] for cell in cells), data["machine"].get("words", "another machine")
-    st.html(markup.note(f"{draws} batches a point, on {machine}."))
+    draws, machine = sorted({cell["repeats"] for cell in cells}), data["machine"].get("words", "another machine")
+    several = f"{draws[0]} to {draws[-1]}" if len(draws) > 1 else f"{draws[0]}"
+    st.html(markup.note(f"Measured before: {several} batches a point, on {machine}."))
 
 
 def _title(cell: Mapping[str, Any], over: str) -> str:
@@ -219,4 +221,6 @@ def _title(cell: Mapping[str, Any], over: str) -> str:
     model = MODELS[cell["model"]].title if cell["model"] in MODELS else cell["model"]
     where = cell["stage"] if over == "batch_size" else f"{cell['batch_size']} images"
     spread = COMPOSITIONS.get(cell["composition"], cell["composition"])
-    return f"{model}, {where}, {controls.MODES.get(cell['mode'], cell['mode'])}, {cell['classes']} classes, {spread}"
+    mode = controls.MODES.get(cell["mode"], cell["mode"])
+    bias = "" if cell["head_bias"] else ", no bias"
+    return f"{model}{bias}, {where}, {mode}, {cell['classes']} classes, {spread}"

@@ -28,7 +28,7 @@ def columns(read: LastLayerRead, answers: Sequence[StrategyAnswered]) -> list[in
 
 
 def steps(read: LastLayerRead, class_names: Sequence[str], shown: Sequence[int]) -> str:
-    """The five steps from an update to labels; the first two share one scale, as their difference is what counts."""
+    """Four steps from an update to labels, then the truth; the first two share a scale: their difference counts."""
     top = max(*(abs(value) for value in read.gradient), *read.probabilities, 1e-12)
     total = sum(read.true_counts)
     right = sum(map(min, read.counts, read.true_counts))
@@ -36,9 +36,9 @@ def steps(read: LastLayerRead, class_names: Sequence[str], shown: Sequence[int])
         _row("Gradient", "of the last layer", [_bar(read.gradient[c], top) for c in shown], "down: in the batch"),
         _row("Noise", "what is predicted anyway", [_bar(read.probabilities[c], top) for c in shown], ""),
         _row("Noise - gradient", f"times {total} images", [_real(read.real_counts[c]) for c in shown], ""),
-        _row("Integers", "largest first", [_plain(read.counts[c]) for c in shown], f"sum {total}"),
-        _row("Truth", "", [_mark(read.counts[c], read.true_counts[c], read.true_counts[c]) for c in shown],
+        _row("Integers", "largest first", [_mark(read.counts[c], read.true_counts[c], read.counts[c]) for c in shown],
              _verdict(right, total)),
+        _row("Truth", "", [_plain(read.true_counts[c]) for c in shown], f"sum {total}"),
     ]  # fmt: skip
     return _table("dl-steps", rows, class_names, shown, "")
 
