@@ -8,8 +8,8 @@ each of its columns, one for each feature d, is a mixture of the images' signals
 and after ReLU most weights are zero. A feature that a single image lights up shows that image's signal alone, up to
 its length: two such columns have the very same direction, which mixtures have only by accident. So columns that are
 parallel down to rounding noise are an image each; its label is the one entry that is negative, for a_k = p_k - e_{y_k}.
-That works for images the network is sure of as well, whose signals are tiny, and up to about three images for each
-class; the more images, the fewer features any of them has for itself.
+That works for images the network is sure of as well, whose signals are tiny; but the more images, the fewer features
+any of them has for itself.
 
 Relatives: SPEAR (Dimitrov et al. 2024) reads zeros of ReLU where the gradient has as many ranks as images; pure pixels
 in the unmixing of spectra (Boardman 1993).

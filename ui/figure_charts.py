@@ -137,12 +137,12 @@ def plane(shapes: Mapping[str, Sequence[tuple[float, float]]], *, title: str, al
         {
             "title": {"text": title, "top": 4, "left": 0, "textStyle": {"fontSize": FONT, "fontWeight": "normal"}},
             "legend": {"top": 28, "left": 0, "textStyle": {"fontSize": FONT}, "itemGap": 6, "itemWidth": 16},
-            "grid": {"top": 64, "bottom": 8, "left": 8, "right": 8},
+            "grid": {"top": 88, "bottom": 8, "left": 8, "right": 8},
             "xAxis": bare,
             "yAxis": bare,
             "series": drawn,
         },
-        HEIGHT + 2 * LINE,
+        HEIGHT + 3 * LINE,
         alt,
         key,
     )
