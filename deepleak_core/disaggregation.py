@@ -110,6 +110,18 @@ def batch_size_of(weight_gradient: Tensor) -> int:
     return int(gaps.argmax()) + 1
 
 
+def check_room(layer: LastLayer, images: int) -> None:
+    """Raises `CannotDisaggregate` where a last layer has too few classes or features for so many images."""
+    classes, dimension = layer.weight.shape
+    # Signals sum to zero over the classes; without a bias, one more equation is missing.
+    room = min(classes - (1 if layer.bias_gradient is not None else 2), dimension - 1)
+    if images > room:
+        raise CannotDisaggregate(
+            f"{images} images share a last layer of {classes} classes and {dimension} features; at most "
+            f"{room} can be told apart: make the batch smaller."
+        )
+
+
 def disaggregate(
     layer: LastLayer,
     counts: Tensor,
@@ -172,28 +184,23 @@ def _beginnings(
         # Even weights find the way, plain ones the neighbourhood.
         near = problem.solve(problem.start(generator, attempt), problem.even, stop)
         yield problem.solve(near, problem.plain, stop)
-        if attempt == 0:
-            yield from _found_without_labels(problem, layer, stop)
+        if attempt == 0 and can_be_found_one_by_one(layer, problem.images):
+            present = torch.unique_consecutive(problem.labels)
+            features, labels = find_images(layer, problem.images, present.tolist(), stop=stop)
+            if torch.equal(labels.sort().values, problem.labels):
+                yield features[labels.argsort()] @ problem.basis
+        if attempt == 1:  # who asks for a single try looks for corners himself
+            factors = Factors.of(layer, summed_gradient(layer, problem.images), problem.images)
+            for corners, _ in largest_simplices(factors, stop=stop):
+                labels = read_labels(factors, corners[None])[0].argmax(1)
+                if torch.equal(labels.sort().values, problem.labels):
+                    yield corners[labels.argsort()] @ factors.basis.T @ problem.basis
         if attempt % 4 == 1 and problem.images <= TOGETHER:
             factors = Factors.of(layer, summed_gradient(layer, problem.images), problem.images)
             same = problem.labels.expand(32, -1)
             starts = starts_for(factors, same, generator)
             ends, costs = solve_together(factors, starts, same, walls=factors.walls, iterations=80, enough=1e-13)
             yield ends[costs.argmin()] @ factors.basis.T @ problem.basis
-
-
-def _found_without_labels(problem: _Problem, layer: LastLayer, stop: Callable[[], bool]) -> Iterator[Tensor]:
-    """Points M (K, K) where images were found whose labels turn out to be those of the problem."""
-    if can_be_found_one_by_one(layer, problem.images):
-        present = torch.unique_consecutive(problem.labels)
-        features, labels = find_images(layer, problem.images, present.tolist(), stop=stop)
-        if torch.equal(labels.sort().values, problem.labels):
-            yield features[labels.argsort()] @ problem.basis
-    factors = Factors.of(layer, summed_gradient(layer, problem.images), problem.images)
-    for corners, _ in largest_simplices(factors, stop=stop):
-        labels = read_labels(factors, corners[None])[0].argmax(1)
-        if torch.equal(labels.sort().values, problem.labels):
-            yield corners[labels.argsort()] @ factors.basis.T @ problem.basis
 
 
 # --------------------------------------------------------------------------------------- the system of equations
@@ -218,13 +225,7 @@ class _Problem:
     def of(cls, layer: LastLayer, counts: Tensor) -> _Problem:
         classes, dimension = layer.weight.shape
         images = int(counts.sum())
-        # Signals sum to zero over the classes; without a bias, one more equation is missing.
-        room = min(classes - (1 if layer.bias_gradient is not None else 2), dimension - 1)
-        if images > room:
-            raise CannotDisaggregate(
-                f"{images} images share a last layer of {classes} classes and {dimension} features; at most "
-                f"{room} can be told apart: make the batch smaller."
-            )
+        check_room(layer, images)
         gradient = layer.weight_gradient.double() * images
         if not torch.isfinite(gradient).all() or not gradient.any():
             raise CannotDisaggregate("The last layer's gradient is zero or not finite: it holds no features at all.")

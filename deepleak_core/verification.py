@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from deepleak_core.disaggregation import Disaggregation, NotResolved, disaggregate
+from deepleak_core.disaggregation import Disaggregation, NotResolved, check_room, disaggregate
 from deepleak_core.separation import (
     Factors,
     LastLayer,
@@ -74,6 +74,7 @@ def verify(
     After so many `seconds`, or once `stop` says yes, the best counts so far are given.
     Raises `CannotDisaggregate` where the layer has too few classes or features for so many images.
     """
+    check_room(layer, images)
     deadline = time.monotonic() + seconds
     return _Verification(layer, images, estimates, seed, lambda: stop() or time.monotonic() >= deadline).verdict(
         thorough
