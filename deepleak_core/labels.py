@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from deepleak_core.models import TargetModel
 from deepleak_core.scenario import UnsupportedScenario
 from deepleak_core.separation import CannotDisaggregate, LastLayer
 from deepleak_core.solitary import count_solitary
-from deepleak_core.verification import Verdict, round_counts, verify
+from deepleak_core.verification import round_counts, verify
 
 NOISE_IMAGES = 64
 ALIKE = 0.1  # mean total variation of predictions up to which they count as one and the same
@@ -287,51 +287,64 @@ def balanced(knowledge: Knowledge) -> Evidence:
 def verified(knowledge: Knowledge) -> Evidence:
     """This project's own: counts that are proven by the features that explain the gradient (`verification`).
 
-    Where there are as many images as classes, or local steps in between, nothing can be proven. Then noise tells
-    mean(p) while the network predicts the same for all; where it does not, images that have features for themselves
-    are counted (`solitary`), and `balanced` estimates the rest.
+    Where there are as many images as classes, or local steps in between, nothing can be proven and the best
+    estimate is given: by noise while the network predicts the same for all; later by images that have features for
+    themselves (`solitary`) and by what the network is known to predict for each class (`validation`).
     """
-    estimates = [strategy(knowledge) for strategy in (zero_shot, ilrg, balanced)]
-    spread = torch.stack([estimate.real_counts for estimate in estimates]).clamp(-1, knowledge.batch_size + 1)
-    verdict: Verdict | None = None
     alike, images = predicts_alike(knowledge), knowledge.batch_size
-    seen = solitary(knowledge)
-    sure = int(seen.sum())
-    if knowledge.update.local_steps <= 1:
-        with suppress(CannotDisaggregate):
-            verdict = verify(
-                knowledge.last_layer,
-                knowledge.batch_size,
-                list(spread),
-                thorough=not alike and sure < images,
-                seed=knowledge.seed,
-                stop=knowledge.stop,
-            )
-    if verdict is not None and verdict.proven:
-        return Evidence(
-            evidence=estimates[0].evidence,
+    seen = torch.zeros_like(knowledge.row_sums, dtype=torch.long) if alike else solitary(knowledge)
+    estimate = estimated(knowledge, seen, alike)
+    if knowledge.update.local_steps > 1:
+        return estimate
+    unsure = not alike and int(seen.sum()) < images
+    try:
+        verdict = verify(
+            knowledge.last_layer,
+            images,
+            [zero_shot(knowledge).real_counts, ilrg(knowledge).real_counts, estimate.real_counts],
+            thorough=unsure,
+            seed=knowledge.seed,
+            stop=knowledge.stop,
+        )
+    except CannotDisaggregate:
+        return estimate
+    if verdict.proven:
+        return replace(
+            estimate,
             real_counts=verdict.counts.double(),
             counts=verdict.counts,
             proven=True,
-            confidence=torch.ones_like(spread[0]),
+            confidence=torch.ones_like(estimate.real_counts),
             note="Proven: features for these labels explain the gradient, for no others.",
         )
-    best, apart = estimates[0 if alike else 2], (spread[:2] if alike else spread).std(0)
-    real, note = best.real_counts, "Estimated: nothing could be proven."
+    if not alike and (verdict.explained or unsure):
+        assert estimate.confidence is not None, "every estimate says how sure it is"
+        agreed = verdict.counts == estimate.counts
+        return replace(
+            estimate,
+            counts=verdict.counts,
+            confidence=torch.where(agreed, estimate.confidence, 1 - estimate.confidence),
+            note="Estimated: these labels come closest to explaining the gradient, but nothing is proven.",
+        )
+    return estimate
+
+
+def estimated(knowledge: Knowledge, seen: Tensor, alike: bool) -> Evidence:
+    """The best that can be said without a proof, given images `seen` (C,) and whether the network predicts `alike`."""
+    images, sure = knowledge.batch_size, int(seen.sum())
     if alike:
-        counts, note = best.counts, "Estimated: the network predicts the same for every image."
-    elif verdict is not None and (verdict.explained or sure < images):
-        counts = verdict.counts
+        real = zero_shot(knowledge).real_counts
+        apart = (real - ilrg(knowledge).real_counts).abs() / 2**0.5
+        note = "Estimated: the network predicts the same for every image."
     else:
-        unseen = (real - seen).clamp_min(0)
-        unseen = unseen * (images - sure) / unseen.sum().clamp_min(1e-12)
-        real, apart = seen + unseen, apart * (1 - sure / images)
-        counts = seen + round_counts(unseen, images - sure)
-        if sure:
-            note = f"{sure} of {images} images counted by features of their own" + ("." if sure == images else ", ")
-            note += "" if sure == images else "the rest estimated."
+        real, apart = trained_counts(knowledge, seen)
+        how = "for each class when validated" if knowledge.model.validation else "for the gradient's mean images"
+        note = f"Estimated by what the network predicts {how}."
+    if sure:
+        note = f"{sure} of {images} images counted by features of their own{', the rest estimated' * (sure < images)}."
+    counts = seen + round_counts(real - seen, images - sure)
     return Evidence(
-        evidence=best.evidence,
+        evidence=bias_gradient(knowledge),
         real_counts=real,
         counts=counts,
         confidence=certainty(real, counts, apart),
@@ -339,13 +352,28 @@ def verified(knowledge: Knowledge) -> Evidence:
     )
 
 
+def trained_counts(knowledge: Knowledge, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Real-valued counts (C,) for a network whose predictions differ, and how far off they may be (C,).
+
+    By its `validation`, where there is one, else by the `balanced` rule; never fewer than were `seen` (C,).
+    """
+    images = knowledge.batch_size
+    if knowledge.model.validation is not None:
+        return knowledge.model.validation.counts(bias_gradient(knowledge), images, seen)
+    estimates = torch.stack([rule(knowledge).real_counts for rule in (zero_shot, ilrg, balanced)])
+    seen = torch.zeros_like(estimates[0]) if seen is None else seen
+    sure = float(seen.sum())
+    unseen = (estimates[2] - seen).clamp_min(0)
+    real = seen + unseen * (images - sure) / unseen.sum().clamp_min(1e-12)
+    return real, estimates.clamp(-1, images + 1).std(0) * (1 - sure / images)
+
+
 def solitary(knowledge: Knowledge) -> Tensor:
     """(C,): images seen in features that they alone light up; none for more than one local step."""
-    counts = torch.zeros(len(knowledge.weight), dtype=torch.long, device=knowledge.weight.device)
     if knowledge.update.local_steps <= 1:
         with suppress(CannotDisaggregate):
             return count_solitary(knowledge.last_layer, knowledge.batch_size)
-    return counts
+    return torch.zeros(len(knowledge.weight), dtype=torch.long, device=knowledge.weight.device)
 
 
 def predicts_alike(knowledge: Knowledge) -> bool:

@@ -22,6 +22,7 @@ from safetensors.torch import load_model, save_file
 from torch import Tensor, nn
 
 from deepleak_core.scenario import BatchNormMode, UnsupportedScenario
+from deepleak_core.validation import MOST_CLASSES, Validation
 
 CHECKPOINTS = Path(__file__).parent.parent / "assets" / "checkpoints"
 PARAMETER_LIMIT = 250_000_000
@@ -31,6 +32,7 @@ class TargetModel(nn.Module):
     """A classifier as body and head. `forward` maps images (B, 3, H, W) in [0, 1] to logits (B, C).
 
     No feature is below `floor`, which the body's last activation tells; None where there is no such bound.
+    `validation` is what it predicts for each class, None before training.
     """
 
     mean: Tensor
@@ -46,6 +48,7 @@ class TargetModel(nn.Module):
     ):
         super().__init__()
         self.body, self.head, self.floor = body, head, floor
+        self.validation: Validation | None = None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
@@ -242,6 +245,7 @@ def build(
         if problem := misfit(model, checkpoint):
             raise UnsupportedScenario([problem])
         load_model(model, checkpoint)
+        model.validation = _validation(checkpoint, classes)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.track_running_stats = False
@@ -280,11 +284,25 @@ def checkpoint_name(name: str, vocabulary: str, stage: str) -> str:
     return f"{name}--{vocabulary}--{stage}.safetensors"
 
 
-def save(model: TargetModel, checkpoint: Path, *, epochs: float, accuracy: float) -> None:
-    """Write the weights, running BatchNorm statistics included, with how they came about as metadata."""
+def save(
+    model: TargetModel, checkpoint: Path, *, epochs: float, accuracy: float, validation: Validation | None = None
+) -> None:
+    """Write the weights, running BatchNorm statistics included, with how they came about as metadata.
+
+    What validation tells is left out for more than `MOST_CLASSES`.
+    """
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     training = {"epochs": round(epochs, 3), "accuracy": round(accuracy, 4)}
-    save_file(state, checkpoint, {"training": json.dumps(training)})
+    metadata = {"training": json.dumps(training)}
+    if validation is not None and model.head.out_features <= MOST_CLASSES:
+        metadata["validation"] = validation.to_json()
+    save_file(state, checkpoint, metadata)
+
+
+def _validation(checkpoint: Path, classes: int) -> Validation | None:
+    """What a checkpoint says that its network predicts for each class, if it does."""
+    with safe_open(checkpoint, "pt") as file:
+        return Validation.from_json((file.metadata() or {}).get("validation", ""), classes)
 
 
 def describe(checkpoint: Path) -> str:

@@ -1,7 +1,7 @@
 """Training a target model, to attack it at later stages: plain SGD on a folder of class folders.
 
 `train` is a generator of `Progress`. At each stage it writes a safetensors checkpoint whose metadata say how far the
-model was trained and how accurate it is; `models.stages` then offers it as a training stage.
+model was trained, how accurate it is and what it predicts for each class; `models.stages` then offers it as a stage.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from deepleak_core.attack import OutOfMemory
 from deepleak_core.datasets import DATASETS, DatasetUnavailable, Items
 from deepleak_core.models import TargetModel
 from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+from deepleak_core.validation import Validation
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 LARGEST_GRADIENT = 5.0  # norm; a steeper one is shortened, or networks without BatchNorm could run away at the start
@@ -125,21 +126,23 @@ def train(
             schedule.step()
             yield Step(epoch=epoch, loss=float(loss.detach()), done=step / steps)
             for stage in (stage for stage, at in due.items() if at == step):
-                accuracy = accuracy_of(network, test_images, test_labels)
+                accuracy, validation = validate(network, test_images, test_labels)
                 checkpoint = out / models.checkpoint_name(model, DATASETS[dataset].vocabulary, stage)
-                models.save(network, checkpoint, epochs=epoch, accuracy=accuracy)
+                models.save(network, checkpoint, epochs=epoch, accuracy=accuracy, validation=validation)
                 yield Saved(stage=stage, checkpoint=checkpoint, epoch=epoch, accuracy=accuracy, done=step / steps)
 
 
-def accuracy_of(network: TargetModel, images: Tensor, labels: Tensor) -> float:
-    """Share of images (N, 3, H, W), uint8, whose class (N,) the network tells, with running BatchNorm statistics."""
+def validate(network: TargetModel, images: Tensor, labels: Tensor) -> tuple[float, Validation]:
+    """Share of images (N, 3, H, W), uint8, whose class (N,) the network tells, and what it predicts for each class.
+
+    BatchNorm takes its running statistics.
+    """
     network.eval()
     with torch.no_grad():
-        right = [
-            _logits(network, part).argmax(1).cpu() == truth
-            for part, truth in zip(torch.split(images, TEST_BATCH), torch.split(labels, TEST_BATCH), strict=True)
-        ]
-    return float(torch.cat(right).double().mean())
+        parts = [_logits(network, part).cpu().double().softmax(1) for part in torch.split(images, TEST_BATCH)]
+    probabilities = torch.cat(parts)
+    accuracy = float((probabilities.argmax(1) == labels).double().mean())
+    return accuracy, Validation.of(probabilities, labels)
 
 
 def _loss(network: TargetModel, images: Tensor, labels: Tensor) -> Tensor:

@@ -64,6 +64,11 @@ def test_it_learns(train: Callable[..., list[Progress]]) -> None:
     early, late = of(Saved, told)
     assert (early.stage, late.stage) == ("early", "late")
     assert late.accuracy == 1.0 > early.accuracy, "eight passes tell the colours apart, two steps do not"
+    settings: dict[str, Any] = {"classes": 10, "image_size": 32, "mean": (0,) * 3, "std": (1,) * 3}
+    validation = models.build("lenet64-elu", **settings, checkpoint=late.checkpoint).validation
+    assert validation is not None
+    airplane, cat, frog = 0, 3, 6
+    assert validation.predictions[[airplane, cat, frog]].argmax(1).tolist() == [airplane, cat, frog]
 
 
 def test_what_it_tells(train: Callable[..., list[Progress]]) -> None:
