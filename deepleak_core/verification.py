@@ -1,17 +1,17 @@
 """Label counts that prove themselves: the right ones explain the last layer's gradient, no others do.
 
 `verify` needs fewer images than classes and one gradient of one batch. It looks for images without assuming any
-labels, one by one (`separation.find_images`) and all at once (`simplex`). Where that leaves some hidden, it goes
-through integer counts: classes that show in the gradient are in the batch, the rest is tried near the estimates, and
-what is solved for wrong labels tells which one to exchange (`together`). `disaggregation` judges: counts whose
-features explain the gradient down to rounding noise are proven, for wrong counts leave a residual orders of magnitude
-above it. Where nothing is proven it says which counts came closest.
+labels, one by one (`separation.find_images`) and all at once (`simplex`). Where that leaves some hidden, it hops: of
+what nearly explains the gradient all images but a few stay, these are drawn anew, all are solved for again with
+labels left open (`together`), and the best is kept. `disaggregation` judges: counts whose features explain the
+gradient down to rounding noise are proven, for wrong counts leave a residual orders of magnitude above it. Where
+nothing is proven it says which counts came closest.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +31,15 @@ from deepleak_core.simplex import largest_simplices
 from deepleak_core.together import OPEN, read_labels, solve_together
 
 PULLED = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a corner to the middle at which images may lie
-SEARCHED = 120  # candidates of which a short search says how promising they are
-BEAM, BRANCHES = 8, 6  # exchanges of one label: for so many candidates, so many of each
+HOPS, STARTS = 60, 48  # rounds of hopping, and how many start in each
+BEAM = 8  # solutions of different labels that hops start from, the best ones
+REDRAWN = 3  # images drawn anew in a hop, at most
 SOLVED_RESIDUAL = 1e-9  # squared residual at which a search has found the labels
+PROMISING = 1e-6  # likewise, up to which they are judged at length
 EXPLAINED = 5e-5  # likewise, up to which the labels found are likely, though rounding hides the proof
-SEARCHABLE = 10  # images up to which that search is quick
-TRIED = 3  # candidates that are judged at length
+DOUBTS = 6  # rounds of hopping after counts that cannot be proven, as an image is lost in noise, for better ones
+SEARCHABLE = 16  # images up to which hopping is quick
+TRIED = 3  # times and candidates that are looked at
 SECONDS = 20.0  # how long all of it may take: large batches with repeating labels would need minutes
 SHOWN = 1e-6  # of the largest entry: how far below zero a class must be in the gradient to be in the batch for sure
 
@@ -69,8 +72,8 @@ def verify(
 ) -> Verdict:
     """The label counts of a batch of `images`, given real-valued `estimates` (C,) that may be wrong.
 
-    Where images are not found without labels, and only if `thorough`, counts near the estimates are gone through;
-    where nothing is found, the last estimate is believed.
+    Where images are not found right away, the search goes on only if `thorough`; where nothing is found, the last
+    estimate is believed.
     After so many `seconds`, or once `stop` says yes, the best counts so far are given.
     Raises `CannotDisaggregate` where the layer has too few classes or features for so many images.
     """
@@ -90,21 +93,25 @@ class _Verification:
         self.plausible = _plausible(estimates, images)
         self.factors = Factors.of(layer, summed_gradient(layer, images), images)
         self.walls = self.factors.walls
-        self.unclear: list[Tensor] = []  # counts whose features explain the gradient, but with an image lost in noise
-        self.opinions: list[tuple[float, Tensor]] = []  # squared residuals, and the counts found with them
+        self.shown = classes_shown(layer, images)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.solutions: dict[tuple[int, ...], tuple[float, Tensor]] = {}  # by labels: squared residual, m (K, K)
+        self.judged: dict[tuple[int, ...], float] = {}  # that residual, when a solution was last judged at length
+        self.unclear: list[tuple[float, Tensor]] = []  # misfits and counts that fit, but with an image lost in noise
 
     def verdict(self, thorough: bool) -> Verdict:
         """The stages in turn, each only where those before it proved nothing."""
         agreed = round_counts(self.estimates[0], self.images)
         if torch.equal(agreed, round_counts(self.estimates[1], self.images)) and (found := self.proof(agreed, None, 1)):
             return found
-        for stage in (self.one_by_one, self.largest_simplex, *([self.candidates] if thorough else [])):
-            if not self.unclear and not self.stop() and (found := stage()):
+        for stage in (self.one_by_one, self.largest_simplex, *([self.hopping] if thorough else [])):
+            if not self.stop() and (found := stage()):
                 return found
-        believed = round_counts(self.estimates[-1], self.images)
-        residual, best = min(self.opinions, key=lambda opinion: opinion[0], default=(1.0, believed))
-        explained = bool(self.unclear) or residual < EXPLAINED
-        return Verdict(counts=(self.unclear or [best])[0], separated=None, explained=explained)
+        if self.unclear:
+            return Verdict(counts=min(self.unclear, key=lambda one: one[0])[1], separated=None, explained=True)
+        for labels in self.best[:1]:
+            return Verdict(counts=self.counts(labels), separated=None, explained=self.solutions[labels][0] < EXPLAINED)
+        return Verdict(counts=round_counts(self.estimates[-1], self.images), separated=None)
 
     def proof(self, counts: Tensor, start: Tensor | None, tries: int) -> Verdict | None:
         """The verdict that these counts are right, if features near `start` (K, D) or found in `tries` say so."""
@@ -114,72 +121,110 @@ class _Verification:
             return None
         if separated.clear:
             return Verdict(counts=counts, separated=separated)
-        self.unclear.append(counts)
+        self.unclear.append((separated.misfit, counts))
         return None
 
     def one_by_one(self) -> Verdict | None:
-        """Images that are found each for itself; where one or two stay hidden, whatever these may be."""
+        """Images that are found each for itself; where some stay hidden, hops may start from the others."""
         if not can_be_found_one_by_one(self.layer, self.images):
             return None
         for attempt in range(TRIED):
             features, labels = find_images(
                 self.layer, self.images, self.plausible, seed=self.seed + attempt, stop=self.stop
             )
-            counts = torch.bincount(labels, minlength=self.classes)
-            if len(labels) == self.images and (found := self.proof(counts, features[labels.argsort()], 1)):
-                return found
+            if len(labels) == self.images:
+                counts = torch.bincount(labels, minlength=self.classes)
+                if found := self.proof(counts, features[labels.argsort()], 1):
+                    return found
+            elif self.images <= SEARCHABLE and not self.stop():
+                starts = self.random_starts()
+                starts[:, : len(labels)] = features @ self.factors.basis
+                self.solve(starts, 60)
+                if found := self.judge():
+                    return found
             if self.unclear or self.stop():
-                break
-            if self.images > SEARCHABLE:
-                continue
-            completed = _completions(counts, self.images, self.plausible)
-            self.opinions += [(float(self.images - len(labels)), counts) for counts in completed]
+                return None
         return None
 
     def largest_simplex(self) -> Verdict | None:
         """Images as corners of what features can be, and the labels read off them."""
         for corners, walls in largest_simplices(self.factors, seed=self.seed, stop=self.stop):
             self.walls = walls if self.walls is None else self.walls
-            middle = corners.mean(0)
-            starts = torch.stack([corners + share * (middle - corners) for share in PULLED])
             if found := self.proof_of(corners):
                 return found
-            anyhow = torch.full(starts.shape[:2], OPEN, device=starts.device)
-            ends, costs = solve_together(self.factors, starts, anyhow, walls=self.walls, enough=SOLVED_RESIDUAL)
-            self.opinions += [
-                (cost, self.counts_read(end)) for cost, end in zip(costs.tolist(), ends, strict=True) if cost < 1
-            ]
-            if costs.min() <= SOLVED_RESIDUAL and (found := self.proof_of(ends[costs.argmin()])):
+            middle = corners.mean(0)
+            self.solve(torch.stack([corners + share * (middle - corners) for share in PULLED]), 60)
+            if found := self.judge():
                 return found
             if self.unclear:
                 return None
         return None
 
-    def counts_read(self, m: Tensor) -> Tensor:
-        """The label counts (C,) that coordinates m (K, K) read as."""
-        return torch.bincount(read_labels(self.factors, m[None])[0].argmax(1), minlength=self.classes)
+    def hopping(self) -> Verdict | None:
+        """All images of a good solution but a few stay, these are drawn anew, again and again."""
+        if self.images > SEARCHABLE:  # a round would take a minute
+            return self.proof(round_counts(self.estimates[-1], self.images), None, 2)
+        if not self.solutions:
+            self.solve(self.random_starts(), 60)
+        doubts = 0
+        for _ in range(HOPS):
+            if self.stop() or doubts > DOUBTS:
+                return None
+            parents = torch.stack([self.solutions[labels][1] for labels in self.best[:BEAM]])
+            parents = parents[torch.randint(len(parents), (STARTS,), generator=self.generator)]
+            places = torch.rand(STARTS, self.images, generator=self.generator).argsort(1)
+            redrawn = places < torch.randint(1, REDRAWN + 1, (STARTS, 1), generator=self.generator)
+            self.solve(torch.where(redrawn[..., None].to(parents.device), self.random_starts(), parents), 40)
+            if found := self.judge():
+                return found
+            doubts += bool(self.unclear)
+        return None
+
+    def random_starts(self) -> Tensor:
+        """Coordinates (STARTS, K, K) of images of any plausible class."""
+        places = torch.randint(len(self.plausible), (STARTS, self.images), generator=self.generator)
+        labels = torch.tensor(self.plausible)[places].to(self.factors.left.device)
+        return starts_for(self.factors, labels, self.generator)
+
+    def solve(self, starts: Tensor, iterations: int) -> None:
+        """Solve from coordinates (T, K, K) for whatever labels; for each labels read, the best is kept."""
+        anyhow = torch.full(starts.shape[:2], OPEN, device=starts.device)
+        ends, costs = solve_together(
+            self.factors, starts, anyhow, walls=self.walls, iterations=iterations, enough=SOLVED_RESIDUAL / 100
+        )
+        for labels, cost, end in zip(map(tuple, self.labels_read(ends).tolist()), costs.tolist(), ends, strict=True):
+            known = self.solutions.get(labels, (1.0, end))[0]
+            if cost < known and bool((self.counts(labels) >= self.shown).all()):
+                self.solutions[labels] = cost, end
+
+    def judge(self) -> Verdict | None:
+        """A proof of one of the best solutions that were not judged yet, or are far better by now."""
+        for labels in self.best[:TRIED]:
+            residual, m = self.solutions[labels]
+            if residual < min(PROMISING, self.judged.get(labels, 1.0) / 10):
+                self.judged[labels] = residual
+                if found := self.proof_of(m):
+                    return found
+        return None
+
+    @property
+    def best(self) -> list[tuple[int, ...]]:
+        """The labels found so far, ascending within and by residual."""
+        return sorted(self.solutions, key=lambda labels: self.solutions[labels][0])
+
+    def counts(self, labels: tuple[int, ...]) -> Tensor:
+        """Label counts (C,)."""
+        return torch.bincount(torch.tensor(labels), minlength=self.classes).to(self.factors.left.device)
+
+    def labels_read(self, m: Tensor) -> Tensor:
+        """What coordinates m (T, K, K) read as, (T, K), ascending."""
+        return read_labels(self.factors, m).argmax(-1).sort(1).values
 
     def proof_of(self, m: Tensor) -> Verdict | None:
         """The verdict that coordinates m (K, K) are near the images, whatever labels they read as."""
-        order = read_labels(self.factors, m[None])[0].argmax(1).argsort(stable=True)
-        return self.proof(self.counts_read(m), m[order] @ self.factors.basis.T, 0)
-
-    def candidates(self) -> Verdict | None:
-        """Counts near the estimates and those found so far, tried one after the other."""
-        likeliest = sorted(self.opinions, key=lambda opinion: opinion[0])
-        shown = classes_shown(self.layer, self.images)
-        hidden = [torch.where(shown > 0, real, real.clamp_max(0.5)) - shown for real in self.estimates]
-        near = nearest_counts(hidden, self.images - int(shown.sum()), self.plausible, limit=SEARCHED) + shown
-        if self.images > SEARCHABLE:  # each candidate would take a minute
-            return self.proof(near[0], None, 2)
-        search = _LabelSearch(self.factors, self.walls, self.seed, self.stop)
-        for counts, m in search.solutions([counts for _, counts in likeliest[:SEARCHED]] + list(near)):
-            if self.unclear:
-                return None
-            if found := self.proof(counts, m @ self.factors.basis.T, 0):
-                return found
-        self.opinions = [(search.found[labels][0], search.counts(labels)) for labels in search.best[:1]]
-        return None
+        labels = read_labels(self.factors, m[None])[0].argmax(1)
+        counts = torch.bincount(labels, minlength=self.classes)
+        return self.proof(counts, m[labels.argsort(stable=True)] @ self.factors.basis.T, 0)
 
 
 def classes_shown(layer: LastLayer, images: int) -> Tensor:
@@ -195,15 +240,6 @@ def classes_shown(layer: LastLayer, images: int) -> Tensor:
         rows = rows - layer.floor * layer.bias_gradient.double()[:, None]
     shown = rows.amin(1) < -SHOWN * rows.abs().max()
     return shown.long() if int(shown.sum()) <= images else torch.zeros_like(shown).long()
-
-
-def _completions(found: Tensor, images: int, classes: Sequence[int]) -> Tensor:
-    """Counts (n, C) of all batches that hold the images `found` (C,) and at most two others; none for more."""
-    missing = images - int(found.sum())
-    if missing not in (1, 2):
-        return found[None][:0]
-    others = torch.combinations(torch.tensor(classes, device=found.device), missing, with_replacement=True)
-    return found + one_hot(others, len(found)).sum(1)
 
 
 def nearest_counts(estimates: Sequence[Tensor], images: int, classes: Sequence[int], *, limit: int) -> Tensor:
@@ -260,85 +296,3 @@ def _plausible(estimates: Sequence[Tensor], images: int) -> list[int]:
 def _distance(counts: Tensor, real: Tensor) -> Tensor:
     """(n,): the sum of absolute differences of counts (n, C) to the closest of the real-valued ones (e, C)."""
     return (counts[:, None] - real).abs().sum(2).amin(1)
-
-
-class _LabelSearch:
-    """Multisets of labels, ascending, with the smallest residual and the coordinates (K, K) found for each so far.
-
-    What is solved for wrong labels still reads as labels, which tells the exchange of one label that would fit better.
-    """
-
-    def __init__(self, factors: Factors, walls: Tensor | None, seed: int, stop: Callable[[], bool]):
-        self.factors, self.walls, self.stop = factors, walls, stop
-        self.generator = torch.Generator().manual_seed(seed)
-        self.found: dict[tuple[int, ...], tuple[float, Tensor]] = {}
-        self.told: set[tuple[int, ...]] = set()
-
-    @property
-    def best(self) -> list[tuple[int, ...]]:
-        """What was looked at, the smallest residual first."""
-        return sorted(self.found, key=lambda labels: self.found[labels][0])
-
-    def counts(self, labels: tuple[int, ...]) -> Tensor:
-        """Label counts (C,) of a multiset."""
-        return torch.bincount(torch.tensor(labels), minlength=len(self.factors.offset)).to(self.factors.left.device)
-
-    def solutions(self, candidates: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Counts and coordinates (K, K) of labels that explain everything, as they are found; the best at last."""
-        first = dict.fromkeys(
-            tuple(torch.repeat_interleave(torch.arange(len(c)), c.cpu()).tolist()) for c in candidates
-        )
-        rounds: list[tuple[Callable[[], Sequence[tuple[int, ...]]], int, int]] = [
-            (lambda: list(first), 4, 40),
-            (lambda: self.exchanges(self.best[:BEAM]), 4, 40),
-            (lambda: self.best[: SEARCHED // 4], 12, 60),
-            (lambda: self.exchanges(self.best[:BEAM]), 4, 40),
-            (lambda: self.best[:BEAM], 48, 80),
-        ]
-        for multisets, starts, iterations in rounds:
-            for labels in self.look_at(multisets(), starts, iterations):
-                if labels not in self.told:
-                    self.told.add(labels)
-                    yield self.counts(labels), self.found[labels][1]
-            if self.stop():
-                return
-        for labels in self.best[:TRIED]:
-            if labels not in self.told:
-                yield self.counts(labels), self.found[labels][1]
-
-    def look_at(self, multisets: Sequence[tuple[int, ...]], starts: int, iterations: int) -> Iterator[tuple[int, ...]]:
-        """Solve for these labels from so many random starts, and from where they got last time."""
-        if not multisets:  # every exchange was looked at before
-            return
-        labels = torch.tensor(multisets, device=self.factors.left.device).repeat_interleave(starts, 0)
-        points = starts_for(self.factors, labels, self.generator)
-        for place, key in enumerate(multisets):
-            if key in self.found:
-                points[place * starts] = self.found[key][1]
-        for own, start in zip(torch.split(labels, 48), torch.split(points, 48), strict=True):
-            ends, costs = solve_together(
-                self.factors, start, own, walls=self.walls, iterations=iterations, enough=SOLVED_RESIDUAL / 100
-            )
-            for key, cost, end in zip(map(tuple, own.tolist()), costs.tolist(), ends, strict=True):
-                if key not in self.found or cost < self.found[key][0]:
-                    self.found[key] = cost, end
-            yield from {key for key in map(tuple, own.tolist()) if self.found[key][0] < SOLVED_RESIDUAL}
-            if self.stop():
-                return
-
-    def exchanges(self, multisets: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """New multisets with one label exchanged, for each the few exchanges that fit best what is read."""
-        proposed: dict[tuple[int, ...], None] = {}
-        for labels in multisets:
-            read = read_labels(self.factors, self.found[labels][1][None])[0]
-            gains = read - read[torch.arange(len(labels)), list(labels)][:, None]
-            fresh = 0
-            for place in gains.flatten().argsort(descending=True).tolist():
-                image, label = divmod(place, gains.shape[1])
-                exchanged = tuple(sorted((*labels[:image], label, *labels[image + 1 :])))
-                if exchanged not in self.found and exchanged not in proposed:
-                    proposed[exchanged] = None
-                    fresh += 1
-                if fresh == BRANCHES:
-                    break
-        return list(proposed)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deepleak_core import client, datasets
+from deepleak_core import client, datasets, verification
 from deepleak_core.attack import local_training_of, target_model
 from deepleak_core.disaggregation import NotResolved, disaggregate
 from deepleak_core.labels import Knowledge, ilrg, infer, zero_shot
@@ -194,6 +194,24 @@ def test_labels_are_searched_where_features_are_few_and_no_corner_is_sharp() -> 
     """ResNet-20 has 64 features, each an average over a picture: eight images of ten classes."""
     known, truth = knowledge(Scenario(model="resnet20", stage="early", indices=(0, 1, 2, 4, 5, 7, 8, 12)))
     verdict = verify(known.last_layer, 8, estimates(known))
+    assert verdict.proven and torch.equal(verdict.counts, truth)
+
+
+@pytest.mark.parametrize("model", ["lenet64-elu", "resnet20"])
+def test_hops_mend_what_other_stages_get_wrong(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other stages off, and one solution to start from: the images, but for two that are no images at all."""
+    indices = (0, 1, 2, 4, 5, 7, 8, 12)
+    known, truth = knowledge(Scenario(model=model, stage="early", indices=indices))
+    search = verification._Verification(known.last_layer, 8, estimates(known), 0, lambda: False)
+    batch = datasets.load_batch(Scenario(indices=indices))
+    with torch.no_grad():
+        m = known.model.features(batch.images[batch.labels.argsort()]).double() @ search.factors.basis
+    m[[2, 5]] = search.random_starts()[0, :2]
+    search.solutions[tuple(search.labels_read(m[None])[0].tolist())] = 1.0, m
+    monkeypatch.setattr(search, "one_by_one", lambda: None)
+    monkeypatch.setattr(search, "largest_simplex", lambda: None)
+    assert not search.verdict(thorough=False).proven
+    verdict = search.verdict(thorough=True)
     assert verdict.proven and torch.equal(verdict.counts, truth)
 
 
