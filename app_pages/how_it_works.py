@@ -247,11 +247,21 @@ y_k = \mathrm{softmax}(W f_k + b) - a_k, \qquad a_k = \text{row } k \text{ of } 
 $$
 
 Where features only come near the floor, that is a start: a search makes the rows one-hot, and the floor keeps it to
-what features can be.
+what features can be. If it ends just beside the truth, it hops: most images stay, one to three are drawn anew.
 
 **As many images as classes, or more,** cannot be taken apart. After ReLU many can still be counted: a feature that
 one image alone lights up makes a column of $G$ with the direction of $a_k$, and two such columns are parallel, as
 mixtures are not.
+
+For the rest $\bar p$ is estimated. Whoever trains a network also validates it, and so knows what it predicts on average
+for images of class $c$: row $c$ of $Q$. Then
+
+$$
+K \frac{\partial L}{\partial b} = (Q^\top - I)\, n + \text{noise}
+$$
+
+is solved by Bayes' rule. Images the network is sure of leave no trace in it: for them the most likely is assumed, as
+many of each class. That bounds what anyone can tell from this equation.
 """,
     figures.corners,
 )

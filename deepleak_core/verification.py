@@ -164,17 +164,18 @@ class _Verification:
         """All images of a good solution but a few stay, these are drawn anew, again and again."""
         if self.images > SEARCHABLE:  # a round would take a minute
             return self.proof(round_counts(self.estimates[-1], self.images), None, 2)
-        if not self.solutions:
-            self.solve(self.random_starts(), 60)
         doubts = 0
         for _ in range(HOPS):
             if self.stop() or doubts > DOUBTS:
                 return None
-            parents = torch.stack([self.solutions[labels][1] for labels in self.best[:BEAM]])
-            parents = parents[torch.randint(len(parents), (STARTS,), generator=self.generator)]
-            places = torch.rand(STARTS, self.images, generator=self.generator).argsort(1)
-            redrawn = places < torch.randint(1, REDRAWN + 1, (STARTS, 1), generator=self.generator)
-            self.solve(torch.where(redrawn[..., None].to(parents.device), self.random_starts(), parents), 40)
+            starts = self.random_starts()
+            if self.solutions:
+                parents = torch.stack([self.solutions[labels][1] for labels in self.best[:BEAM]])
+                parents = parents[torch.randint(len(parents), (STARTS,), generator=self.generator)]
+                places = torch.rand(STARTS, self.images, generator=self.generator).argsort(1)
+                redrawn = places < torch.randint(1, REDRAWN + 1, (STARTS, 1), generator=self.generator)
+                starts = torch.where(redrawn[..., None].to(starts.device), starts, parents)
+            self.solve(starts, 40)
             if found := self.judge():
                 return found
             doubts += bool(self.unclear)

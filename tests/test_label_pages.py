@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def read(counts: list[int], truth: list[int]) -> LastLayerRead:
     )
 
 
-def answer(counts: list[int], truth: list[int], **values: Any) -> StrategyAnswered:
+def answer(counts: Sequence[int], truth: Sequence[int], **values: Any) -> StrategyAnswered:
     return StrategyAnswered(
         strategy="idlg",
         counts=tuple(counts),
@@ -87,6 +88,18 @@ def test_bars_go_down_for_what_is_below_zero() -> None:
     table = label_markup.steps(read([1, 0], [1, 0]), ["cat", "dog"], [0, 1])
     assert table.count("dl-below") == 2 and table.count("dl-above") == 2
     assert "height:50.0%" in table and "height:25.0%" in table  # one scale: -0.2 is twice 0.1
+
+
+def test_where_the_steps_miss_and_the_own_strategy_does_not_a_line_says_why() -> None:
+    own = {right: replace(answer(right, [1, 1]), strategy="verified") for right in ((1, 1), (2, 0))}
+    for found, answers, told in [
+        ([2, 0], [own[1, 1]], True),
+        ([2, 0], [own[2, 0]], False),
+        ([2, 0], [answer([1, 1], [1, 1])], False),
+        ([1, 1], [own[1, 1]], False),
+    ]:
+        table = label_markup.steps(read(found, [1, 1]), ["cat", "dog"], [0, 1], answers)
+        assert (label_markup.BETTER in table) == told
 
 
 def test_names_of_classes_and_notes_are_never_markup() -> None:

@@ -215,6 +215,14 @@ def test_hops_mend_what_other_stages_get_wrong(model: str, monkeypatch: pytest.M
     assert verdict.proven and torch.equal(verdict.counts, truth)
 
 
+def test_hops_without_anything_to_start_from_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, truth = knowledge(Scenario(model="resnet20", stage="early", indices=(0, 1, 2, 4, 5, 7)))
+    search = verification._Verification(known.last_layer, 6, estimates(known), 0, lambda: False)
+    search.shown = 6 * (truth == 0).long()  # nothing that is solved for can agree with this
+    monkeypatch.setattr(verification, "HOPS", 2)
+    assert search.hopping() is None and not search.solutions
+
+
 @pytest.mark.parametrize("model", ["lenet64-relu", "lenet64-elu", "resnet20"])
 def test_classes_that_show_are_in_the_batch(model: str) -> None:
     known, truth = knowledge(Scenario(model=model, stage="early", indices=tuple(range(8))))

@@ -13,6 +13,7 @@ from deepleak_core.events import LastLayerRead, StrategyAnswered
 from deepleak_core.labels import STRATEGIES
 from ui.markup import ROWS, certainty
 
+BETTER = "This network predicts other things for noise than for the batch: a miss. Verified, below, does without noise."
 COLUMNS = 24  # classes of a larger vocabulary that get a column
 LETTERS = 18  # of a class's name that there is room for
 
@@ -27,8 +28,13 @@ def columns(read: LastLayerRead, answers: Sequence[StrategyAnswered]) -> list[in
     return sorted(([c for c in classes if read.true_counts[c]] + claimed)[:COLUMNS])
 
 
-def steps(read: LastLayerRead, class_names: Sequence[str], shown: Sequence[int]) -> str:
-    """Four steps from an update to labels, then the truth; the first two share a scale: their difference counts."""
+def steps(
+    read: LastLayerRead, class_names: Sequence[str], shown: Sequence[int], answers: Sequence[StrategyAnswered] = ()
+) -> str:
+    """Four steps from an update to labels, then the truth; the first two share a scale: their difference counts.
+
+    Where these steps miss and the project's own strategy does not, a line says so.
+    """
     top = max(*(abs(value) for value in read.gradient), *read.probabilities, 1e-12)
     total = sum(read.true_counts)
     right = sum(map(min, read.counts, read.true_counts))
@@ -40,7 +46,8 @@ def steps(read: LastLayerRead, class_names: Sequence[str], shown: Sequence[int])
              _verdict(right, total)),
         _row("Truth", "", [_plain(read.true_counts[c]) for c in shown], f"sum {total}"),
     ]  # fmt: skip
-    return _table("dl-steps", rows, class_names, shown, "")
+    better = right < total and any(answer.strategy == "verified" and answer.exact for answer in answers)
+    return _table("dl-steps", rows, class_names, shown, f'<p class="dl-note">{BETTER}</p>' if better else "")
 
 
 def matrix(answers: Sequence[StrategyAnswered], class_names: Sequence[str], shown: Sequence[int]) -> str:

@@ -70,7 +70,7 @@ def laid_open(run_id: str, scenario: Scenario, busy: bool) -> None:
     shown = label_markup.columns(read, answers)
     more = label_markup.waiting(_words(record)) if record.under_way else ""
     return st.html(
-        markup.titled(1, "From update to labels", pictures, label_markup.steps(read, names, shown))
+        markup.titled(1, "From update to labels", pictures, label_markup.steps(read, names, shown, answers))
         + markup.titled(2, "Every strategy, same update", label_markup.matrix(answers, names, shown), more)
     )
 

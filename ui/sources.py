@@ -48,6 +48,14 @@ SOURCES: tuple[tuple[str, dict[str, str]], ...] = (
             "Boardman 1993": "https://ntrs.nasa.gov/citations/19950017428",
         },
     ),
+    (
+        "counts from what a classifier predicts for each class",
+        {"Forman 2008": "https://doi.org/10.1007/s10618-008-0097-y"},
+    ),
+    (
+        "searching by hops from one solution to others near it",
+        {"Wales and Doye 1997": "https://arxiv.org/abs/cond-mat/9803344"},
+    ),
     ("defences: DP-SGD", {"Abadi et al. 2016": "https://arxiv.org/abs/1607.00133"}),
     (
         "defences: secure aggregation, and around it",
