@@ -10,7 +10,7 @@ classes. To add a strategy, write a function from `Knowledge` to `Evidence` and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -293,7 +293,8 @@ def verified(knowledge: Knowledge) -> Evidence:
     """
     alike, images = predicts_alike(knowledge), knowledge.batch_size
     seen = torch.zeros_like(knowledge.row_sums, dtype=torch.long) if alike else solitary(knowledge)
-    estimate = estimated(knowledge, seen, alike)
+    others = [rule(knowledge).real_counts for rule in (zero_shot, ilrg)]
+    estimate = estimated(knowledge, others, seen, alike)
     if knowledge.update.local_steps > 1:
         return estimate
     unsure = not alike and int(seen.sum()) < images
@@ -301,7 +302,7 @@ def verified(knowledge: Knowledge) -> Evidence:
         verdict = verify(
             knowledge.last_layer,
             images,
-            [zero_shot(knowledge).real_counts, ilrg(knowledge).real_counts, estimate.real_counts],
+            [*others, estimate.real_counts],
             thorough=unsure,
             seed=knowledge.seed,
             stop=knowledge.stop,
@@ -324,20 +325,22 @@ def verified(knowledge: Knowledge) -> Evidence:
             estimate,
             counts=verdict.counts,
             confidence=torch.where(agreed, estimate.confidence, 1 - estimate.confidence),
-            note="Estimated: these labels come closest to explaining the gradient, but nothing is proven.",
+            note="Estimated: nothing could be proven.",
         )
     return estimate
 
 
-def estimated(knowledge: Knowledge, seen: Tensor, alike: bool) -> Evidence:
-    """The best that can be said without a proof, given images `seen` (C,) and whether the network predicts `alike`."""
+def estimated(knowledge: Knowledge, others: Sequence[Tensor], seen: Tensor, alike: bool) -> Evidence:
+    """The best that can be said without a proof, given images `seen` (C,) and whether the network predicts `alike`.
+
+    `others` are real-valued counts (C,) by other rules, the zero-shot rule's first.
+    """
     images, sure = knowledge.batch_size, int(seen.sum())
     if alike:
-        real = zero_shot(knowledge).real_counts
-        apart = (real - ilrg(knowledge).real_counts).abs() / 2**0.5
+        real, apart = others[0], torch.stack([*others]).std(0)
         note = "Estimated: the network predicts the same for every image."
     else:
-        real, apart = trained_counts(knowledge, seen)
+        real, apart = trained_counts(knowledge, others, seen)
         how = "for each class when validated" if knowledge.model.validation else "for the gradient's mean images"
         note = f"Estimated by what the network predicts {how}."
     if sure:
@@ -352,18 +355,19 @@ def estimated(knowledge: Knowledge, seen: Tensor, alike: bool) -> Evidence:
     )
 
 
-def trained_counts(knowledge: Knowledge, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def trained_counts(knowledge: Knowledge, others: Sequence[Tensor], seen: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Real-valued counts (C,) for a network whose predictions differ, and how far off they may be (C,).
 
-    By its `validation`, where there is one, else by the `balanced` rule; never fewer than were `seen` (C,).
+    By its `validation`, where there is one, else by the `balanced` rule and as far as `others` (C,) differ from it;
+    never fewer than were `seen` (C,).
     """
     images = knowledge.batch_size
     if knowledge.model.validation is not None:
         return knowledge.model.validation.counts(bias_gradient(knowledge), images, seen)
-    estimates = torch.stack([rule(knowledge).real_counts for rule in (zero_shot, ilrg, balanced)])
-    seen = torch.zeros_like(estimates[0]) if seen is None else seen
+    estimates = torch.stack([*others, balanced(knowledge).real_counts])
+    seen = torch.zeros_like(estimates[-1]) if seen is None else seen
     sure = float(seen.sum())
-    unseen = (estimates[2] - seen).clamp_min(0)
+    unseen = (estimates[-1] - seen).clamp_min(0)
     real = seen + unseen * (images - sure) / unseen.sum().clamp_min(1e-12)
     return real, estimates.clamp(-1, images + 1).std(0) * (1 - sure / images)
 

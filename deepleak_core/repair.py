@@ -59,7 +59,8 @@ def search_and_repair(
         name="The residual is stuck",
         sentence=f"After {PATIENCE} iterations {min(residual, 1):.0%} of the update is unexplained: a wrong label?",
     )
-    estimates = [labels.zero_shot(knowledge).real_counts, labels.trained_counts(knowledge)[0]]
+    zero_shot = labels.zero_shot(knowledge).real_counts
+    estimates = [zero_shot, labels.trained_counts(knowledge, [zero_shot])[0]]
     revised, proven = prove_others(knowledge, believed, estimates), True
     if revised is None:
         proven = False

@@ -109,8 +109,10 @@ class _Verification:
                 return found
         if self.unclear:
             return Verdict(counts=min(self.unclear, key=lambda one: one[0])[1], separated=None, explained=True)
-        for labels in self.best[:1]:
-            return Verdict(counts=self.counts(labels), separated=None, explained=self.solutions[labels][0] < EXPLAINED)
+        if self.solutions:
+            labels = self.best[0]
+            residual, _ = self.solutions[labels]
+            return Verdict(counts=self.counts(labels), separated=None, explained=residual < EXPLAINED)
         return Verdict(counts=round_counts(self.estimates[-1], self.images), separated=None)
 
     def proof(self, counts: Tensor, start: Tensor | None, tries: int) -> Verdict | None:
