@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -292,24 +293,31 @@ def save(
     What validation tells is left out for more than `MOST_CLASSES`.
     """
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    training = {"epochs": round(epochs, 3), "accuracy": round(accuracy, 4)}
-    metadata = {"training": json.dumps(training)}
+    training: dict[str, Any] = {"epochs": round(epochs, 3), "accuracy": round(accuracy, 4)}
     if validation is not None and model.head.out_features <= MOST_CLASSES:
-        metadata["validation"] = validation.to_json()
-    save_file(state, checkpoint, metadata)
+        training["validation"] = validation.to_json()
+    # One entry alone: safetensors writes several in random order, and the same training must give the same file.
+    save_file(state, checkpoint, {"training": json.dumps(training)})
+
+
+def _training(checkpoint: Path) -> Any:
+    """What a checkpoint says of its training. Raises `KeyError` or `ValueError` where it says nothing readable."""
+    with safe_open(checkpoint, "pt") as file:
+        return json.loads((file.metadata() or {})["training"])
 
 
 def _validation(checkpoint: Path, classes: int) -> Validation | None:
     """What a checkpoint says that its network predicts for each class, if it does."""
-    with safe_open(checkpoint, "pt") as file:
-        return Validation.from_json((file.metadata() or {}).get("validation", ""), classes)
+    try:
+        return Validation.from_json(_training(checkpoint)["validation"], classes)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def describe(checkpoint: Path) -> str:
     """What a checkpoint says of its training, such as "3 epochs, 65 % accuracy"; never fails, for lists."""
     try:
-        with safe_open(checkpoint, "pt") as file:
-            training = json.loads((file.metadata() or {})["training"])
+        training = _training(checkpoint)
         epochs, accuracy = round(training["epochs"], 2), training["accuracy"]
         return f"{epochs:g} epoch{'' if epochs == 1 else 's'}, {100 * accuracy:.0f} % accuracy"
     except (OSError, SafetensorError):

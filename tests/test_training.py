@@ -98,11 +98,13 @@ def test_a_checkpoint_is_the_network_as_it_was(
 ) -> None:
     """Read back as a training stage, it gives the same logits to the last bit."""
     logits: list[Tensor] = []
+    validations: list[str] = []
     probe = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     real = models.save
 
     def noting(network: TargetModel, path: Path, **told: Any) -> None:
         logits.append(network.eval()(probe).detach())
+        validations.append(told["validation"].to_json())
         real(network, path, **told)
 
     monkeypatch.setattr(models, "save", noting)
@@ -111,12 +113,12 @@ def test_a_checkpoint_is_the_network_as_it_was(
     batch = datasets.load_batch(
         Scenario(images=str(data / "test"), composition="random", batch_size=TEST * len(COLOURS))
     )
-    for saved, before in zip(stages, logits, strict=True):
+    for saved, before, validation in zip(stages, logits, validations, strict=True):
         network = attack.target_model(Scenario(model=model, stage=saved.stage))
         assert torch.equal(network(probe), before)
         with safe_open(saved.checkpoint, "pt") as file:
             told = json.loads(file.metadata()["training"])
-        assert told == {"epochs": saved.epoch, "accuracy": round(saved.accuracy, 4)}
+        assert told == {"epochs": saved.epoch, "accuracy": round(saved.accuracy, 4), "validation": validation}
         right = network(batch.images).argmax(1) == batch.labels
         assert float(right.double().mean()) == pytest.approx(saved.accuracy)
     assert not torch.equal(*logits)
