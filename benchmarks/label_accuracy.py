@@ -3,6 +3,7 @@
 python -m benchmarks.label_accuracy --images DIR                      the whole table, for a folder of class folders
 python -m benchmarks.label_accuracy --images DIR --models lenet64-elu --stages late --sizes 4 --repeats 100
     ... --breaching DIR        also the rules of breaching 0.1.2, see against_breaching for how to install it
+    ... --jobs 8 --threads 1   batches side by side in so many processes
 python -m benchmarks.label_accuracy --table random      what was measured so far, a line for each cell with such labels
 
 Each cell is a number of batches drawn from DIR (CIFAR-10's test images as class folders make the README's figures;
@@ -18,10 +19,13 @@ import contextlib
 import importlib
 import io
 import json
+import pickle
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,26 +56,39 @@ def main() -> None:
         cells = json.loads(RESULTS.read_text())["cells"]
         print("\n".join([summary(cells), "", *table(cells, options.table)]))
         return
-    if options.breaching:
-        sys.path.append(options.breaching)  # last, so that our own packages win
-        importlib.import_module("breaching")
-    torch.set_num_threads(options.threads)
     machine = describe_machine()
     command = " ".join(["python -m benchmarks.label_accuracy", *sys.argv[1:]])
-    print(f"{machine['words']}, {options.threads} threads\n")
+    print(f"{machine['words']}, {options.jobs} jobs of {options.threads} threads\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
-    for scenario in scenarios(options):
-        began = time.perf_counter()
-        try:
-            cell = measure(scenario, options.repeats, bool(options.breaching))
-        except DeepLeakError as error:
-            print(f"| {scenario.model} | {scenario.stage} | {error} |", flush=True)
-            continue
-        for line in rows(cell):
-            print(line, flush=True)
-        cell |= {"wall_seconds": round(time.perf_counter() - began, 1), "command": command}
-        keep(cell, machine)
+    with ProcessPoolExecutor(
+        options.jobs, get_context("spawn"), initializer=start, initargs=(options.threads, options.breaching)
+    ) as pool:
+        batches = [
+            (
+                scenario,
+                [pool.submit(measure, scenario, draw, bool(options.breaching)) for draw in range(options.repeats)],
+            )
+            for scenario in scenarios(options)
+        ]
+        for scenario, pending in batches:
+            try:
+                trials = [trial for batch in pending for trial in pickle.loads(batch.result())]
+            except DeepLeakError as error:
+                print(f"| {scenario.model} | {scenario.stage} | {error} |", flush=True)
+                continue
+            cell = scored(scenario, trials, options.repeats)
+            for line in rows(cell):
+                print(line, flush=True)
+            keep(cell | {"command": command}, machine)
     print(f"\nwritten to {RESULTS}")
+
+
+def start(threads: int, breaching: str | None) -> None:
+    """What each process does first."""
+    torch.set_num_threads(threads)
+    if breaching:
+        sys.path.append(breaching)  # last, so that our own packages win
+        importlib.import_module("breaching")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -87,7 +104,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--no-bias", action="store_true", help="a last layer without a bias")
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=100, help="batches in a cell (default: 100)")
-    parser.add_argument("--threads", type=int, default=cpu_threads(), help="CPU threads (default: all cores but one)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that measure side by side (default: 1)")
+    parser.add_argument("--threads", type=int, default=cpu_threads(), help="CPU threads of each (default: all but one)")
     parser.add_argument("--breaching", metavar="DIR", help="folder that breaching was installed into")
     parser.add_argument("--table", nargs="+", choices=COMPOSITIONS, help="only print what was measured so far")
     return parser.parse_args(arguments)
@@ -111,12 +129,17 @@ def scenarios(options: argparse.Namespace) -> Iterator[Scenario]:
                         )  # fmt: skip
 
 
-def measure(scenario: Scenario, repeats: int, with_breaching: bool) -> Cell:
-    """All strategies on `repeats` batches of one scenario."""
-    trials = list(evaluation.label_trials(scenario, repeats=repeats))
-    scores = {name: asdict(score) for name, score in evaluation.label_scores(trials).items()}
+def measure(scenario: Scenario, draw: int, with_breaching: bool) -> bytes:
+    """All strategies, and breaching's rules, on one batch: pickled trials, as torch would share tensors by file."""
+    trials = list(evaluation.label_trials(scenario, first=draw))
     if with_breaching and scenario.mode == "fedsgd" and scenario.head_bias:
-        scores |= breaching_scores(scenario, repeats)
+        trials += breaching_trials(scenario, draw)
+    return pickle.dumps(trials)
+
+
+def scored(scenario: Scenario, trials: Sequence[evaluation.LabelTrial], repeats: int) -> Cell:
+    """The cell of one scenario, from all its trials."""
+    scores = {name: asdict(score) for name, score in evaluation.label_scores(trials).items()}
     for score in scores.values():
         score["exact_interval"] = wilson(score["exact_rate"], repeats)
     return {
@@ -194,30 +217,24 @@ def keep(cell: Cell, machine: dict[str, Any]) -> None:
     """Put a cell into the file, in place of the one measured before."""
     known = json.loads(RESULTS.read_text())["cells"] if RESULTS.exists() else []
     cells = [old for old in known if [old[name] for name in KEY] != [cell[name] for name in KEY]]
+    cell = cell | {"machine": machine["words"]}
     RESULTS.write_text(json.dumps({"machine": machine, "cells": [*cells, cell]}, indent=1) + "\n")
 
 
 # ------------------------------------------------------------------------------------------------- breaching
 
 
-def breaching_scores(scenario: Scenario, repeats: int) -> dict[str, Any]:
-    """The label rules of breaching 0.1.2, on the updates our client shares."""
-    model = attack.target_model(scenario)
-    trials: dict[str, list[evaluation.LabelTrial]] = {}
-    for draw in range(repeats):
-        batch = datasets.load_batch(scenario, draw=draw)
-        update = client.share(model, batch.images, batch.labels)
-        truth = torch.bincount(batch.labels, minlength=model.head.out_features)
-        for rule in BREACHING:
-            began = time.perf_counter()
-            counts = breaching_counts(rule, model, update, scenario.image_size)
-            found = Evidence(evidence=counts.double(), real_counts=counts.double(), counts=counts)
-            trials.setdefault(rule, []).append(
-                evaluation.LabelTrial(
-                    strategy="idlg", found=found, true_counts=truth, seconds=time.perf_counter() - began
-                )
-            )
-    return {f"breaching {rule}": asdict(evaluation.label_scores(own)["idlg"]) for rule, own in trials.items()}
+def breaching_trials(scenario: Scenario, draw: int) -> Iterator[evaluation.LabelTrial]:
+    """The label rules of breaching 0.1.2, on the update our client shares."""
+    model, batch = attack.target_model(scenario), datasets.load_batch(scenario, draw=draw)
+    update = client.share(model, batch.images, batch.labels)
+    truth = torch.bincount(batch.labels, minlength=model.head.out_features)
+    for rule in BREACHING:
+        began = time.perf_counter()
+        counts = breaching_counts(rule, model, update, scenario.image_size)
+        seconds = time.perf_counter() - began
+        found = Evidence(evidence=counts.double(), real_counts=counts.double(), counts=counts)
+        yield evaluation.LabelTrial(strategy=f"breaching {rule}", found=found, true_counts=truth, seconds=seconds)
 
 
 def breaching_counts(rule: str, model: models.TargetModel, update: client.ClientUpdate, size: int) -> Tensor:

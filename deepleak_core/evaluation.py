@@ -62,9 +62,9 @@ class LabelScore:
 
 
 def label_trials(
-    scenario: Scenario, *, repeats: int = 1, stop: Callable[[], bool] = lambda: False
+    scenario: Scenario, *, repeats: int = 1, first: int = 0, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[LabelTrial]:
-    """Every strategy on `repeats` draws of the scenario's batch, strategy by strategy within a draw.
+    """Every strategy on `repeats` draws of the scenario's batch from the `first` on, strategy by strategy within one.
 
     The target model is built once. Where the scenario names its images the batch stays the same, and only the
     noise some strategies feed is drawn anew. Raises what `attack.run` raises before it starts.
@@ -74,7 +74,7 @@ def label_trials(
         pass
     device = choose_device(scenario)
     model = target_model(scenario).to(device)
-    for draw in range(repeats):
+    for draw in range(first, first + repeats):
         batch = datasets.load_batch(scenario, draw=draw)
         update = client.share(model, batch.images.to(device), batch.labels.to(device), local_training_of(scenario))
         true_counts = torch.bincount(batch.labels, minlength=len(batch.class_names))
@@ -94,24 +94,23 @@ def label_trials(
 
 
 def label_scores(trials: Sequence[LabelTrial]) -> dict[str, LabelScore]:
-    """The score of each strategy that has a trial, in the order of the registry."""
+    """The score of each strategy that has a trial, in the order of the first ones."""
     scores = {}
-    for strategy in labels.STRATEGIES:
+    for strategy in dict.fromkeys(trial.strategy for trial in trials):
         own = [trial for trial in trials if trial.strategy == strategy]
-        if own:
-            counts = torch.stack([trial.found.counts for trial in own])  # (trials, C)
-            truth = torch.stack([trial.true_counts for trial in own])
-            scores[strategy] = LabelScore(
-                exact_rate=float(counts.eq(truth).all(1).double().mean()),
-                instance_accuracy=float((counts.minimum(truth).sum(1).double() / truth.sum(1)).mean()),
-                presence_accuracy=float((counts > 0).eq(truth > 0).double().mean()),
-                proven_rate=sum(trial.found.proven for trial in own) / len(own),
-                wrongly_proven=sum(
-                    trial.found.proven and not torch.equal(trial.found.counts, trial.true_counts) for trial in own
-                )
-                / len(own),
-                seconds=sum(trial.seconds for trial in own) / len(own),
+        counts = torch.stack([trial.found.counts for trial in own])  # (trials, C)
+        truth = torch.stack([trial.true_counts for trial in own])
+        scores[strategy] = LabelScore(
+            exact_rate=float(counts.eq(truth).all(1).double().mean()),
+            instance_accuracy=float((counts.minimum(truth).sum(1).double() / truth.sum(1)).mean()),
+            presence_accuracy=float((counts > 0).eq(truth > 0).double().mean()),
+            proven_rate=sum(trial.found.proven for trial in own) / len(own),
+            wrongly_proven=sum(
+                trial.found.proven and not torch.equal(trial.found.counts, trial.true_counts) for trial in own
             )
+            / len(own),
+            seconds=sum(trial.seconds for trial in own) / len(own),
+        )
     return scores
 
 

@@ -30,6 +30,7 @@ from deepleak_core.scenario import DeepLeakError
 NOISE = 6.0  # residual of an image in units of rounding noise, root mean square, up to which it counts as found
 ROOM = 400_000  # numbers in one Jacobian of all problems that are solved side by side
 WALLS = 300  # features up to which a search can mind the floor of each
+FAINTEST = 1e-6  # of the longest row of a gradient: shorter ones are not measured in units of their own length
 ROUNDS = 10  # times a class is searched anew before an image counts as hidden
 
 Equations = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # points and labels to residuals and Jacobians
@@ -88,14 +89,13 @@ class Factors:
 
         `taken_off` says that other images were in it and have been taken off, as well as that can be done.
         """
-        u, s, vt = torch.linalg.svd(gradient, full_matrices=False)
-        dimension = layer.weight.shape[1]
-        basis = vt[:images].T
-        rest = s[images:]
-        spread = float(rest.norm()) / max(1, (len(u) - images) * (gradient.shape[1] - images)) ** 0.5
+        rest = torch.linalg.svdvals(gradient)[images:]
+        spread = float(rest.norm()) / max(1, (len(gradient) - images) * (gradient.shape[1] - images)) ** 0.5
         if taken_off and len(rest):  # what other images left behind is no even noise: it has a direction
-            spread = float(rest[0]) / len(u) ** 0.5
+            spread = float(rest[0]) / len(gradient) ** 0.5
         least = torch.finfo(torch.float32).eps * float(gradient.abs().max()) / 16
+        u, s, vt = torch.linalg.svd(gradient if taken_off else without_rounding(gradient, images), full_matrices=False)
+        dimension, basis = layer.weight.shape[1], vt[:images].T
         rows, ones = basis[:dimension], basis[dimension] if len(basis) > dimension else None
         return cls(
             left=u[:, :images],
@@ -143,6 +143,19 @@ def summed_gradient(layer: LastLayer, images: int) -> Tensor:
     if not torch.isfinite(gradient).all() or not gradient.any():
         raise CannotDisaggregate("The last layer's gradient is zero or not finite: it holds no features at all.")
     return gradient
+
+
+def without_rounding(gradient: Tensor, images: int) -> Tensor:
+    """The gradient (C, D) of rank K that is nearest, each row measured in units of its own length.
+
+    Rounding is relative: rows of classes that hardly occur are small and as exact as others. Weighed alike, they
+    keep faint images from being lost in the rounding of large rows.
+    """
+    lengths = gradient.norm(dim=1, keepdim=True)
+    lengths = lengths.clamp_min(FAINTEST * float(lengths.max()))
+    u, s, vt = torch.linalg.svd(gradient / lengths, full_matrices=False)
+    nearest: Tensor = lengths * ((u[:, :images] * s[:images]) @ vt[:images])
+    return nearest
 
 
 # ----------------------------------------------------------------------------------------- one image at a time

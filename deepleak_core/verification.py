@@ -37,6 +37,8 @@ REDRAWN = 3  # images drawn anew in a hop, at most
 SOLVED_RESIDUAL = 1e-9  # squared residual at which a search has found the labels
 PROMISING = 1e-6  # likewise, up to which they are judged at length
 EXPLAINED = 5e-5  # likewise, up to which the labels found are likely, though rounding hides the proof
+LIKELY = 1e3  # misfit up to which counts are believed without a proof: wrong ones are mostly far above it
+POLISH = 300  # iterations that a solution is given before it is judged
 DOUBTS = 6  # rounds of hopping after counts that cannot be proven, as an image is lost in noise, for better ones
 SEARCHABLE = 16  # images up to which hopping is quick
 TRIED = 3  # times and candidates that are looked at
@@ -78,17 +80,26 @@ def verify(
     Raises `CannotDisaggregate` where the layer has too few classes or features for so many images.
     """
     check_room(layer, images)
-    deadline = time.monotonic() + seconds
-    return _Verification(layer, images, estimates, seed, lambda: stop() or time.monotonic() >= deadline).verdict(
-        thorough
-    )
+    return _Verification(layer, images, estimates, seed=seed, seconds=seconds, stop=stop).verdict(thorough)
 
 
 class _Verification:
     """One batch, and all that was found out about it on the way to a verdict."""
 
-    def __init__(self, layer: LastLayer, images: int, estimates: Sequence[Tensor], seed: int, stop: Callable[[], bool]):
-        self.layer, self.images, self.estimates, self.seed, self.stop = layer, images, estimates, seed, stop
+    def __init__(
+        self,
+        layer: LastLayer,
+        images: int,
+        estimates: Sequence[Tensor],
+        *,
+        seed: int = 0,
+        seconds: float = SECONDS,
+        stop: Callable[[], bool] = lambda: False,
+    ):
+        deadline = time.monotonic() + seconds
+        self.cancelled = stop
+        self.stop: Callable[[], bool] = lambda: stop() or time.monotonic() >= deadline
+        self.layer, self.images, self.estimates, self.seed = layer, images, estimates, seed
         self.classes = len(layer.weight)
         self.plausible = _plausible(estimates, images)
         self.factors = Factors.of(layer, summed_gradient(layer, images), images)
@@ -97,7 +108,8 @@ class _Verification:
         self.generator = torch.Generator().manual_seed(seed)
         self.solutions: dict[tuple[int, ...], tuple[float, Tensor]] = {}  # by labels: squared residual, m (K, K)
         self.judged: dict[tuple[int, ...], float] = {}  # that residual, when a solution was last judged at length
-        self.unclear: list[tuple[float, Tensor]] = []  # misfits and counts that fit, but with an image lost in noise
+        self.misfits: dict[tuple[int, ...], float] = {}  # of labels that were judged, but not proven
+        self.unclear = False  # whether some of them fit, but with an image lost in noise
 
     def verdict(self, thorough: bool) -> Verdict:
         """The stages in turn, each only where those before it proved nothing."""
@@ -107,23 +119,21 @@ class _Verification:
         for stage in (self.one_by_one, self.largest_simplex, *([self.hopping] if thorough else [])):
             if not self.stop() and (found := stage()):
                 return found
-        if self.unclear:
-            return Verdict(counts=min(self.unclear, key=lambda one: one[0])[1], separated=None, explained=True)
-        if self.solutions:
-            labels = self.best[0]
-            residual, _ = self.solutions[labels]
-            return Verdict(counts=self.counts(labels), separated=None, explained=residual < EXPLAINED)
-        return Verdict(counts=round_counts(self.estimates[-1], self.images), separated=None)
+        return self.closest()
 
     def proof(self, counts: Tensor, start: Tensor | None, tries: int) -> Verdict | None:
         """The verdict that these counts are right, if features near `start` (K, D) or found in `tries` say so."""
+        stop = self.stop if tries else self.cancelled  # what is found is judged, also when time is up
         try:
-            separated = disaggregate(self.layer, counts, start=start, seed=self.seed, tries=tries, stop=self.stop)
-        except NotResolved:
-            return None
-        if separated.clear:
-            return Verdict(counts=counts, separated=separated)
-        self.unclear.append((separated.misfit, counts))
+            separated = disaggregate(self.layer, counts, start=start, seed=self.seed, tries=tries, stop=stop)
+            if separated.clear:
+                return Verdict(counts=counts, separated=separated)
+            misfit, self.unclear = separated.misfit, True
+            self.solve((separated.features.double() @ self.factors.basis)[None], 60)
+        except NotResolved as refusal:
+            misfit = refusal.misfit
+        labels = tuple(torch.repeat_interleave(torch.arange(self.classes), counts.cpu()).tolist())
+        self.misfits[labels] = min(misfit, self.misfits.get(labels, misfit))
         return None
 
     def one_by_one(self) -> Verdict | None:
@@ -196,19 +206,46 @@ class _Verification:
             self.factors, starts, anyhow, walls=self.walls, iterations=iterations, enough=SOLVED_RESIDUAL / 100
         )
         for labels, cost, end in zip(map(tuple, self.labels_read(ends).tolist()), costs.tolist(), ends, strict=True):
-            known = self.solutions.get(labels, (1.0, end))[0]
-            if cost < known and bool((self.counts(labels) >= self.shown).all()):
+            if cost < self.residual(labels) and bool((self.counts(labels) >= self.shown).all()):
                 self.solutions[labels] = cost, end
 
     def judge(self) -> Verdict | None:
         """A proof of one of the best solutions that were not judged yet, or are far better by now."""
-        for labels in self.best[:TRIED]:
-            residual, m = self.solutions[labels]
-            if residual < min(PROMISING, self.judged.get(labels, 1.0) / 10):
-                self.judged[labels] = residual
-                if found := self.proof_of(m):
-                    return found
+        promising = [
+            labels
+            for labels in self.best[:TRIED]
+            if self.solutions[labels][0] < min(PROMISING, self.judged.get(labels, 1.0) / 10)
+        ]
+        if not promising:
+            return None
+        starts = torch.stack([self.solutions[labels][1] for labels in promising])
+        read = read_labels(self.factors, starts).argmax(-1)
+        ends, costs = solve_together(self.factors, starts, read, walls=self.walls, iterations=POLISH)
+        for labels, cost, end in zip(promising, costs.tolist(), ends, strict=True):
+            self.solutions[labels] = cost, end
+            self.judged[labels] = cost
+            if found := self.proof_of(end):
+                return found
         return None
+
+    def closest(self) -> Verdict:
+        """A proof after all, or the counts that explain the gradient best; the last estimate where none does."""
+        for labels in self.best[: BEAM if self.images <= SEARCHABLE else 0]:
+            if found := self.proof_of(self.solutions[labels][1]):
+                return found
+        likely = [labels for labels, misfit in self.misfits.items() if misfit < LIKELY]
+        if likely:
+            labels = min(likely, key=lambda labels: self.misfits[labels] * self.residual(labels))
+        elif self.solutions:
+            labels = self.best[0]
+        else:
+            return Verdict(counts=round_counts(self.estimates[-1], self.images), separated=None)
+        explained = bool(likely) or self.residual(labels) < EXPLAINED
+        return Verdict(counts=self.counts(labels), separated=None, explained=explained)
+
+    def residual(self, labels: tuple[int, ...]) -> float:
+        """Squared residual of the best solution with these labels."""
+        return self.solutions[labels][0] if labels in self.solutions else 1.0
 
     @property
     def best(self) -> list[tuple[int, ...]]:

@@ -202,7 +202,7 @@ def test_hops_mend_what_other_stages_get_wrong(model: str, monkeypatch: pytest.M
     """The other stages off, and one solution to start from: the images, but for two that are no images at all."""
     indices = (0, 1, 2, 4, 5, 7, 8, 12)
     known, truth = knowledge(Scenario(model=model, stage="early", indices=indices))
-    search = verification._Verification(known.last_layer, 8, estimates(known), 0, lambda: False)
+    search = verification._Verification(known.last_layer, 8, estimates(known))
     batch = datasets.load_batch(Scenario(indices=indices))
     with torch.no_grad():
         m = known.model.features(batch.images[batch.labels.argsort()]).double() @ search.factors.basis
@@ -217,7 +217,7 @@ def test_hops_mend_what_other_stages_get_wrong(model: str, monkeypatch: pytest.M
 
 def test_hops_without_anything_to_start_from_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     known, truth = knowledge(Scenario(model="resnet20", stage="early", indices=(0, 1, 2, 4, 5, 7)))
-    search = verification._Verification(known.last_layer, 6, estimates(known), 0, lambda: False)
+    search = verification._Verification(known.last_layer, 6, estimates(known))
     search.shown = 6 * (truth == 0).long()  # nothing that is solved for can agree with this
     monkeypatch.setattr(verification, "HOPS", 2)
     assert search.hopping() is None and not search.solutions
