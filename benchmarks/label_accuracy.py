@@ -56,9 +56,9 @@ def main() -> None:
         cells = json.loads(RESULTS.read_text())["cells"]
         print("\n".join([summary(cells), "", *table(cells, options.table)]))
         return
-    machine = describe_machine()
+    machine = describe_machine()["words"]
     command = " ".join(["python -m benchmarks.label_accuracy", *sys.argv[1:]])
-    print(f"{machine['words']}, {options.jobs} jobs of {options.threads} threads\n")
+    print(f"{machine}, {options.jobs} jobs of {options.threads} threads\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     with ProcessPoolExecutor(
         options.jobs, get_context("spawn"), initializer=start, initargs=(options.threads, options.breaching)
@@ -79,7 +79,7 @@ def main() -> None:
             cell = scored(scenario, trials, options.repeats)
             for line in rows(cell):
                 print(line, flush=True)
-            keep(cell | {"command": command}, machine)
+            keep(cell | {"command": command, "machine": machine})
     print(f"\nwritten to {RESULTS}")
 
 
@@ -213,12 +213,11 @@ def place(cell: Cell) -> tuple[Any, ...]:
     return cell["mode"] != "fedsgd", not cell["head_bias"], cell["classes"], cell["batch_size"], stage, cell["model"]
 
 
-def keep(cell: Cell, machine: dict[str, Any]) -> None:
+def keep(cell: Cell) -> None:
     """Put a cell into the file, in place of the one measured before."""
     known = json.loads(RESULTS.read_text())["cells"] if RESULTS.exists() else []
     cells = [old for old in known if [old[name] for name in KEY] != [cell[name] for name in KEY]]
-    cell = cell | {"machine": machine["words"]}
-    RESULTS.write_text(json.dumps({"machine": machine, "cells": [*cells, cell]}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps({"cells": [*cells, cell]}, indent=1) + "\n")
 
 
 # ------------------------------------------------------------------------------------------------- breaching

@@ -70,9 +70,11 @@ def label_equations(factors: Factors, walls: Tensor | None = None) -> Quadratics
         cost = residual.square().sum((1, 2))
         gradient = torch.einsum("tkj,tkc,tlc->tlj", duals, residual, a)
         gradient = gradient + torch.einsum("tkcj,tkc->tkj", tangents, residual)
-        normal = torch.einsum("tij,tlm->tlimj", duals.mT @ duals, a @ a.mT)
-        mixed = torch.einsum("tlci,tmc,tlj->tlimj", tangents, a, duals)
-        normal = normal + mixed + mixed.permute(0, 3, 4, 1, 2)
+        # By blocks l, m of images: products of small matrices, which broadcasting multiplies out in one go.
+        normal = (a @ a.mT)[:, :, None, :, None] * (duals.mT @ duals)[:, None, :, None, :]
+        mixed = (tangents.mT @ a.mT[:, None])[..., None] * duals[:, :, None, None]
+        mixed = mixed.reshape(-1, count**2, count**2)
+        normal = normal.reshape(mixed.shape).add_(mixed).add_(mixed.mT).view(-1, count, count, count, count)
         own = tangents.mT @ tangents  # (T, K, K, K): each image's block
         if factors.ones is not None:
             excess = m @ factors.ones - 1

@@ -180,18 +180,33 @@ class _Verification:
         for _ in range(HOPS):
             if self.stop() or doubts > DOUBTS:
                 return None
-            starts = self.random_starts()
-            if self.solutions:
-                parents = torch.stack([self.solutions[labels][1] for labels in self.best[:BEAM]])
-                parents = parents[torch.randint(len(parents), (STARTS,), generator=self.generator)]
-                places = torch.rand(STARTS, self.images, generator=self.generator).argsort(1)
-                redrawn = places < torch.randint(1, REDRAWN + 1, (STARTS, 1), generator=self.generator)
-                starts = torch.where(redrawn[..., None].to(starts.device), starts, parents)
-            self.solve(starts, 40)
+            self.solve(self.hops() if self.solutions else self.random_starts(), 40)
             if found := self.judge():
                 return found
             doubts += bool(self.unclear)
         return None
+
+    def hops(self) -> Tensor:
+        """Coordinates (STARTS, K, K) beside the best solutions, in three ways by turns.
+
+        Some images are drawn anew; or come from another solution, those furthest from all that stay; or every image
+        is moved, by about as much as images differ.
+        """
+        best = torch.stack([self.solutions[labels][1] for labels in self.best[:BEAM]])
+        some = torch.randint(len(best), (2, STARTS), generator=self.generator)
+        parents, others = best[some]
+        places = torch.rand(STARTS, self.images, generator=self.generator).argsort(1)
+        redrawn = (places < torch.randint(1, REDRAWN + 1, (STARTS, 1), generator=self.generator)).to(best.device)
+        apart = torch.cdist(others, parents).masked_fill(redrawn[:, None], torch.inf).amin(2)
+        furthest = apart.argsort(1, descending=True).gather(1, (redrawn.cumsum(1) - 1).clamp_min(0))
+        taken_over = others.gather(1, furthest[..., None].expand_as(others))
+        directions = torch.randn(STARTS, self.images, self.images, generator=self.generator, dtype=torch.float64)
+        sizes = torch.rand(STARTS, 1, 1, generator=self.generator, dtype=torch.float64) / self.images**0.5
+        moved = parents + (sizes * directions).to(best) @ (parents - parents.mean(1, keepdim=True))
+        drawn_anew = torch.where(redrawn[..., None], self.random_starts(), parents)
+        mixed = torch.where(redrawn[..., None], taken_over, parents)
+        ways = torch.stack([drawn_anew, mixed, moved])
+        return ways[torch.arange(STARTS) % len(ways), torch.arange(STARTS)]
 
     def random_starts(self) -> Tensor:
         """Coordinates (STARTS, K, K) of images of any plausible class."""

@@ -63,6 +63,8 @@ def test_every_strategy_sees_every_draw_and_the_model_is_built_once(monkeypatch:
     assert all(len(set(truths[i : i + len(STRATEGIES)])) == 1 for i in range(0, len(trials), len(STRATEGIES)))
     assert len(set(truths)) == 4, "each draw is another batch"
     assert all(int(t.found.counts.sum()) == 6 for t in trials)
+    third = list(label_trials(Scenario(model="lenet", composition="random", batch_size=6), first=2))
+    assert {tuple(t.true_counts.tolist()) for t in third} == {truths[2 * len(STRATEGIES)]}
 
 
 def test_named_images_stay_and_the_noise_changes(monkeypatch: pytest.MonkeyPatch) -> None:

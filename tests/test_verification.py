@@ -197,22 +197,55 @@ def test_labels_are_searched_where_features_are_few_and_no_corner_is_sharp() -> 
     assert verdict.proven and torch.equal(verdict.counts, truth)
 
 
-@pytest.mark.parametrize("model", ["lenet64-elu", "resnet20"])
-def test_hops_mend_what_other_stages_get_wrong(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other stages off, and one solution to start from: the images, but for two that are no images at all."""
+def search_near_the_truth(model: str, lost: int, seed: int = 0) -> tuple[verification._Verification, Tensor]:
+    """A search of eight images whose one solution is the truth, but for `lost` images that are none at all."""
     indices = (0, 1, 2, 4, 5, 7, 8, 12)
     known, truth = knowledge(Scenario(model=model, stage="early", indices=indices))
-    search = verification._Verification(known.last_layer, 8, estimates(known))
+    search = verification._Verification(known.last_layer, 8, estimates(known), seed=seed)
     batch = datasets.load_batch(Scenario(indices=indices))
     with torch.no_grad():
         m = known.model.features(batch.images[batch.labels.argsort()]).double() @ search.factors.basis
-    m[[2, 5]] = search.random_starts()[0, :2]
+    m[[2, 5][:lost]] = search.random_starts()[0, :lost]
     search.solutions[tuple(search.labels_read(m[None])[0].tolist())] = 1.0, m
+    return search, truth
+
+
+@pytest.mark.parametrize(("model", "lost", "seed"), [("lenet64-elu", 1, 2), ("resnet20", 2, 0)])
+def test_hops_mend_what_other_stages_get_wrong(
+    model: str, lost: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, truth = search_near_the_truth(model, lost, seed)
     monkeypatch.setattr(search, "one_by_one", lambda: None)
     monkeypatch.setattr(search, "largest_simplex", lambda: None)
     assert not search.verdict(thorough=False).proven
     verdict = search.verdict(thorough=True)
     assert verdict.proven and torch.equal(verdict.counts, truth)
+
+
+def test_hops_draw_anew_take_over_and_move() -> None:
+    search, _ = search_near_the_truth("resnet20", 0)
+    (parent,) = (m for _, m in search.solutions.values())
+    other = parent + 0.01
+    search.solutions[tuple([9] * 8)] = 2.0, other
+    starts = search.hops()
+    assert starts.shape == (verification.STARTS, 8, 8) and bool(starts.isfinite().all())
+    of_parent, of_other = ((starts[:, :, None] == m).all(3).any(2) for m in (parent, other))
+    drawn_anew, taken_over, moved = ((of_parent | of_other)[way::3].sum(1) for way in range(3))
+    assert int(drawn_anew.min()) >= 8 - verification.REDRAWN and int(drawn_anew.max()) < 8
+    assert int(taken_over.min()) == 8 and int(moved.max()) == 0
+    assert bool((of_parent.any(1) & of_other.any(1))[1::3].any()), "images of two solutions come together"
+
+
+def test_without_a_proof_the_counts_that_explain_best_in_both_measures_win() -> None:
+    search, truth = search_near_the_truth("resnet20", 0)
+    (true_labels,) = search.solutions
+    wrong, unlikely = tuple([3] * 8), tuple([4] * 8)
+    start = search.solutions[true_labels][1] + 1.0
+    search.solutions = {true_labels: (1e-5, start), wrong: (1e-6, start), unlikely: (1e-7, start)}
+    search.misfits = {true_labels: 2.0, wrong: 100.0, unlikely: 10 * verification.LIKELY}
+    search.proof_of = lambda m: None  # type: ignore[method-assign]
+    verdict = search.closest()
+    assert torch.equal(verdict.counts, truth) and verdict.explained and not verdict.proven
 
 
 def test_hops_without_anything_to_start_from_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

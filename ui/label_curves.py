@@ -48,11 +48,11 @@ def chosen() -> dict[str, str]:
 def draw(scenario: Scenario) -> None:
     """The controls, the curves computed now, and beside them the ones measured before."""
     state = st.session_state
-    data = benchmark(BENCHMARK)
+    measured = benchmark(BENCHMARK)
     pick, spread, draws, button = st.columns([4, 3, 3, 2], vertical_alignment="bottom")
     stages = models.stages(scenario.model, DATASETS[scenario.dataset].vocabulary)
     with pick:
-        _segments("Over", "over", OVER, disabled=len(stages) == 1 and not data)
+        _segments("Over", "over", OVER, disabled=len(stages) == 1 and not measured)
     with spread:
         st.selectbox("Labels in a batch", list(COMPOSITIONS), key="spread", format_func=controls.PICKS.__getitem__)
     with draws:
@@ -71,15 +71,15 @@ def draw(scenario: Scenario) -> None:
                 "Start", type="primary", icon=":material/play_arrow:", key="start", width="stretch",
                 on_click=_start, args=(points,), disabled=complete,
             )  # fmt: skip
-    width = CHART if data else "stretch"
+    width = CHART if measured else "stretch"
     beside = st.container(horizontal=True)
     with beside.container(width=width):
         slowed = pace(viewer()) if busy else 0
         st.fragment(_computed, run_every=LOOK_SECONDS * slowed or None)(points, state.over, slowed)
         st.html(markup.note(_limit(scenario, points) if state.over == "batch_size" else ""))
-    if data:
+    if measured:
         with beside.container(width=width):
-            _measured(data, scenario, state.over)
+            _measured(measured, scenario, state.over)
 
 
 def _segments(label: str, key: str, options: Mapping[str, str], *, disabled: bool = False) -> None:
@@ -171,17 +171,17 @@ def _progress(done: int, total: int, records: Sequence[RunRecord]) -> tuple[str,
 # ---------------------------------------------------------------------------------------------- measured before
 
 
-def benchmark(path: Path) -> dict[str, Any] | None:
-    """The shipped scores, None where there are none: `machine`, and `cells` of at least one.
+def benchmark(path: Path) -> list[dict[str, Any]]:
+    """The shipped scores, in cells; none where the file is missing or no JSON.
 
-    A cell has model, stage, mode, classes, batch_size, composition, repeats, and for each of its strategies
-    exact_rate and more.
+    A cell has model, stage, mode, classes, batch_size, composition, repeats, the machine it was measured on, and
+    for each of its strategies exact_rate and more.
     """
     try:
-        data: dict[str, Any] = json.loads(path.read_text())
+        cells: list[dict[str, Any]] = json.loads(path.read_text())["cells"]
     except (OSError, ValueError):
-        return None
-    return data if data.get("cells") else None
+        return []
+    return cells
 
 
 def sets_of(cells: Sequence[Mapping[str, Any]], scenario: Scenario, over: str) -> list[list[Mapping[str, Any]]]:
@@ -196,8 +196,8 @@ def sets_of(cells: Sequence[Mapping[str, Any]], scenario: Scenario, over: str) -
     return [sorted(sets[key], key=lambda cell: cell["batch_size"]) for key in order]
 
 
-def _measured(data: Mapping[str, Any], scenario: Scenario, over: str) -> None:
-    sets = sets_of(data["cells"], scenario, over)
+def _measured(measured: Sequence[Mapping[str, Any]], scenario: Scenario, over: str) -> None:
+    sets = sets_of(measured, scenario, over)
     n = st.selectbox(
         "Measured before", range(len(sets)), label_visibility="collapsed",
         format_func=lambda n: f"Measured before: {_title(sets[n][0], over)}",
@@ -211,9 +211,9 @@ def _measured(data: Mapping[str, Any], scenario: Scenario, over: str) -> None:
     }
     places = [str(cell[over]) for cell in cells]
     charts.accuracy(rates, places, over=OVER[over], alt="Measured before: every label right", key="measured")
-    draws, machine = sorted({cell["repeats"] for cell in cells}), data["machine"].get("words", "another machine")
+    draws, machines = sorted({cell["repeats"] for cell in cells}), sorted({cell["machine"] for cell in cells})
     several = f"{draws[0]} to {draws[-1]}" if len(draws) > 1 else f"{draws[0]}"
-    st.html(markup.note(f"Measured before: {several} batches a point, on {machine}."))
+    st.html(markup.note(f"Measured before: {several} batches a point, on {' and on '.join(machines)}."))
 
 
 def _title(cell: Mapping[str, Any], over: str) -> str:
