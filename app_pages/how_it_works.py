@@ -199,8 +199,9 @@ $$
 G = \sum_{k=1}^K a_k\,[f_k, 1]^\top = U S V^\top .
 $$
 
-$K$ images make rank $K$: the singular values count them. Every image lies in these spaces, with unknown coordinates
-$m_k$ and $c_k$:
+$K$ images make rank $K$: the singular values count them. (Rounding is relative: $G$ is first cut to rank $K$ with each
+row in units of its own length, or faint images would drown.) Every image lies in these spaces, with unknown
+coordinates $m_k$ and $c_k$:
 
 $$
 [f_k, 1] = V m_k, \qquad a_k = U c_k .
@@ -247,7 +248,8 @@ y_k = \mathrm{softmax}(W f_k + b) - a_k, \qquad a_k = \text{row } k \text{ of } 
 $$
 
 Where features only come near the floor, that is a start: a search makes the rows one-hot, and the floor keeps it to
-what features can be. If it ends just beside the truth, it hops: most images stay, one to three are drawn anew.
+what features can be. If it ends just beside the truth, it hops: one to three images are drawn anew or taken over from
+another solution, or all are moved a little.
 
 **As many images as classes, or more,** cannot be taken apart. After ReLU many can still be counted: a feature that
 one image alone lights up makes a column of $G$ with the direction of $a_k$, and two such columns are parallel, as

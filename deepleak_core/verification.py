@@ -1,11 +1,11 @@
 """Label counts that prove themselves: the right ones explain the last layer's gradient, no others do.
 
 `verify` needs fewer images than classes and one gradient of one batch. It looks for images without assuming any
-labels, one by one (`separation.find_images`) and all at once (`simplex`). Where that leaves some hidden, it hops: of
-what nearly explains the gradient all images but a few stay, these are drawn anew, all are solved for again with
-labels left open (`together`), and the best is kept. `disaggregation` judges: counts whose features explain the
-gradient down to rounding noise are proven, for wrong counts leave a residual orders of magnitude above it. Where
-nothing is proven it says which counts came closest.
+labels, one by one (`separation.find_images`) and all at once (`simplex`). Where that leaves some hidden, it hops: in
+what nearly explains the gradient a few images are drawn anew or taken over from another solution, or all are moved,
+all are solved for again with labels left open (`together`), and the best is kept. `disaggregation` judges: counts
+whose features explain the gradient down to rounding noise are proven, for wrong counts leave a residual orders of
+magnitude above it. Where nothing is proven it says which counts came closest.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class _Verification:
         return None
 
     def hopping(self) -> Verdict | None:
-        """All images of a good solution but a few stay, these are drawn anew, again and again."""
+        """Solve from beside the best solutions, again and again."""
         if self.images > SEARCHABLE:  # a round would take a minute
             return self.proof(round_counts(self.estimates[-1], self.images), None, 2)
         doubts = 0

@@ -54,7 +54,10 @@ SOURCES: tuple[tuple[str, dict[str, str]], ...] = (
     ),
     (
         "searching by hops from one solution to others near it",
-        {"Wales and Doye 1997": "https://arxiv.org/abs/cond-mat/9803344"},
+        {
+            "Wales and Doye 1997": "https://arxiv.org/abs/cond-mat/9803344",
+            "Deaven and Ho 1995": "https://doi.org/10.1103/PhysRevLett.75.288",
+        },
     ),
     ("defences: DP-SGD", {"Abadi et al. 2016": "https://arxiv.org/abs/1607.00133"}),
     (
