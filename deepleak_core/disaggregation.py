@@ -77,37 +77,12 @@ class Disaggregation:
     residual: float
     errors: Tensor
     singular_values: Tensor
-    noise: float
-    tries: int
 
     @property
     def clear(self) -> bool:
         """Whether the faintest image stands out of rounding noise: only then do the labels of all show."""
         values, images = self.singular_values, len(self.labels)
         return images == len(values) or bool(values[images - 1] > CLEAR * values[images])
-
-    @property
-    def condition(self) -> float:
-        """Largest over K-th singular value: how much rounding noise grows in the faintest direction."""
-        return float(self.singular_values[0] / self.singular_values[len(self.labels) - 1])
-
-
-def batch_size_of(weight_gradient: Tensor) -> int:
-    """The number of images, read off the rank of the last layer's gradient (C, D).
-
-    Exact while it is below C and D and single images stand out of rounding noise: the singular values fall
-    off a cliff behind the last image, at the widest gap.
-
-    >>> batch_size_of(torch.randn(10, 3) @ torch.randn(3, 50))
-    3
-    """
-    values = torch.linalg.svdvals(weight_gradient.double())
-    values = values[values > 1e-13 * values[0]]
-    if len(values) < min(weight_gradient.shape) and values[-1] > 1e-6 * values[0]:
-        return len(values)
-    floor = torch.finfo(torch.float32).eps * values[0] / 16
-    gaps = values[:-1] / values[1:].clamp_min(float(floor))
-    return int(gaps.argmax()) + 1
 
 
 def check_room(layer: LastLayer, images: int) -> None:
@@ -156,7 +131,7 @@ def disaggregate(
             "a label count is wrong, or the update is not the plain gradient of one batch.",
             misfit,
         )
-    answer = problem.answer(best, misfit, tried)
+    answer = problem.answer(best, misfit)
     if layer.floor is not None:
         below = (answer.features - layer.floor).clamp_max(0).norm(dim=1) / answer.features.norm(dim=1)
         if bool((below > BELOW + 5 * answer.errors).any()):
@@ -441,7 +416,7 @@ class _Problem:
             direction = ahead + (energy / previous) * direction
         return step
 
-    def answer(self, m: Tensor, misfit: float, tries: int) -> Disaggregation:
+    def answer(self, m: Tensor, misfit: float) -> Disaggregation:
         """The solution in feature space, with an error estimate from the curvature and the noise at it."""
         weights = self.trust(m)
         p, signals, _ = self.evaluate(m, weights)
@@ -462,6 +437,4 @@ class _Problem:
             residual=float(self.residuals(m, self.plain).square().sum()),
             errors=scale * variances.sum(1).clamp_min(0).sqrt() / features.norm(dim=1),
             singular_values=self.singular_values,
-            noise=self.noise,
-            tries=tries,
         )

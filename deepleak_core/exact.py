@@ -225,7 +225,8 @@ def _what_separated(found: Disaggregation) -> str:
     shared = sum(count for count in per_class.values() if count > 1)
     told = f"The last layer's gradient was taken apart into {images} feature vectors"
     told += f", {shared} of them of images that share a label" if shared else ""
-    return f"{told}; estimated error {float(found.errors.max()):.0e}. The label counts are proven by it."
+    proof = "The label counts are proven by it" if found.clear else "An image is lost in rounding: nothing is proven"
+    return f"{told}; estimated error {float(found.errors.max()):.0e}. {proof}."
 
 
 def _what_peeled(peeled: Peeled) -> str:

@@ -319,12 +319,12 @@ def verified(knowledge: Knowledge) -> Evidence:
             note="Proven: features for these labels explain the gradient, for no others.",
         )
     if not alike and (verdict.explained or unsure):
-        assert estimate.confidence is not None, "every estimate says how sure it is"
-        agreed = verdict.counts == estimate.counts
+        agreed, sure = verdict.counts == estimate.counts, estimate.confidence
+        assert sure is not None, "every estimate says how sure it is"
         return replace(
             estimate,
             counts=verdict.counts,
-            confidence=torch.where(agreed, estimate.confidence, 1 - estimate.confidence),
+            confidence=torch.where(agreed, sure, torch.minimum(sure, 1 - sure)),
             note="Estimated: nothing could be proven.",
         )
     return estimate
@@ -373,8 +373,11 @@ def trained_counts(knowledge: Knowledge, others: Sequence[Tensor], seen: Tensor 
 
 
 def solitary(knowledge: Knowledge) -> Tensor:
-    """(C,): images seen in features that they alone light up; none for more than one local step."""
-    if knowledge.update.local_steps <= 1:
+    """(C,): images seen in features that they alone light up.
+
+    None after local training, not even of one step: what faint images leave in weights is lost in their rounding.
+    """
+    if knowledge.update.local is None:
         with suppress(CannotDisaggregate):
             return count_solitary(knowledge.last_layer, knowledge.batch_size)
     return torch.zeros(len(knowledge.weight), dtype=torch.long, device=knowledge.weight.device)

@@ -9,7 +9,6 @@ classes, or local steps in between - it tries the likeliest exchanges of one lab
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 
 import torch
@@ -20,7 +19,7 @@ from deepleak_core.events import LABELS_CHANGED, FeaturesSeparated, LabelsInferr
 from deepleak_core.labels import Knowledge
 from deepleak_core.separation import CannotDisaggregate
 from deepleak_core.solvers import Iterate
-from deepleak_core.verification import nearest_counts, verify
+from deepleak_core.verification import Verdict, verify
 
 PATIENCE = 50  # iterations a search is given before its residual is judged
 STUCK = 0.05  # squared relative residual after them above which a label is doubted
@@ -61,28 +60,36 @@ def search_and_repair(
     )
     zero_shot = labels.zero_shot(knowledge).real_counts
     estimates = [zero_shot, labels.trained_counts(knowledge, [zero_shot])[0]]
-    revised, proven = prove_others(knowledge, believed, estimates), True
-    if revised is None:
-        proven = False
-        revised = yield from _try_exchanges(search, knowledge, believed, estimates, residual, class_names)
-    if revised is None:
+    proof = prove(knowledge, believed, estimates)
+    if proof and labels.order(proof.counts) == sorted(believed):
         yield Stage(
-            name="No better labels", sentence="No exchange of one label explains more: the labels stay as they are."
+            name="The labels are right", sentence="The last layer proves them: it is the pixels that are hard to find."
         )
         yield from going
         return
-    why = "proven by the last layer." if proven else "the residual falls."
+    if proof:
+        revised: list[int] | None = labels.order(proof.counts)
+    else:
+        revised = yield from _try_exchanges(search, knowledge, believed, estimates, residual, class_names)
+    if revised is None:
+        if not knowledge.stop():  # else time was up before all were tried
+            yield Stage(
+                name="No better labels", sentence="No exchange of one label explains more: the labels stay as they are."
+            )
+        yield from going
+        return
+    why = "proven by the last layer." if proof else "the residual falls."
     yield Stage(name=LABELS_CHANGED, sentence=f"{_told_apart(believed, revised, class_names)}: {why}")
-    yield LabelsRevised(order=tuple(revised), proven=proven)
+    yield LabelsRevised(order=tuple(revised), proven=proof is not None)
     yield from search(revised)
 
 
-def prove_others(knowledge: Knowledge, believed: Sequence[int], estimates: Sequence[Tensor]) -> list[int] | None:
-    """Labels, ascending, that the last layer's gradient proves and that are not the believed ones; else None."""
+def prove(knowledge: Knowledge, believed: Sequence[int], estimates: Sequence[Tensor]) -> Verdict | None:
+    """The verdict on the labels that the last layer's gradient proves, be they the believed ones or others."""
     if knowledge.update.local_steps > 1:
         return None
     counts = _counts(believed, estimates)
-    with suppress(CannotDisaggregate):
+    try:
         verdict = verify(
             knowledge.last_layer,
             knowledge.batch_size,
@@ -90,9 +97,9 @@ def prove_others(knowledge: Knowledge, believed: Sequence[int], estimates: Seque
             seed=knowledge.seed,
             stop=knowledge.stop,
         )
-        if verdict.proven and not torch.equal(verdict.counts, counts):
-            return labels.order(verdict.counts)
-    return None
+    except CannotDisaggregate:
+        return None
+    return verdict if verdict.proven else None
 
 
 def _try_exchanges(
@@ -128,12 +135,20 @@ def _try_exchanges(
 
 
 def _exchanges(believed: Sequence[int], estimates: Sequence[Tensor]) -> list[list[int]]:
-    """Labels with one image given another class, those first that come closest to what the estimates say."""
+    """Labels with one image given another class, those first that come closest to one of the estimates (C,)."""
     counts = _counts(believed, estimates)
-    likely = torch.stack(list(estimates)).amax(0).argsort(descending=True)[: 2 * EXCHANGES].tolist()
-    near = nearest_counts([*estimates, counts.double()], len(believed), likely, limit=200)
-    apart = (near - counts).abs().sum(1)
-    return [labels.order(row) for row in near[apart == 2][:EXCHANGES]]
+    missing = torch.stack([estimate.double() for estimate in estimates]).nan_to_num() - counts
+    taken, given = ((missing + change).abs() - missing.abs() for change in (1, -1))  # what one image less or more costs
+    costs = (missing.abs().sum(1)[:, None, None] + taken[:, :, None] + given[:, None, :]).amin(0)  # (C, C)
+    costs[counts == 0] = torch.inf
+    costs.fill_diagonal_(torch.inf)
+    orders = []
+    for place in costs.flatten().argsort(stable=True)[: min(EXCHANGES, int(costs.isfinite().sum()))].tolist():
+        exchanged = counts.clone()
+        exchanged[place // len(counts)] -= 1
+        exchanged[place % len(counts)] += 1
+        orders.append(labels.order(exchanged))
+    return orders
 
 
 def _counts(believed: Sequence[int], estimates: Sequence[Tensor]) -> Tensor:

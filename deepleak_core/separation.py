@@ -117,6 +117,11 @@ class Factors:
         """All of `heights`, where they are few; else `simplex` tells which of them matter."""
         return self.heights if self.heights is not None and len(self.heights) <= WALLS else None
 
+    def coordinates(self, features: Tensor) -> Tensor:
+        """m (..., K) of features (..., D), with the 1 of the bias after them where there is one."""
+        m = features @ self.basis
+        return m if self.ones is None else m + self.ones
+
     def embeddings(self) -> Tensor:
         """(C, K): what each class's row of the gradient says an image of that class looks like.
 

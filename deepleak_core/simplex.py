@@ -55,7 +55,7 @@ def largest_simplices(
     for trial, share in enumerate(SHARES):
         walls = heights - (1 - share) * floor
         polytope = _Polytope(walls, ones, np.random.default_rng((seed, trial)))
-        corners = None if stop() else polytope.largest_simplex()
+        corners = polytope.largest_simplex(stop)
         if corners is not None:
             tight = torch.from_numpy(heights[polytope.working])
             yield torch.from_numpy(corners).to(factors.basis), tight.to(factors.basis)
@@ -74,10 +74,10 @@ class _Polytope:
         some = random.choice(rows, min(rows, 6 * count), replace=False)
         self.working = np.arange(rows) if rows <= ROWS else np.unique(np.concatenate([extremes, some]))
 
-    def largest_simplex(self) -> Floats | None:
-        """K corners (K, K) that no move of a single one makes span more; None where there is no room for them."""
+    def largest_simplex(self, stop: Callable[[], bool]) -> Floats | None:
+        """K corners (K, K) that no move of a single one makes span more; None where there is no room, or no time."""
         count = len(self.ones)
-        corners = [self.furthest(self.random.normal(size=count)) for _ in range(count)]
+        corners = [None if stop() else self.furthest(self.random.normal(size=count)) for _ in range(count)]
         if any(corner is None for corner in corners):
             return None
         m = np.stack([corner for corner in corners if corner is not None])
@@ -89,6 +89,8 @@ class _Polytope:
         volume = np.linalg.slogdet(m)[1]
         for _ in range(SWEEPS):
             for place in range(count):
+                if stop():
+                    return None
                 try:
                     height = np.linalg.inv(m)[:, place]  # how the volume, in units of today's, depends on the corner
                 except np.linalg.LinAlgError:

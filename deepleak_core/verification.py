@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from deepleak_core.disaggregation import Disaggregation, NotResolved, check_room, disaggregate
 from deepleak_core.separation import (
@@ -34,9 +33,10 @@ PULLED = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a corner to the middle
 HOPS, STARTS = 60, 48  # rounds of hopping, and how many start in each
 BEAM = 8  # solutions of different labels that hops start from, the best ones
 REDRAWN = 3  # images drawn anew in a hop, at most
-SOLVED_RESIDUAL = 1e-9  # squared residual at which a search has found the labels
-PROMISING = 1e-6  # likewise, up to which they are judged at length
-EXPLAINED = 5e-5  # likewise, up to which the labels found are likely, though rounding hides the proof
+SOLVED = 1e-11  # squared residual at which a search is over
+PROMISING = 1e-6  # likewise, up to which the labels found are judged at length
+EXPLAINED = 5e-5  # likewise, up to which they are likely, though rounding hides the proof
+CLOSE = 1e-2  # likewise, up to which they are more than an estimate
 LIKELY = 1e3  # misfit up to which counts are believed without a proof: wrong ones are mostly far above it
 POLISH = 300  # iterations that a solution is given before it is judged
 DOUBTS = 6  # rounds of hopping after counts that cannot be proven, as an image is lost in noise, for better ones
@@ -44,6 +44,7 @@ SEARCHABLE = 16  # images up to which hopping is quick
 TRIED = 3  # times and candidates that are looked at
 SECONDS = 20.0  # how long all of it may take: large batches with repeating labels would need minutes
 SHOWN = 1e-6  # of the largest entry: how far below zero a class must be in the gradient to be in the batch for sure
+BEYOND_NOISE = 10.0  # likewise, in units of rounding noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def verify(
 ) -> Verdict:
     """The label counts of a batch of `images`, given real-valued `estimates` (C,) that may be wrong.
 
-    Where images are not found right away, the search goes on only if `thorough`; where nothing is found, the last
+    Where images are not found right away, the search goes on only if `thorough`; where nothing comes close, the last
     estimate is believed.
     After so many `seconds`, or once `stop` says yes, the best counts so far are given.
     Raises `CannotDisaggregate` where the layer has too few classes or features for so many images.
@@ -104,7 +105,7 @@ class _Verification:
         self.plausible = _plausible(estimates, images)
         self.factors = Factors.of(layer, summed_gradient(layer, images), images)
         self.walls = self.factors.walls
-        self.shown = classes_shown(layer, images)
+        self.shown = classes_shown(layer, images, self.factors.noise)
         self.generator = torch.Generator().manual_seed(seed)
         self.solutions: dict[tuple[int, ...], tuple[float, Tensor]] = {}  # by labels: squared residual, m (K, K)
         self.judged: dict[tuple[int, ...], float] = {}  # that residual, when a solution was last judged at length
@@ -113,8 +114,8 @@ class _Verification:
 
     def verdict(self, thorough: bool) -> Verdict:
         """The stages in turn, each only where those before it proved nothing."""
-        agreed = round_counts(self.estimates[0], self.images)
-        if torch.equal(agreed, round_counts(self.estimates[1], self.images)) and (found := self.proof(agreed, None, 1)):
+        agreed, *others = (round_counts(estimate, self.images) for estimate in self.estimates[:2])
+        if all(torch.equal(agreed, other) for other in others) and (found := self.proof(agreed, None, 1)):
             return found
         for stage in (self.one_by_one, self.largest_simplex, *([self.hopping] if thorough else [])):
             if not self.stop() and (found := stage()):
@@ -129,7 +130,7 @@ class _Verification:
             if separated.clear:
                 return Verdict(counts=counts, separated=separated)
             misfit, self.unclear = separated.misfit, True
-            self.solve((separated.features.double() @ self.factors.basis)[None], 60)
+            self.solve(self.factors.coordinates(separated.features.double())[None], 60)
         except NotResolved as refusal:
             misfit = refusal.misfit
         labels = tuple(torch.repeat_interleave(torch.arange(self.classes), counts.cpu()).tolist())
@@ -141,16 +142,15 @@ class _Verification:
         if not can_be_found_one_by_one(self.layer, self.images):
             return None
         for attempt in range(TRIED):
-            features, labels = find_images(
-                self.layer, self.images, self.plausible, seed=self.seed + attempt, stop=self.stop
-            )
+            among = self.plausible if attempt == 0 else range(self.classes)
+            features, labels = find_images(self.layer, self.images, among, seed=self.seed + attempt, stop=self.stop)
             if len(labels) == self.images:
                 counts = torch.bincount(labels, minlength=self.classes)
                 if found := self.proof(counts, features[labels.argsort()], 1):
                     return found
             elif self.images <= SEARCHABLE and not self.stop():
                 starts = self.random_starts()
-                starts[:, : len(labels)] = features @ self.factors.basis
+                starts[:, : len(labels)] = self.factors.coordinates(features)
                 self.solve(starts, 60)
                 if found := self.judge():
                     return found
@@ -218,7 +218,7 @@ class _Verification:
         """Solve from coordinates (T, K, K) for whatever labels; for each labels read, the best is kept."""
         anyhow = torch.full(starts.shape[:2], OPEN, device=starts.device)
         ends, costs = solve_together(
-            self.factors, starts, anyhow, walls=self.walls, iterations=iterations, enough=SOLVED_RESIDUAL / 100
+            self.factors, starts, anyhow, walls=self.walls, iterations=iterations, enough=SOLVED
         )
         for labels, cost, end in zip(map(tuple, self.labels_read(ends).tolist()), costs.tolist(), ends, strict=True):
             if cost < self.residual(labels) and bool((self.counts(labels) >= self.shown).all()):
@@ -244,14 +244,14 @@ class _Verification:
         return None
 
     def closest(self) -> Verdict:
-        """A proof after all, or the counts that explain the gradient best; the last estimate where none does."""
+        """A proof after all, or the counts that explain the gradient best; the last estimate where none come close."""
         for labels in self.best[: BEAM if self.images <= SEARCHABLE else 0]:
             if found := self.proof_of(self.solutions[labels][1]):
                 return found
         likely = [labels for labels, misfit in self.misfits.items() if misfit < LIKELY]
         if likely:
             labels = min(likely, key=lambda labels: self.misfits[labels] * self.residual(labels))
-        elif self.solutions:
+        elif self.solutions and self.residual(self.best[0]) < CLOSE:
             labels = self.best[0]
         else:
             return Verdict(counts=round_counts(self.estimates[-1], self.images), separated=None)
@@ -282,40 +282,20 @@ class _Verification:
         return self.proof(counts, m[labels.argsort(stable=True)] @ self.factors.basis.T, 0)
 
 
-def classes_shown(layer: LastLayer, images: int) -> Tensor:
+def classes_shown(layer: LastLayer, images: int, noise: float = 0.0) -> Tensor:
     """(C,): 1 for each class that is in the batch for sure, for the gradient of its row is negative somewhere.
 
     Row c of the gradient is sum_k a_kc f_k; of the signals only those of the class itself are negative, and what
-    features have above their floor is not. Without a floor, or a bias to measure it by, nothing is sure.
+    features have above their floor is not. Without a floor, or a bias to measure it by, nothing is sure. `noise` is
+    what rounding adds to an entry of the summed gradient (`Factors`).
     """
     if layer.floor is None or (layer.floor and layer.bias_gradient is None):
         return torch.zeros(len(layer.weight), dtype=torch.long, device=layer.weight.device)
     rows = layer.weight_gradient.double()
     if layer.bias_gradient is not None:
         rows = rows - layer.floor * layer.bias_gradient.double()[:, None]
-    shown = rows.amin(1) < -SHOWN * rows.abs().max()
+    shown = rows.amin(1) < -max(SHOWN * float(rows.abs().max()), BEYOND_NOISE * noise / images)
     return shown.long() if int(shown.sum()) <= images else torch.zeros_like(shown).long()
-
-
-def nearest_counts(estimates: Sequence[Tensor], images: int, classes: Sequence[int], *, limit: int) -> Tensor:
-    """Integer counts (n, C) that sum to `images`, n <= limit, by their distance to the closest estimate.
-
-    Only counts of the `classes` given differ from those an estimate itself rounds to.
-
-    >>> nearest_counts([torch.tensor([1.2, 0.7, 0.1])], 2, [0, 1, 2], limit=3).tolist()
-    [[1, 1, 0], [2, 0, 0], [1, 0, 1]]
-    """
-    real = torch.stack([estimate.double() for estimate in estimates])
-    pool = torch.unique(torch.stack([round_counts(estimate, images) for estimate in estimates]), dim=0)
-    columns = torch.tensor(classes, device=real.device)  # all else is the same for all of them
-    taken, given = torch.cartesian_prod(columns, columns).T
-    change = one_hot(given, real.shape[1]) - one_hot(taken, real.shape[1])
-    for _ in range(3):
-        nearest = pool[_distance(pool[:, columns], real[:, columns]).argsort()[: max(1, limit // 2)]]
-        moved = (nearest[:, None] + change).flatten(0, 1)
-        pool = torch.unique(torch.cat([pool, moved[(moved >= 0).all(1)]]), dim=0)
-    near: Tensor = pool[_distance(pool[:, columns], real[:, columns]).argsort(stable=True)[:limit]]
-    return near
 
 
 def round_counts(real_counts: Tensor, total: int) -> Tensor:
@@ -346,8 +326,3 @@ def _plausible(estimates: Sequence[Tensor], images: int) -> list[int]:
     most = torch.stack(list(estimates)).amax(0)
     wanted = max(10, images + 4)
     return most.argsort(descending=True)[:wanted].sort().values.tolist()
-
-
-def _distance(counts: Tensor, real: Tensor) -> Tensor:
-    """(n,): the sum of absolute differences of counts (n, C) to the closest of the real-valued ones (e, C)."""
-    return (counts[:, None] - real).abs().sum(2).amin(1)

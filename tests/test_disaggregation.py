@@ -15,7 +15,6 @@ from deepleak_core.disaggregation import (
     PROVEN,
     NotResolved,
     _Problem,
-    batch_size_of,
     disaggregate,
 )
 from deepleak_core.exact import separate_features
@@ -146,13 +145,6 @@ def test_noise_and_several_local_steps_are_no_plain_gradient() -> None:
     }
     with pytest.raises(NotResolved):
         separate_features(target, client.ClientUpdate(tensors=noisy, batch_size=4), batch.labels, scenario)
-
-
-@pytest.mark.parametrize("images", [1, 3, 6])
-def test_the_rank_tells_the_batch_size(images: int) -> None:
-    labels = torch.arange(images)
-    layer = last_layer(random_features(images, 40, images), labels, 10)
-    assert batch_size_of(layer.weight_gradient) == images
 
 
 def test_jacobian_products_normal_matrix_and_both_steps_agree() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgpack
 import pytest
+import torch
 
 from deepleak_core.attack import run
-from deepleak_core.disaggregation import SOLVED
+from deepleak_core.disaggregation import SOLVED, Disaggregation
 from deepleak_core.events import (
     Event,
     FeaturesSeparated,
@@ -16,6 +19,7 @@ from deepleak_core.events import (
     from_message,
     to_message,
 )
+from deepleak_core.exact import _what_separated
 from deepleak_core.scenario import Scenario
 
 
@@ -66,6 +70,17 @@ def test_separated_features_are_told_and_survive_the_wire() -> None:
     assert separated.misfit < SOLVED
     wire = msgpack.unpackb(msgpack.packb(to_message(separated)))
     assert from_message(wire) == separated
+
+
+def test_features_are_no_proof_while_an_image_is_lost_in_rounding() -> None:
+    features = torch.rand(2, 5).double()
+    found = Disaggregation(
+        features=features, labels=torch.tensor([0, 0]), signals=features, misfit=1.0, residual=0.0,
+        errors=torch.ones(2), singular_values=torch.tensor([1.0, 0.1, 1e-6]),
+    )  # fmt: skip
+    assert _what_separated(found).endswith("The label counts are proven by it.")
+    faint = replace(found, singular_values=torch.tensor([1.0, 2e-6, 1e-6]))
+    assert _what_separated(faint).endswith("An image is lost in rounding: nothing is proven.")
 
 
 def test_a_wrong_label_keeps_features_mixed_and_is_said_to() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -9,10 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepleak_core.attack import run
+from deepleak_core import client
+from deepleak_core.attack import local_training_of, run, target_model
+from deepleak_core.datasets import load_batch
 from deepleak_core.events import Event, Finished, LabelsInferred, LabelsRevised, Snapshot, Stage
-from deepleak_core.repair import PATIENCE, _told_apart, is_uncertain
+from deepleak_core.labels import Knowledge
+from deepleak_core.repair import EXCHANGES, PATIENCE, _exchanges, _told_apart, is_uncertain, search_and_repair
 from deepleak_core.scenario import Scenario
+from deepleak_core.solvers import Iterate
 
 BATCH = (0, 1, 3, 4)
 
@@ -79,6 +85,80 @@ def test_uncertain_labels_of_a_trained_network_are_repaired_unasked() -> None:
 def test_right_labels_are_not_changed() -> None:
     events = story(repair_labels=True, max_iterations=PATIENCE + 2)
     assert not [event for event in events if isinstance(event, LabelsRevised)]
+
+
+def stuck(labels: Sequence[int]) -> Iterator[Iterate]:
+    """A search that leaves half of the update unexplained, whatever the labels."""
+    for step in range(2 * PATIENCE):
+        yield Iterate(
+            step=step, inputs=torch.zeros(1), loss=0.5, residuals=torch.tensor([0.5]), gradient=1.0, progress=0.0
+        )
+
+
+def known(stop: Callable[[], bool] = lambda: False, **settings: Any) -> Knowledge:
+    scenario = Scenario(indices=BATCH, **settings)
+    batch, model = load_batch(scenario), target_model(scenario)
+    update = client.share(model, batch.images, batch.labels, local_training_of(scenario))
+    return Knowledge.of(model, update, image_size=scenario.image_size, seed=0, stop=stop)
+
+
+def names_of_stages(told: Iterable[Any]) -> list[str]:
+    return [event.name for event in told if isinstance(event, Stage)]
+
+
+CLASSES = [f"class {n}" for n in range(10)]
+
+
+def test_labels_that_are_proven_are_kept_however_stuck_the_search_is() -> None:
+    told = list(search_and_repair(stuck, known(), [0, 3, 6, 8], CLASSES))
+    assert names_of_stages(told) == ["The residual is stuck", "The labels are right"]
+    assert len([event for event in told if isinstance(event, Iterate)]) == 2 * PATIENCE, "the search goes on"
+
+
+def test_where_nothing_helps_every_exchange_was_tried_and_labels_stay() -> None:
+    local = {"mode": "fedavg", "local_epochs": 5}
+    told = list(search_and_repair(stuck, known(**local), [0, 3, 6, 8], CLASSES))
+    tried = ["Another label tried"] * EXCHANGES
+    assert names_of_stages(told) == ["The residual is stuck", *tried, "No better labels"]
+    assert not [event for event in told if isinstance(event, LabelsRevised)]
+
+
+def test_no_more_is_said_of_exchanges_once_time_is_up() -> None:
+    asked = itertools.count()
+    late = known(lambda: next(asked) > 0, mode="fedavg", local_epochs=5)
+    assert names_of_stages(search_and_repair(stuck, late, [0, 3, 6, 8], CLASSES)) == ["The residual is stuck"]
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=6),
+    st.lists(st.lists(st.floats(-2, 4), min_size=5, max_size=5), min_size=1, max_size=2),
+)
+def test_exchanges_are_the_nearest_of_all(believed: list[int], real: list[list[float]]) -> None:
+    estimates = [torch.tensor(counts, dtype=torch.float64) for counts in real]
+
+    def distance(order: list[int]) -> float:
+        counts = torch.bincount(torch.tensor(order), minlength=5)
+        return min(float((estimate - counts).abs().sum()) for estimate in estimates)
+
+    every = {
+        tuple(sorted([*believed[:place], new, *believed[place + 1 :]]))
+        for place in range(len(believed))
+        for new in set(range(5)) - {believed[place]}
+    }
+    found = _exchanges(believed, estimates)
+    assert len(set(map(tuple, found))) == len(found) == min(EXCHANGES, len(every))
+    assert set(map(tuple, found)) <= every
+    nearest = sorted(distance(list(order)) for order in every)[:EXCHANGES]
+    assert [distance(order) for order in found] == pytest.approx(nearest)
+
+
+def test_a_label_of_any_class_can_be_taken_back() -> None:
+    """A wrong label of a class that no estimate sees, in a batch whose estimates are off elsewhere."""
+    estimate = torch.zeros(100)
+    estimate[:20] = 1.0
+    estimate[3], estimate[4] = 0.4, 1.6
+    believed = [*range(19), 77]  # 77 in place of 19
+    assert list(range(20)) in _exchanges(believed, [estimate])
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=6), st.integers(0, 4), st.data())

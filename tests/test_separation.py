@@ -61,15 +61,6 @@ def factored(layer: LastLayer, images: int) -> Factors:
     return Factors.of(layer, summed_gradient(layer, images), images)
 
 
-def coordinates(factors: Factors, features: Tensor) -> Tensor:
-    """The true m (K, K): features, with the 1 of the bias as their last entry, in the basis V."""
-    basis, rows = factors.basis, features.double()
-    if factors.ones is not None:
-        basis = torch.cat([basis, factors.ones[None]])
-        rows = torch.cat([rows, torch.ones(len(rows), 1).to(rows)], 1)
-    return rows @ basis
-
-
 # -------------------------------------------------------------------------------------------------- the equations
 
 
@@ -79,8 +70,10 @@ def test_features_and_signals_of_a_real_gradient_are_biorthogonal(images: int, s
     features, labels = drawn(images, seed)
     layer = last_layer(features, labels, bias=bias)
     factors = factored(layer, images)
-    m = coordinates(factors, features)
+    m = factors.coordinates(features.double())
     torch.testing.assert_close(m @ factors.basis.T, features, msg="the gradient's rows do not span the features")
+    if factors.ones is not None:
+        torch.testing.assert_close(m @ factors.ones, torch.ones(images).double())
     logits = features @ layer.weight.T + (0 if layer.bias is None else layer.bias)
     signals = logits.softmax(1) - torch.nn.functional.one_hot(labels, CLASSES)
     torch.testing.assert_close(factors.signals(m, labels)[1], signals)
@@ -94,7 +87,7 @@ def test_features_and_signals_of_a_real_gradient_are_biorthogonal(images: int, s
 def test_the_truth_satisfies_its_equations(images: int, seed: int, bias: bool) -> None:
     features, labels = drawn(images, seed)
     factors = factored(last_layer(features, labels, bias=bias), images)
-    m = coordinates(factors, features)
+    m = factors.coordinates(features.double())
     assert single_equations(factors)(m, labels)[0].abs().max() < 1e-6
     other = (labels + 1) % CLASSES
     assert single_equations(factors)(m, other)[0].norm(dim=1).min() > 1e-2, "wrong labels satisfy them as well"
@@ -231,7 +224,7 @@ def test_one_by_one_there_must_be_more_equations_than_unknowns(
 def test_noise_ratio_tells_the_truth_from_all_else() -> None:
     features, labels = drawn(4, 3, torch.float32)
     factors = factored(last_layer(features, labels), 4)
-    m = coordinates(factors, features)
+    m = factors.coordinates(features.double())
     assert noise_ratio(factors, m, labels).max() < NOISE
     assert noise_ratio(factors, m, (labels + 1) % CLASSES).min() > 1e3
     assert noise_ratio(factors, 1.01 * m, labels).min() > 1e3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+import itertools
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import HalfspaceIntersection
-from test_separation import coordinates, drawn, factored, last_layer
+from test_separation import drawn, factored, last_layer
 from torch import Tensor
 
 from deepleak_core import client, datasets
@@ -36,7 +36,7 @@ def test_after_relu_the_corners_are_the_images(images: int, seed: int) -> None:
     features, labels = sparse(images, seed)
     factors = factored(last_layer(features, labels, floor=0.0), images)
     corners, _ = next(largest_simplices(factors))
-    truth = coordinates(factors, features)
+    truth = factors.coordinates(features.double())
     apart = torch.cdist(corners, truth) / truth.norm(dim=1)
     nearest = apart.argmin(1)
     assert sorted(nearest.tolist()) == list(range(images)), "an image twice"
@@ -52,12 +52,12 @@ def test_three_corners_span_as_much_as_any_three_of_a_polygon(seed: int) -> None
     angles = np.sort(random.uniform(0, 2 * np.pi, 9))
     walls = np.stack([np.cos(angles), np.sin(angles), 1 + random.uniform(0, 1, 9)], 1)
     polytope = _Polytope(walls, np.array([0.0, 0.0, 1.0]), random)
-    found = polytope.largest_simplex()
+    found = polytope.largest_simplex(lambda: False)
     if found is None or np.abs(found).max() > 0.9 * polytope.far:  # a side is open: nothing to compare with
         return
     polygon = HalfspaceIntersection(np.c_[-walls[:, :2], -walls[:, 2] - polytope.slack], np.zeros(2)).intersections
     corners = np.c_[polygon, np.ones(len(polygon))]
-    best = max(abs(np.linalg.det(corners[list(three)])) for three in combinations(range(len(corners)), 3))
+    best = max(abs(np.linalg.det(corners[list(three)])) for three in itertools.combinations(range(len(corners)), 3))
     volume = abs(np.linalg.det(found))
     assert volume <= best * (1 + 1e-6)
     assert volume >= 0.5 * best, "moving one corner at a time may end beside the best, not far from it"
@@ -100,6 +100,9 @@ def test_one_image_and_very_many_are_left_alone() -> None:
 def test_a_search_that_is_stopped_yields_nothing() -> None:
     factors = factored(last_layer(*drawn(4, 0), floor=0.0), 4)
     assert list(largest_simplices(factors, stop=lambda: True)) == []
+    asked = itertools.count()
+    assert list(largest_simplices(factors, stop=lambda: next(asked) >= 6)) == [], "stopped on the way"
+    assert next(asked) <= 7 + 4 * len(SHARES), "no more than where to begin was looked for afterwards"
 
 
 def test_every_trial_raises_the_floor_while_there_is_room() -> None:

@@ -78,3 +78,10 @@ def test_more_images_than_classes_of_a_trained_network_are_counted() -> None:
     assert found.note == "15 of 15 images counted by features of their own."
     assert found.confidence is not None and found.confidence.min() > 0.99
     assert not torch.equal(infer(known.model, known.update, strategy="zero-shot", image_size=32).counts, truth)
+
+
+def test_in_weights_that_were_rounded_nothing_is_counted() -> None:
+    local = {"mode": "fedavg", "local_batch_size": 15}
+    known, _ = knowledge(Scenario(model="lenet64-relu", stage="early", indices=tuple(range(15)), **local))
+    found = infer(known.model, known.update, strategy="verified", image_size=32)
+    assert known.update.local_steps == 1 and "features of their own" not in found.note

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_separation import CLASSES, coordinates, drawn, factored, last_layer
+from test_separation import CLASSES, drawn, factored, last_layer
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -19,7 +19,7 @@ def batch(images: int, seed: int, *, bias: bool = True, floor: float | None = 0.
     features, labels = drawn(images, seed)
     order = labels.argsort(stable=True)
     factors = factored(last_layer(features[order], labels[order], bias=bias, floor=floor), images)
-    return factors, coordinates(factors, features[order]), labels[order]
+    return factors, factors.coordinates(features[order].double()), labels[order]
 
 
 @settings(max_examples=10, deadline=None)
