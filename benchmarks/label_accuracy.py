@@ -9,7 +9,8 @@ python -m benchmarks.label_accuracy --table random      what was measured so far
 Each cell is a number of batches drawn from DIR (CIFAR-10's test images as class folders make the README's figures;
 without it, batches come from the bundled samples). Every strategy sees the same updates. Rates come with 95 %
 Wilson intervals. Prints a markdown table and writes benchmarks/results/label_accuracy.json, which the app's page on
-label inference shows; cells measured before and not measured again are kept.
+label inference shows; cells measured before and not measured again are kept. Trained networks and more images than
+classes ask for a DIR of images that no checkpoint was validated on: that is what estimates go by there.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ RESULTS = Path(__file__).parent / "results" / "label_accuracy.json"
 BREACHING = ("iDLG", "analytic", "yin", "wainakh-simple", "bias-corrected")  # "wainakh-whitebox" raises in 0.1.2
 COLUMNS = ("model", "stage", "mode", "classes", "K", "labels", "batches", "strategy", "exact", "instances", "proven")
 STAGES = ("untrained", "early", "late")
-KEY = ("dataset", "model", "stage", "mode", "classes", "batch_size", "composition", "head_bias")
+KEY = ("dataset", "image_size", "model", "stage", "mode", "classes", "batch_size", "composition", "head_bias")
 
 Cell = dict[str, Any]
 
@@ -144,6 +145,7 @@ def scored(scenario: Scenario, trials: Sequence[evaluation.LabelTrial], repeats:
         score["exact_interval"] = wilson(score["exact_rate"], repeats)
     return {
         "dataset": "images" if scenario.images else scenario.dataset,
+        "image_size": scenario.image_size,
         "model": scenario.model,
         "stage": scenario.stage,
         "mode": scenario.mode,

@@ -119,7 +119,7 @@ SCORE = {name: {"exact_rate": 0.5} for name in STRATEGIES}
 
 def cell(**values: Any) -> dict[str, Any]:
     common = {"model": "lenet", "stage": "untrained", "mode": "fedsgd", "classes": 10, "batch_size": 4}
-    common |= {"dataset": "cifar10-samples", "head_bias": True, "machine": "one core of a toaster"}
+    common |= {"dataset": "cifar10-samples", "image_size": 32, "head_bias": True, "machine": "one core of a toaster"}
     return common | {"composition": "random", "repeats": 20, "strategies": SCORE} | values
 
 

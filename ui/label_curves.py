@@ -187,7 +187,7 @@ def benchmark(path: Path) -> list[dict[str, Any]]:
 def sets_of(cells: Sequence[Mapping[str, Any]], scenario: Scenario, over: str) -> list[list[Mapping[str, Any]]]:
     """The cells in sets that differ in one thing alone, `over`; the set most like the scenario comes first."""
     asked = scenario.model_dump() | {"classes": len(names_of_classes(scenario))}
-    alike = ("mode", "model", "head_bias", "classes", "composition", "stage", "batch_size", "dataset")
+    alike = ("mode", "model", "head_bias", "classes", "composition", "stage", "batch_size", "dataset", "image_size")
     names = [n for n in alike if n != over]
     sets: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for cell in cells:
