@@ -37,33 +37,36 @@ def solve_together(
     labels: Tensor,
     *,
     walls: Tensor | None = None,
+    among: Tensor | None = None,
     iterations: int = 60,
     enough: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Move T starts m (T, K, K) to where the labels read are one-hot at `labels` (T, K), or anywhere where `OPEN`.
 
     `walls` (n, K) are rows of `factors.heights`, what features are above their floor, to be kept from going negative.
+    `among` (C,) says which classes labels that are open may be of; any, if not given.
     Returns coordinates and squared residuals (T,): rounding noise under the right labels, far more under others.
     """
-    problems = label_equations(factors, walls)
+    problems = label_equations(factors, walls, among)
     ends, costs = levenberg_marquardt(problems, m.flatten(1), labels, iterations=iterations, enough=enough)
     return ends.view_as(m), costs
 
 
-def label_equations(factors: Factors, walls: Tensor | None = None) -> Quadratics:
+def label_equations(factors: Factors, walls: Tensor | None = None, among: Tensor | None = None) -> Quadratics:
     """The equations at the head of this module, for points (T, K * K) and labels (T, K).
 
     Their normal matrices have a product structure, so that no Jacobian (K C x K^2) is ever written down.
     """
     count, places = factors.images, torch.arange(factors.images)
     push = torch.zeros(0) if walls is None else (walls[:, :, None] * walls[:, None, :]).flatten(1)
+    barred = torch.zeros_like(factors.offset) if among is None else torch.where(among, 0.0, -torch.inf)
     scale = 0.0 if walls is None else WALL_WEIGHT / _typical_height(factors, walls)
 
     def quadratics(flat: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         m = flat.view(-1, count, count)
         p, a, duals = _read(factors, m)
         read = p - a
-        assumed = torch.where(labels == OPEN, read.argmax(-1), labels)
+        assumed = torch.where(labels == OPEN, (read + barred).argmax(-1), labels)
         residual = read - one_hot(assumed, p.shape[-1]).to(read)
         tangents = p[..., None] * (factors.logit_map - (p @ factors.logit_map)[:, :, None, :])  # dp / dm (T, K, C, K)
         # Moving m_l by d moves a_k by -(dual_k . d) a_l: d read_k / d m_l = dual_k a_l^T, and dp_k / dm_k on top.

@@ -43,6 +43,7 @@ DOUBTS = 6  # rounds of hopping after counts that cannot be proven, as an image 
 SEARCHABLE = 16  # images up to which hopping is quick
 TRIED = 3  # times and candidates that are looked at
 SECONDS = 20.0  # how long all of it may take: large batches with repeating labels would need minutes
+REPEATED = 4  # images per class that shows, from which every other round believes that no other class is there
 SHOWN = 1e-6  # of the largest entry: how far below zero a class must be in the gradient to be in the batch for sure
 BEYOND_NOISE = 10.0  # likewise, in units of rounding noise
 
@@ -173,14 +174,18 @@ class _Verification:
         return None
 
     def hopping(self) -> Verdict | None:
-        """Solve from beside the best solutions, again and again."""
+        """Solve from beside the best solutions, again and again.
+
+        Where few classes show, labels repeat, and an open label is apt to settle on a class that is not there.
+        """
         if self.images > SEARCHABLE:  # a round would take a minute
             return self.proof(round_counts(self.estimates[-1], self.images), None, 2)
-        doubts = 0
-        for _ in range(HOPS):
+        doubts, repeating = 0, 0 < REPEATED * int(self.shown.sum()) <= self.images
+        for hop in range(HOPS):
             if self.stop() or doubts > DOUBTS:
                 return None
-            self.solve(self.hops() if self.solutions else self.random_starts(), 40)
+            among = self.shown > 0 if repeating and hop % 2 == 0 else None
+            self.solve(self.hops() if self.solutions else self.random_starts(), 40, among)
             if found := self.judge():
                 return found
             doubts += bool(self.unclear)
@@ -214,11 +219,14 @@ class _Verification:
         labels = torch.tensor(self.plausible)[places].to(self.factors.left.device)
         return starts_for(self.factors, labels, self.generator)
 
-    def solve(self, starts: Tensor, iterations: int) -> None:
-        """Solve from coordinates (T, K, K) for whatever labels; for each labels read, the best is kept."""
+    def solve(self, starts: Tensor, iterations: int, among: Tensor | None = None) -> None:
+        """Solve from coordinates (T, K, K) for whatever labels, or those `among` (C,) classes.
+
+        For each labels read, the best is kept.
+        """
         anyhow = torch.full(starts.shape[:2], OPEN, device=starts.device)
         ends, costs = solve_together(
-            self.factors, starts, anyhow, walls=self.walls, iterations=iterations, enough=SOLVED
+            self.factors, starts, anyhow, walls=self.walls, among=among, iterations=iterations, enough=SOLVED
         )
         for labels, cost, end in zip(map(tuple, self.labels_read(ends).tolist()), costs.tolist(), ends, strict=True):
             if cost < self.residual(labels) and bool((self.counts(labels) >= self.shown).all()):

@@ -81,6 +81,18 @@ def test_open_labels_settle_on_those_of_the_images_nearby() -> None:
     assert torch.equal(read_labels(factors, ends)[0].argmax(1), labels)
 
 
+def test_open_labels_are_only_of_the_classes_that_they_may_be_of() -> None:
+    factors, m, labels = batch(4, 3)
+    start = m.mean(0) + 0.5 * (m - m.mean(0))
+    for only in (int(labels[0]), (int(labels[-1]) + 1) % CLASSES):
+        among = torch.arange(CLASSES) == only
+        restricted = label_equations(factors, None, among)(start.view(1, -1), torch.full((1, 4), OPEN))
+        assumed = label_equations(factors)(start.view(1, -1), torch.full((1, 4), only))
+        torch.testing.assert_close(restricted, assumed)
+    given = label_equations(factors, None, among)(m.view(1, -1), labels[None])[0]
+    assert given < 1e-9, "labels that are given may be of any class"
+
+
 def test_from_scratch_walls_lead_to_the_truth_more_often() -> None:
     """Eight images of twelve classes, their labels known: what a floor is worth to the search."""
     solved = {True: 0, False: 0}

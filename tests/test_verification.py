@@ -234,6 +234,21 @@ def test_hops_without_anything_to_start_from_go_on(monkeypatch: pytest.MonkeyPat
     assert search.hopping() is None and not search.solutions
 
 
+@pytest.mark.parametrize(("shown", "believed"), [([0], True), ([0, 1], True), ([0, 1, 2], False), ([], False)])
+def test_every_other_hop_believes_in_few_classes_that_show(
+    shown: list[int], believed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, _ = search_near_the_truth("resnet20", 0)
+    search.shown = torch.isin(torch.arange(10), torch.tensor(shown)).long()
+    among: list[Tensor | None] = []
+    monkeypatch.setattr(search, "solve", lambda starts, iterations, classes: among.append(classes))
+    monkeypatch.setattr(search, "judge", lambda: None)
+    monkeypatch.setattr(verification, "HOPS", 4)
+    search.hopping()
+    assert [classes is not None for classes in among] == [believed, False, believed, False]
+    assert all(torch.equal(classes, search.shown > 0) for classes in among if classes is not None)
+
+
 @pytest.mark.parametrize("model", ["lenet64-relu", "lenet64-elu", "resnet20"])
 def test_classes_that_show_are_in_the_batch(model: str) -> None:
     known, truth = knowledge(Scenario(model=model, stage="early", indices=tuple(range(8))))
