@@ -22,8 +22,10 @@ DEV = $(VENV)/.dev-installed
 run: $(APP)
 	$(BIN)/python -m streamlit run app.py --server.address localhost --server.port $(PORT) --server.fileWatcherType auto
 
+# Browser tests run by themselves: a page that waits for a core looks broken.
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n 2 -m "not browser" $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m browser $(PYTEST_OPTIONS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .
