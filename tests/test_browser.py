@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from benchmarks.browser import open_page, running_app
 
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.browser
 PATIENCE = 90_000  # milliseconds: these tests ask whether things happen, other machines are slower
 LONG = "/?indices=0,1,3,4&max_iterations=100000"
 SHORT = "/?indices=0,4&max_iterations=30"
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -41,8 +43,8 @@ def rebuilt(page: Any) -> list[str]:
     return page.eval_on_selector_all(".dl-rebuilt img", "images => images.map(image => image.src)")
 
 
-def private(page: Any) -> list[str]:
-    return page.locator(".dl-thumbs figcaption").all_inner_texts()
+def expect_private(page: Any, names: list[str]) -> None:
+    expect(page.locator(".dl-thumbs figcaption")).to_have_text(names)
 
 
 def headline(page: Any) -> Any:
@@ -51,7 +53,7 @@ def headline(page: Any) -> Any:
 
 def test_one_click_rebuilds_the_images_and_a_reload_finds_the_same_run(visit: Any) -> None:
     page = visit()
-    assert private(page) == ["cat", "ship", "airplane", "frog"]
+    expect_private(page, ["cat", "ship", "airplane", "frog"])
     run(page)
     page.wait_for_selector(".dl-rebuilt img")
     seen = {rebuilt(page)[0]}
@@ -59,11 +61,13 @@ def test_one_click_rebuilds_the_images_and_a_reload_finds_the_same_run(visit: An
         page.wait_for_timeout(100)
         seen.add(rebuilt(page)[0])
     headline(page).get_by_text("All of the 4 private images were rebuilt").wait_for()
+    page.get_by_role("button", name="Pictures (PNG)").wait_for()  # drawn last
+    expect(page).to_have_url(re.compile(r".*/\?run=[\w-]+$"))
     address, last = page.url, rebuilt(page)
-    assert re.fullmatch(r".*/\?run=[\w-]+", address)
     page.reload()
     headline(page).get_by_text("All of the 4 private images were rebuilt").wait_for()
-    assert page.url == address
+    page.get_by_role("button", name="Pictures (PNG)").wait_for()
+    expect(page).to_have_url(address)
     assert rebuilt(page) == last
 
     with page.expect_download() as download:
@@ -96,7 +100,8 @@ def test_a_second_visitor_follows_the_run_by_its_link_and_stops_it(visit: Any) -
     second.get_by_role("button", name="Stop").click()
     for page in (first, second):
         headline(page).get_by_text("Stopped early.").wait_for()
-        assert page.get_by_role("button", name="Run the attack").is_enabled()
+        expect(page.get_by_role("button", name="Run the attack")).to_be_enabled()
+        page.get_by_role("button", name="Pictures (PNG)").wait_for()  # drawn last
     assert rebuilt(first) == rebuilt(second)
 
 
@@ -116,11 +121,11 @@ def test_examples_set_the_controls_and_the_address_and_back_undoes_it(visit: Any
     page.get_by_role("radio", name="Same label").or_(page.get_by_role("button", name="Same label")).first.click()
     page.wait_for_url("**/?indices=4*")
     page.wait_for_function("document.querySelector('.dl-thumbs figcaption').innerText == 'frog'")
-    assert private(page) == ["frog"] * 4
+    expect_private(page, ["frog"] * 4)
     page.wait_for_timeout(2500)  # until the address counts as settled
     page.go_back()
     page.wait_for_function("document.querySelector('.dl-thumbs figcaption').innerText == 'cat'")
-    assert private(page) == ["cat", "ship", "airplane", "frog"]
+    expect_private(page, ["cat", "ship", "airplane", "frog"])
 
 
 def test_a_link_opens_the_scenario_that_its_sender_saw(visit: Any) -> None:
@@ -128,13 +133,13 @@ def test_a_link_opens_the_scenario_that_its_sender_saw(visit: Any) -> None:
     page.get_by_text("labels had rose2").wait_for()  # a class that is none is refused in a sentence
 
     page = visit("/?dataset=cifar100-samples&labels=rose,sea&mode=fedavg&local_epochs=3&suspense=true")
-    assert private(page) == ["private", "private"]
-    assert page.get_by_label("Labels", exact=True).input_value() == "rose, sea"
+    expect_private(page, ["private", "private"])
+    expect(page.get_by_label("Labels", exact=True)).to_have_value("rose, sea")
     page.get_by_text("Local training").click()
-    assert page.get_by_label("Local epochs").input_value() == "3"
+    expect(page.get_by_label("Local epochs")).to_have_value("3")
     page.get_by_text("Hide the private images").click()
     page.wait_for_selector(".dl-thumbs img")
-    assert private(page) == ["rose", "sea"]
+    expect_private(page, ["rose", "sea"])
 
 
 def test_going_further_takes_a_fused_batch_apart(visit: Any) -> None:
@@ -143,9 +148,9 @@ def test_going_further_takes_a_fused_batch_apart(visit: Any) -> None:
     headline(page).get_by_text("share a label fused").wait_for()
     page.get_by_role("button", name="Go further").click()
     headline(page).get_by_text("Every pixel of all 4 private images was recovered").wait_for()
-    assert page.locator(".dl-map").count() == 2
+    expect(page.locator(".dl-map")).to_have_count(2)
     page.locator(".dl-stages li").nth(2).wait_for()  # at least three, drawn after the headline on a busy machine
-    assert not page.get_by_role("button", name="Go further").is_visible()
+    expect(page.get_by_role("button", name="Go further")).to_be_hidden()
 
 
 # ------------------------------------------------------------------------------------------------ label inference
@@ -162,8 +167,8 @@ def points(page: Any) -> int:
 def test_every_strategy_is_shown_beside_the_truth_and_told_apart_without_colour(visit: Any) -> None:
     page = visit(LABELS, steps=STEPS)
     headline(page).get_by_text("GradInversion finds 1 of 4 frog").wait_for()
-    assert private(page) == ["frog"] * 4
-    assert page.locator(".dl-steps tbody tr").count() == 5
+    expect_private(page, ["frog"] * 4)
+    expect(page.locator(".dl-steps tbody tr")).to_have_count(5)
     hit, miss = page.locator(".dl-matrix .dl-hit").first, page.locator(".dl-matrix .dl-miss").first
     assert hit.inner_text() == "4" and miss.inner_text() == "1"
     # Told apart without colour: one is round, the other has a broken edge.
@@ -189,7 +194,7 @@ def test_curves_come_point_by_point_stop_and_outlive_a_reload(visit: Any) -> Non
     page.reload()
     page.get_by_text("Stopped: press Start to go on").wait_for()
     assert points(page) == kept
-    assert page.get_by_role("button", name="Start").is_enabled()
+    expect(page.get_by_role("button", name="Start")).to_be_enabled()
 
 
 def test_going_to_another_page_and_back_keeps_both_in_order(visit: Any) -> None:
@@ -202,7 +207,7 @@ def test_going_to_another_page_and_back_keeps_both_in_order(visit: Any) -> None:
     page.wait_for_timeout(2500)  # until the address counts as settled
     page.go_back()
     headline(page).get_by_text("GradInversion finds 1 of 4 frog").wait_for()
-    assert private(page) == ["frog"] * 4
+    expect_private(page, ["frog"] * 4)
 
 
 def test_the_first_visitor_after_a_start_may_come_by_any_link(chrome: Any, tmp_path: Path) -> None:
@@ -246,11 +251,14 @@ def test_one_wrong_label_streams_beside_the_right_ones(comparison: Any) -> None:
     wrong.locator(".dl-rebuilt img").first.wait_for()
     assert right.locator(".dl-rebuilt img").count() == 2, "both are shown from the first picture on"
     headline(page).get_by_text("One wrong label cost the batch").wait_for()
-    assert wrong.locator(".dl-wrong").count() == 1 and right.locator(".dl-wrong").count() == 0
-    assert re.fullmatch(r".*/one_wrong_label\?duel=[\w-]+", page.url)
+    expect(wrong.locator(".dl-wrong")).to_have_count(1)
+    expect(right.locator(".dl-wrong")).to_have_count(0)
+    expect(page).to_have_url(re.compile(r".*/one_wrong_label\?duel=[\w-]+$"))
+    page.get_by_role("slider").last.wait_for()  # drawn with the last pictures
     last = rebuilt(page)
     page.reload()
     headline(page).get_by_text("One wrong label cost the batch").wait_for()
+    page.get_by_role("slider").last.wait_for()
     assert rebuilt(page) == last
 
     page.get_by_role("slider").last.focus()
@@ -268,7 +276,7 @@ def test_fused_pictures_stand_beside_their_mean_and_come_apart(comparison: Any) 
     page.get_by_text("mean of 2 of class frog").wait_for()
     page.get_by_role("button", name="Un-fuse").click()
     headline(page).get_by_text("The same update, taken apart").wait_for()
-    assert page.locator(".dl-map").count() == 2
+    expect(page.locator(".dl-map")).to_have_count(2)
     page.reload()
     headline(page).get_by_text("The same update, taken apart").wait_for()
 
@@ -280,4 +288,4 @@ def test_gradinversion_reads_a_label_too_few(comparison: Any) -> None:
     panel(page, "General Deep Leakage").get_by_text("3 of 3 right").wait_for()
     page.get_by_role("link", name="Live attack").click()  # and back to the page for single runs
     page.get_by_role("button", name="Run the attack").wait_for()
-    assert page.get_by_label("Bias in the last layer").is_checked()
+    expect(page.get_by_label("Bias in the last layer")).to_be_checked()
