@@ -1,11 +1,12 @@
 """Label counts that prove themselves: the right ones explain the last layer's gradient, no others do.
 
 `verify` needs fewer images than classes and one gradient of one batch. It looks for images without assuming any
-labels, one by one (`separation.find_images`) and all at once (`simplex`). Where that leaves some hidden, it hops: in
-what nearly explains the gradient a few images are drawn anew or taken over from another solution, or all are moved,
-all are solved for again with labels left open (`together`), and the best is kept. `disaggregation` judges: counts
-whose features explain the gradient down to rounding noise are proven, for wrong counts leave a residual orders of
-magnitude above it. Where nothing is proven it says which counts came closest.
+labels, one by one (`separation.find_images`) and all at once (`simplex`); corners that are images for sure are taken
+off to find the others. Where that leaves some hidden, it hops: in what nearly explains the gradient a few images are
+drawn anew or taken over from another solution, or all are moved, all are solved for again with labels left open
+(`together`), and the best is kept. `disaggregation` judges: counts whose features explain the gradient down to
+rounding noise are proven, for wrong counts leave a residual orders of magnitude above it. Where nothing is proven it
+says which counts came closest.
 """
 
 from __future__ import annotations
@@ -41,8 +42,12 @@ LIKELY = 1e3  # misfit up to which counts are believed without a proof: wrong on
 POLISH = 300  # iterations that a solution is given before it is judged
 DOUBTS = 6  # rounds of hopping after counts that cannot be proven, as an image is lost in noise, for better ones
 SEARCHABLE = 16  # images up to which hopping is quick
+SOLVABLE = 32  # images up to which solving for all together is
 TRIED = 3  # times and candidates that are looked at
 SECONDS = 20.0  # how long all of it may take: large batches with repeating labels would need minutes
+EARLY = 0.1  # share of that which is given to the counts that all estimates agree on
+LATE = 1.25  # likewise, until what was found in time is judged
+ALONE = 1e-3  # of a signal's length that may lie outside the gradient's signals, for a corner that is an image
 REPEATED = 4  # images per class that shows, from which every other round believes that no other class is there
 SHOWN = 1e-6  # of the largest entry: how far below zero a class must be in the gradient to be in the batch for sure
 BEYOND_NOISE = 10.0  # likewise, in units of rounding noise
@@ -98,9 +103,12 @@ class _Verification:
         seconds: float = SECONDS,
         stop: Callable[[], bool] = lambda: False,
     ):
-        deadline = time.monotonic() + seconds
-        self.cancelled = stop
-        self.stop: Callable[[], bool] = lambda: stop() or time.monotonic() >= deadline
+        began = time.monotonic()
+
+        def until(share: float) -> Callable[[], bool]:
+            return lambda: stop() or time.monotonic() >= began + share * seconds
+
+        self.stop, self.stop_early, self.stop_late = until(1.0), until(EARLY), until(LATE)
         self.layer, self.images, self.estimates, self.seed = layer, images, estimates, seed
         self.classes = len(layer.weight)
         self.plausible = _plausible(estimates, images)
@@ -116,16 +124,19 @@ class _Verification:
     def verdict(self, thorough: bool) -> Verdict:
         """The stages in turn, each only where those before it proved nothing."""
         agreed, *others = (round_counts(estimate, self.images) for estimate in self.estimates[:2])
-        if all(torch.equal(agreed, other) for other in others) and (found := self.proof(agreed, None, 1)):
+        agree = all(torch.equal(agreed, other) for other in others)
+        if agree and (found := self.proof(agreed, None, 1, stop=self.stop_early)):
             return found
         for stage in (self.one_by_one, self.largest_simplex, *([self.hopping] if thorough else [])):
             if not self.stop() and (found := stage()):
                 return found
         return self.closest()
 
-    def proof(self, counts: Tensor, start: Tensor | None, tries: int) -> Verdict | None:
+    def proof(
+        self, counts: Tensor, start: Tensor | None, tries: int, *, stop: Callable[[], bool] | None = None
+    ) -> Verdict | None:
         """The verdict that these counts are right, if features near `start` (K, D) or found in `tries` say so."""
-        stop = self.stop if tries else self.cancelled  # what is found is judged, also when time is up
+        stop = stop or (self.stop if tries else self.stop_late)
         try:
             separated = disaggregate(self.layer, counts, start=start, seed=self.seed, tries=tries, stop=stop)
             if separated.clear:
@@ -163,14 +174,50 @@ class _Verification:
         """Images as corners of what features can be, and the labels read off them."""
         for corners, walls in largest_simplices(self.factors, seed=self.seed, stop=self.stop):
             self.walls = walls if self.walls is None else self.walls
-            if found := self.proof_of(corners):
+            alone, labels = self.images_alone(corners)
+            quick = self.images <= SOLVABLE  # to judge labels that may be wrong, and to solve for others
+            if (quick or alone.all() or not alone.any()) and (found := self.proof_of(corners)):
                 return found
+            if alone.any() and (found := self.completed(corners[alone], labels[alone])):
+                return found
+            if not quick:
+                continue
             middle = corners.mean(0)
             self.solve(torch.stack([corners + share * (middle - corners) for share in PULLED]), 60)
             if found := self.judge():
                 return found
             if self.unclear:
                 return None
+        return None
+
+    def images_alone(self, corners: Tensor) -> tuple[Tensor, Tensor]:
+        """Which corners m (n, K) are images whatever the others are, (n,), and the labels (n,) they have if so.
+
+        The signal p - e_y of an image lies in the span U of all signals, under the label it has.
+        """
+        left = self.factors.left
+        p = torch.softmax(corners @ self.factors.logit_map.T + self.factors.offset, -1)
+        outside = p - p @ left @ left.T
+        labels = (1 - left.square().sum(1) - 2 * outside).argmin(1)
+        _, signals = self.factors.signals(corners, labels)
+        off = signals - signals @ left @ left.T
+        return off.norm(dim=1) < ALONE * signals.norm(dim=1), labels
+
+    def completed(self, known: Tensor, labels: Tensor) -> Verdict | None:
+        """A proof of images at m (n, K), n < K, with these labels, and those found in the gradient without them."""
+        assert self.factors.ones is not None, "there are corners, so there is a bias"
+        if len(known) == self.images:
+            return None
+        features, (_, signals) = known @ self.factors.basis.T, self.factors.signals(known, labels)
+        known_gradient = signals.T @ torch.cat([features, (known @ self.factors.ones)[:, None]], 1)
+        rest = summed_gradient(self.layer, self.images) - known_gradient
+        others = Factors.of(self.layer, rest, self.images - len(known), taken_off=True)
+        for corners, _ in largest_simplices(others, seed=self.seed, stop=self.stop):
+            all_features = torch.cat([features, corners @ others.basis.T])
+            all_labels = torch.cat([labels, read_labels(others, corners[None])[0].argmax(1)])
+            counts = torch.bincount(all_labels, minlength=self.classes)
+            if found := self.proof(counts, all_features[all_labels.argsort(stable=True)], 0):
+                return found
         return None
 
     def hopping(self) -> Verdict | None:

@@ -13,12 +13,12 @@ from scipy.spatial import HalfspaceIntersection
 from test_separation import drawn, factored, last_layer
 from torch import Tensor
 
-from deepleak_core import client, datasets
+from deepleak_core import client, datasets, simplex
 from deepleak_core.attack import target_model
 from deepleak_core.labels import Knowledge
 from deepleak_core.scenario import Scenario
 from deepleak_core.separation import Factors, summed_gradient
-from deepleak_core.simplex import LARGEST, SHARES, _Polytope, largest_simplices
+from deepleak_core.simplex import SHARES, _Polytope, largest_simplices
 from deepleak_core.together import read_labels
 
 
@@ -40,7 +40,7 @@ def test_after_relu_the_corners_are_the_images(images: int, seed: int) -> None:
     apart = torch.cdist(corners, truth) / truth.norm(dim=1)
     nearest = apart.argmin(1)
     assert sorted(nearest.tolist()) == list(range(images)), "an image twice"
-    assert apart.amin(1).max() < 0.05
+    assert apart.amin(1).max() < 1e-4
     assert torch.equal(read_labels(factors, corners[None])[0].argmax(1), labels[nearest])
 
 
@@ -90,11 +90,20 @@ def test_without_a_bound_or_a_bias_there_is_no_simplex(missing: str) -> None:
     assert list(largest_simplices(factored(layer, 4))) == []
 
 
-def test_one_image_and_very_many_are_left_alone() -> None:
-    assert list(largest_simplices(factored(last_layer(*drawn(1, 0), floor=0.0), 1))) == []
-    layer = last_layer(*drawn(11, 0), floor=0.0)
-    factors = Factors.of(layer, torch.randn(40, 41).double(), LARGEST + 1)
-    assert list(largest_simplices(factors)) == []
+def test_one_image_is_its_own_corner() -> None:
+    features, labels = sparse(1, 0)
+    factors = factored(last_layer(features, labels, floor=0.0), 1)
+    corners, _ = next(largest_simplices(factors))
+    assert torch.allclose(corners, factors.coordinates(features), rtol=1e-5)
+
+
+def test_very_many_images_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = sparse(4, 0)
+    four = factored(last_layer(features, labels, floor=0.0), 4)
+    monkeypatch.setattr(simplex, "LARGEST", 4)
+    assert list(largest_simplices(four))
+    monkeypatch.setattr(simplex, "LARGEST", 3)
+    assert list(largest_simplices(four)) == []
 
 
 def test_a_search_that_is_stopped_yields_nothing() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_separation import last_layer
 from torch import Tensor
 
 from deepleak_core import client, datasets, verification
@@ -15,7 +16,7 @@ from deepleak_core.attack import local_training_of, target_model
 from deepleak_core.disaggregation import NotResolved, disaggregate
 from deepleak_core.labels import Knowledge, ilrg, infer, zero_shot
 from deepleak_core.scenario import Scenario
-from deepleak_core.separation import CannotDisaggregate
+from deepleak_core.separation import CannotDisaggregate, LastLayer
 from deepleak_core.verification import classes_shown, round_counts, verify
 
 # ------------------------------------------------------------------------------------------------------ rounding
@@ -100,6 +101,42 @@ def test_the_truth_is_proven(trained: tuple[str, str], batch: tuple[int, ...]) -
         features = known.model.features(datasets.load_batch(Scenario(indices=batch)).images).double()
     distance = torch.cdist(verdict.separated.features, features) / features.norm(dim=1)
     assert distance.amin(0).max() < 0.05, "proven by features that are not the images'"
+
+
+def after_relu(images: int, classes: int, *, repeats: int = 2) -> tuple[Tensor, Tensor, LastLayer]:
+    """Features (K, D) as after ReLU, labels (K,), the first `repeats` of them alike, and the layer."""
+    generator = torch.Generator().manual_seed(images)
+    features = (torch.randn(600, generator=generator) + torch.randn(images, 600, generator=generator)).relu().double()
+    labels = torch.arange(images)
+    labels[:repeats] = classes - 1
+    return features, labels, last_layer(features, labels, classes=classes, floor=0.0)
+
+
+def test_forty_images_with_repeats_are_proven_whatever_the_estimates_say() -> None:
+    _, labels, layer = after_relu(40, 60, repeats=5)
+    verdict = verify(layer, 40, [torch.ones(60), torch.arange(60.0)], seconds=300)
+    assert verdict.proven and torch.equal(verdict.counts, torch.bincount(labels, minlength=60))
+
+
+def test_a_corner_is_known_to_be_an_image_whatever_the_others_are() -> None:
+    features, labels, layer = after_relu(8, 20)
+    search = verification._Verification(layer, 8, [torch.ones(20)])
+    truth = search.factors.coordinates(features)
+    alone, read = search.images_alone(torch.cat([truth[:5], truth[5:].mean(0, keepdim=True)]))
+    assert alone.tolist() == [True] * 5 + [False]
+    assert torch.equal(read[:5], labels[:5])
+
+
+@pytest.mark.parametrize("known", [7, 4])
+def test_images_that_are_no_corners_are_found_without_those_that_are(known: int) -> None:
+    features, labels, layer = after_relu(8, 20)
+    search = verification._Verification(layer, 8, [torch.ones(20)])
+    verdict = search.completed(search.factors.coordinates(features[:known]), labels[:known])
+    assert verdict is not None and verdict.proven
+    assert torch.equal(verdict.counts, torch.bincount(labels, minlength=20))
+    wrong = search.completed(search.factors.coordinates(features[:known]), (labels[:known] + 1) % 20)
+    assert wrong is None
+    assert search.completed(search.factors.coordinates(features), labels) is None, "nothing is left to be found"
 
 
 def test_eight_images_of_an_untrained_network() -> None:
