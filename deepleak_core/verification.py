@@ -127,7 +127,7 @@ class _Verification:
         agree = all(torch.equal(agreed, other) for other in others)
         if agree and (found := self.proof(agreed, None, 1, stop=self.stop_early)):
             return found
-        for stage in (self.one_by_one, self.largest_simplex, *([self.hopping] if thorough else [])):
+        for stage in (self.largest_simplex, self.one_by_one, *([self.hopping] if thorough else [])):
             if not self.stop() and (found := stage()):
                 return found
         return self.closest()
