@@ -240,7 +240,8 @@ $$
 Thousands of features are thousands of walls, around $K - 1$ dimensions. Each image leaves other features at the floor,
 so it stands **in a corner of its own**; mixtures of images lie between them.
 
-The images are the $K$ points that span the most volume: linear programs find them, **with no label guessed**. With $M$
+The images are the $K$ points that span the most volume: linear programs find them, **with no label guessed**. Where
+the walls of a corner meet in one point, as after ReLU, that point is the image, to rounding. With $M$
 the matrix of the $m_k$, labels are then read off, one-hot rows if all is right:
 
 $$
