@@ -139,6 +139,13 @@ class Factors:
         p = torch.softmax(m @ self.logit_map.T + self.offset, -1)
         return p, p - one_hot(labels, len(self.offset)).to(p)
 
+    def gradient_of(self, m: Tensor, labels: Tensor) -> Tensor:
+        """What images at m (n, K) with `labels` (n,) have in the summed gradient, (C, D), or (C, D + 1) with a bias."""
+        _, signals = self.signals(m, labels)
+        rows = m @ self.basis.T
+        ends = [] if self.ones is None else [torch.ones_like(rows[:, :1])]
+        return signals.T @ torch.cat([rows, *ends], 1)
+
 
 def summed_gradient(layer: LastLayer, images: int) -> Tensor:
     """The gradient of all images added up, in float64, with the bias's as a last column where there is one."""
@@ -200,11 +207,8 @@ def find_images(
         factors = Factors.of(layer, rest, images - len(labels), taken_off=len(labels) > 0)
         m, found = _find_some(factors, candidates, attempt, generator, stop)
         if len(found):
-            _, signals = factors.signals(m, found)
-            rows = m @ factors.basis.T
-            ends = [] if factors.ones is None else [torch.ones_like(rows[:, :1])]
-            rest = rest - signals.T @ torch.cat([rows, *ends], 1)
-            features, labels = torch.cat([features, rows]), torch.cat([labels, found])
+            rest = rest - factors.gradient_of(m, found)
+            features, labels = torch.cat([features, m @ factors.basis.T]), torch.cat([labels, found])
         if len(labels) == images or stop():
             break
     return features, labels

@@ -86,10 +86,8 @@ class _Polytope:
         self.program = highspy.Highs()  # type: ignore[no-untyped-call]
         self.program.silent()
         self.program.setOptionValue("presolve", "off")
-        nothing = np.zeros(0)
-        self.program.addRows(
-            count, np.zeros(count), np.zeros(count), 0, np.zeros(count, np.int32), nothing.astype(np.int32), nothing
-        )
+        for _ in range(count):
+            self.program.addRow(0.0, 0.0, 0, np.zeros(0, np.int32), np.zeros(0))
         self.bound(ones[None], 1.0, least=-highspy.kHighsInf)  # an equation: its multiplier has any sign
         self.bound(np.concatenate([np.eye(count), -np.eye(count)]), self.far)
         self.bound(-walls[self.working], self.slack)
@@ -132,7 +130,7 @@ class _Polytope:
                 break
         return m
 
-    def some_simplex(self, stop: Callable[[], bool]) -> tuple[Floats, list[Any]] | None:
+    def some_simplex(self, stop: Callable[[], bool]) -> tuple[Floats, list[highspy.HighsBasis]] | None:
         """K corners (K, K) that span something, and the bases of the programs they came from; or None as above.
 
         Each is sought at a right angle to those before it, where they cannot be found again.
@@ -153,17 +151,20 @@ class _Polytope:
 
     def sharpened(self, corner: Floats) -> Floats:
         """Where all the walls that a corner (K,) leans on meet, if they do in one point: after ReLU they do."""
-        for near in (5.0, 1.0, 0.2):
+        for near in (5.0, 1.0, 0.2):  # nearer ever better: fewer walls that only pass by
             leaning = self.walls[self.walls @ corner < near * self.slack]
+            if len(leaning) <= len(corner):  # as few meet anyhow
+                break
             values, directions = np.linalg.svd(leaning, full_matrices=False)[1:]
             point = directions[-1] / (directions[-1] @ self.ones)
-            off = values[-1] * np.linalg.norm(point) / len(leaning) ** 0.5
-            if len(leaning) <= len(corner) or off > MEETING * self.slack:
-                break
-            corner = point
+            met = values[-1] * np.linalg.norm(point) < MEETING * self.slack * len(leaning) ** 0.5
+            if met and (self.walls @ point).min() > -3 * self.slack:
+                corner = point
         return corner
 
-    def furthest(self, direction: npt.NDArray[np.floating[Any]], basis: Any = None) -> Floats | None:
+    def furthest(
+        self, direction: npt.NDArray[np.floating[Any]], basis: highspy.HighsBasis | None = None
+    ) -> Floats | None:
         """The point that lies furthest in a direction, by cutting planes; None where no point is within all walls.
 
         The search starts from the last one's end, or from a `basis` that an earlier one ended with.

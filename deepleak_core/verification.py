@@ -157,8 +157,7 @@ class _Verification:
             among = self.plausible if attempt == 0 else range(self.classes)
             features, labels = find_images(self.layer, self.images, among, seed=self.seed + attempt, stop=self.stop)
             if len(labels) == self.images:
-                counts = torch.bincount(labels, minlength=self.classes)
-                if found := self.proof(counts, features[labels.argsort()], 1):
+                if found := self.proof_with(features, labels, 1):
                     return found
             elif self.images <= SEARCHABLE and not self.stop():
                 starts = self.random_starts()
@@ -205,18 +204,14 @@ class _Verification:
 
     def completed(self, known: Tensor, labels: Tensor) -> Verdict | None:
         """A proof of images at m (n, K), n < K, with these labels, and those found in the gradient without them."""
-        assert self.factors.ones is not None, "there are corners, so there is a bias"
         if len(known) == self.images:
             return None
-        features, (_, signals) = known @ self.factors.basis.T, self.factors.signals(known, labels)
-        known_gradient = signals.T @ torch.cat([features, (known @ self.factors.ones)[:, None]], 1)
-        rest = summed_gradient(self.layer, self.images) - known_gradient
+        rest = summed_gradient(self.layer, self.images) - self.factors.gradient_of(known, labels)
         others = Factors.of(self.layer, rest, self.images - len(known), taken_off=True)
         for corners, _ in largest_simplices(others, seed=self.seed, stop=self.stop):
-            all_features = torch.cat([features, corners @ others.basis.T])
-            all_labels = torch.cat([labels, read_labels(others, corners[None])[0].argmax(1)])
-            counts = torch.bincount(all_labels, minlength=self.classes)
-            if found := self.proof(counts, all_features[all_labels.argsort(stable=True)], 0):
+            features = torch.cat([known @ self.factors.basis.T, corners @ others.basis.T])
+            read = read_labels(others, corners[None])[0].argmax(1)
+            if found := self.proof_with(features, torch.cat([labels, read]), 0):
                 return found
         return None
 
@@ -330,11 +325,14 @@ class _Verification:
         """What coordinates m (T, K, K) read as, (T, K), ascending."""
         return read_labels(self.factors, m).argmax(-1).sort(1).values
 
+    def proof_with(self, features: Tensor, labels: Tensor, tries: int) -> Verdict | None:
+        """The verdict that images have about these features (K, D) and these labels (K,)."""
+        counts = torch.bincount(labels, minlength=self.classes)
+        return self.proof(counts, features[labels.argsort(stable=True)], tries)
+
     def proof_of(self, m: Tensor) -> Verdict | None:
         """The verdict that coordinates m (K, K) are near the images, whatever labels they read as."""
-        labels = read_labels(self.factors, m[None])[0].argmax(1)
-        counts = torch.bincount(labels, minlength=self.classes)
-        return self.proof(counts, m[labels.argsort(stable=True)] @ self.factors.basis.T, 0)
+        return self.proof_with(m @ self.factors.basis.T, read_labels(self.factors, m[None])[0].argmax(1), 0)
 
 
 def classes_shown(layer: LastLayer, images: int, noise: float = 0.0) -> Tensor:

@@ -90,6 +90,19 @@ def test_without_a_bound_or_a_bias_there_is_no_simplex(missing: str) -> None:
     assert list(largest_simplices(factored(layer, 4))) == []
 
 
+def test_a_corner_is_made_exact_only_where_more_walls_meet_than_there_must() -> None:
+    features, labels = sparse(5, 2)
+    factors = factored(last_layer(features, labels, floor=0.0), 5)
+    polytope = _Polytope(factors.heights.numpy(), factors.ones.numpy(), np.random.default_rng(0))
+    truth = factors.coordinates(features).numpy()
+    beside = truth[0] + 1e-4 * (truth[1] - truth[0])
+    assert np.linalg.norm(polytope.sharpened(beside) - truth[0]) < 0.01 * np.linalg.norm(beside - truth[0])
+    middle = truth.mean(0)
+    assert np.array_equal(polytope.sharpened(middle), middle), "it leans on dead features alone"
+    alone = _Polytope(np.array([[0.0, 0.0, 1.0]]), np.array([0.0, 0.0, 1.0]), np.random.default_rng(0))
+    assert np.array_equal(alone.sharpened(np.ones(3)), np.ones(3)), "it leans on nothing"
+
+
 def test_one_image_is_its_own_corner() -> None:
     features, labels = sparse(1, 0)
     factors = factored(last_layer(features, labels, floor=0.0), 1)
