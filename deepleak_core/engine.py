@@ -24,6 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -146,7 +147,8 @@ class Engine:
         if self._client is not None:
             if self._client.status == "running":
                 self._client.unsubscribe_topic("all")  # or the scheduler would tell this client of its own leaving
-                self._client.run(workers.tell_to_stop, *self._underway, on_error="ignore")
+                with suppress(OSError):  # a scheduler that is gone, without Dask having noticed yet
+                    self._client.run(workers.tell_to_stop, *self._underway, on_error="ignore")
             self._client.close()
         if self._cluster is not None:
             self._cluster.close()
