@@ -142,7 +142,8 @@ class _Verification:
             if separated.clear:
                 return Verdict(counts=counts, separated=separated)
             misfit, self.unclear = separated.misfit, True
-            self.solve(self.factors.coordinates(separated.features.double())[None], 60)
+            if self.images <= SOLVABLE:
+                self.solve(self.factors.coordinates(separated.features.double())[None], 60)
         except NotResolved as refusal:
             misfit = refusal.misfit
         labels = tuple(torch.repeat_interleave(torch.arange(self.classes), counts.cpu()).tolist())
@@ -179,12 +180,11 @@ class _Verification:
                 return found
             if alone.any() and (found := self.completed(corners[alone], labels[alone])):
                 return found
-            if not quick:
-                continue
-            middle = corners.mean(0)
-            self.solve(torch.stack([corners + share * (middle - corners) for share in PULLED]), 60)
-            if found := self.judge():
-                return found
+            if quick:
+                middle = corners.mean(0)
+                self.solve(torch.stack([corners + share * (middle - corners) for share in PULLED]), 60)
+                if found := self.judge():
+                    return found
             if self.unclear:
                 return None
         return None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deepleak_core import client, datasets, verification
 from deepleak_core.attack import local_training_of, target_model
-from deepleak_core.disaggregation import NotResolved, disaggregate
+from deepleak_core.disaggregation import Disaggregation, NotResolved, disaggregate
 from deepleak_core.labels import Knowledge, ilrg, infer, zero_shot
 from deepleak_core.scenario import Scenario
 from deepleak_core.separation import CannotDisaggregate, LastLayer
@@ -137,6 +137,19 @@ def test_images_that_are_no_corners_are_found_without_those_that_are(known: int)
     wrong = search.completed(search.factors.coordinates(features[:known]), (labels[:known] + 1) % 20)
     assert wrong is None
     assert search.completed(search.factors.coordinates(features), labels) is None, "nothing is left to be found"
+
+
+@pytest.mark.parametrize("solvable", [8, 7])
+def test_many_images_of_which_one_is_lost_are_not_solved_for_together(
+    monkeypatch: pytest.MonkeyPatch, solvable: int
+) -> None:
+    """That takes minutes, whatever the time that is left."""
+    features, labels, layer = after_relu(8, 20)
+    search = verification._Verification(layer, 8, [torch.ones(20)])
+    monkeypatch.setattr(verification, "SOLVABLE", solvable)
+    monkeypatch.setattr(Disaggregation, "clear", False)
+    assert search.proof_with(features, labels, 0) is None and search.unclear
+    assert bool(search.solutions) == (solvable == 8)
 
 
 def test_eight_images_of_an_untrained_network() -> None:
