@@ -40,6 +40,8 @@ from deepleak_core.simplex import largest_simplices
 from deepleak_core.together import read_labels, solve_together
 
 DENSE_UNKNOWNS = 1600  # up to here the normal equations are solved directly, above by conjugate gradients
+SETTLED = 1e-7  # of the squared residual: a step that gains less is the last one
+SETTLED_SOON = 2e-3  # likewise with more unknowns than that: steps are slow, and a proof does not need the last digits
 SOLVED = 3.0  # a misfit below: nothing is left but rounding noise, no need to try again
 PROVEN = 20.0  # a misfit above: wrong counts, or not a plain gradient; they lie at 1e3 and far up
 TOGETHER = 12  # images up to which the equations of all are also solved side by side from many starts
@@ -226,6 +228,11 @@ class _Problem:
         )
 
     @property
+    def dense(self) -> bool:
+        """Whether there are so few unknowns that J^T J is quickly made and factored."""
+        return self.images**2 <= DENSE_UNKNOWNS
+
+    @property
     def even(self) -> Tensor:
         """Weights (K,) of the columns under which every singular direction counts alike."""
         return 1 / self.singular_values[: self.images].clamp_min(1e-300)
@@ -328,7 +335,7 @@ class _Problem:
                 break
             gain = (cost - cost_new) / cost
             m, p, signals, residual, cost = m + step, p_new, signals_new, residual_new, cost_new
-            if gain < 1e-7:
+            if gain < (SETTLED if self.dense else SETTLED_SOON):
                 break
         return m
 
@@ -352,7 +359,7 @@ class _Problem:
         self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor, gradient: Tensor, damping: float
     ) -> Tensor:
         """The damped Gauss-Newton step, (K, K)."""
-        if self.images**2 <= DENSE_UNKNOWNS:
+        if self.dense:
             hessian = self._normal_matrix(m, weights, signals, tangents)
             diagonal = hessian.diagonal().clamp_min(1e-12 * float(hessian.diagonal().max()))
             damped = hessian + torch.diag(damping * diagonal)
@@ -421,7 +428,7 @@ class _Problem:
         weights = self.trust(m)
         p, signals, _ = self.evaluate(m, weights)
         tangents = self.tangents(p)
-        if self.images**2 <= DENSE_UNKNOWNS:
+        if self.dense:
             hessian = self._normal_matrix(m, weights, signals, tangents)
             variances = torch.linalg.pinv(hessian, hermitian=True).diagonal().reshape(m.shape)
         else:  # each image's own block: what the others take from it is left out

@@ -28,6 +28,7 @@ import highspy
 import numpy as np
 import numpy.typing as npt
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from deepleak_core.separation import Factors
@@ -59,10 +60,12 @@ def largest_simplices(
     floor = (factors.heights - factors.basis).cpu().numpy()  # (D, K): -floor times the row that makes ones
     for trial, share in enumerate(SHARES):
         walls = heights - (1 - share) * floor
-        polytope = _Polytope(walls, ones, np.random.default_rng((seed, trial)))
-        corners = polytope.largest_simplex(stop)
+        with threadpool_limits(1, user_api="blas"):  # threads that share so small matrices wait for each other
+            polytope = _Polytope(walls, ones, np.random.default_rng((seed, trial)))
+            corners = polytope.largest_simplex(stop)
+            if corners is not None:
+                corners = np.stack([polytope.sharpened(corner) for corner in corners])
         if corners is not None:
-            corners = np.stack([polytope.sharpened(corner) for corner in corners])
             tight = torch.from_numpy(heights[polytope.working])
             yield torch.from_numpy(corners).to(factors.basis), tight.to(factors.basis)
 
