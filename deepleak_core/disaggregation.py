@@ -325,7 +325,7 @@ class _Problem:
             tangents = self.tangents(p)
             gradient = self._transposed(residual, m, weights, signals, tangents)
             moved = False
-            while not moved and damping < 1e12:
+            while not moved and damping < 1e12 and not stop():
                 step = self._step(m, weights, signals, tangents, gradient, damping)
                 p_new, signals_new, residual_new = self.evaluate(m + step, weights)
                 cost_new = float(residual_new.square().sum())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from deepleak_core import attack, client, datasets
+from deepleak_core import attack, client, datasets, disaggregation
 from deepleak_core.disaggregation import (
     PROVEN,
     NotResolved,
@@ -74,6 +76,34 @@ def test_repeating_labels_in_float64_give_exact_features_in_any_order(labels: li
     assert relative_errors(found.features, features).max() < 1e-3
     other = disaggregate(again, counts_of(classes, 12), seed=seed)
     assert relative_errors(other.features, found.features).max() < 1e-3
+
+
+def test_slow_steps_end_where_they_gain_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = random_features(6, 60, 0), torch.tensor([0, 0, 1, 1, 2, 3])
+    layer = last_layer(features, labels, 12)
+    near = features.double() * (1 + 0.1 * torch.randn(features.shape, generator=torch.Generator().manual_seed(1)))
+
+    def steps(dense_unknowns: int, settled_soon: float) -> int:
+        monkeypatch.setattr(disaggregation, "DENSE_UNKNOWNS", dense_unknowns)
+        monkeypatch.setattr(disaggregation, "SETTLED_SOON", settled_soon)
+        asked = itertools.count()
+        found = disaggregate(layer, counts_of(labels, 12), start=near, tries=0, stop=lambda: next(asked) < 0)
+        assert found.misfit < PROVEN
+        return next(asked)
+
+    assert steps(0, 0.5) < steps(0, 1e-7)
+    assert steps(36, 0.5) == steps(36, 1e-7), "quick ones go on"
+
+
+def test_a_step_that_finds_no_way_down_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = random_features(4, 40, 0), torch.arange(4)
+    problem = _Problem.of(last_layer(features, labels, 12), counts_of(labels, 12))
+    tried = itertools.count()
+    monkeypatch.setattr(_Problem, "_step", lambda self, m, *_: torch.full_like(m, float(1 + next(tried)) * 1e6))
+    start = problem.start(torch.Generator().manual_seed(0), 0)
+    asked = itertools.count()
+    assert torch.equal(problem.solve(start, problem.plain, lambda: next(asked) > 2), start)
+    assert next(tried) == 2
 
 
 @settings(max_examples=12, deadline=None)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import HalfspaceIntersection
 from test_separation import drawn, factored, last_layer
+from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from deepleak_core import client, datasets, simplex
@@ -125,6 +126,17 @@ def test_a_search_that_is_stopped_yields_nothing() -> None:
     asked = itertools.count()
     assert list(largest_simplices(factors, stop=lambda: next(asked) >= 6)) == [], "stopped on the way"
     assert next(asked) <= 7 + 4 * len(SHARES), "no more than where to begin was looked for afterwards"
+
+
+def test_small_matrices_are_not_shared_among_threads() -> None:
+    def blas_threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before, during = blas_threads(), []
+    factors = factored(last_layer(*drawn(4, 0), floor=0.0), 4)
+    for _ in largest_simplices(factors, stop=lambda: during.extend(blas_threads())):
+        assert blas_threads() == before, "between trials, whoever reads them has all threads"
+    assert during and set(during) == {1}
 
 
 def test_every_trial_raises_the_floor_while_there_is_room() -> None:
