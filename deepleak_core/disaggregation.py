@@ -41,7 +41,7 @@ from deepleak_core.together import read_labels, solve_together
 
 DENSE_UNKNOWNS = 1600  # up to here the normal equations are solved directly, above by conjugate gradients
 SETTLED = 1e-7  # of the squared residual: a step that gains less is the last one
-SETTLED_SOON = 2e-3  # likewise with more unknowns than that: steps are slow, and a proof does not need the last digits
+SETTLED_SOON = 2e-3  # likewise where steps are slow, with more unknowns: a proof does not need the last digits
 SOLVED = 3.0  # a misfit below: nothing is left but rounding noise, no need to try again
 PROVEN = 20.0  # a misfit above: wrong counts, or not a plain gradient; they lie at 1e3 and far up
 TOGETHER = 12  # images up to which the equations of all are also solved side by side from many starts

@@ -63,11 +63,11 @@ def largest_simplices(
         with threadpool_limits(1, user_api="blas"):  # threads that share so small matrices wait for each other
             polytope = _Polytope(walls, ones, np.random.default_rng((seed, trial)))
             corners = polytope.largest_simplex(stop)
-            if corners is not None:
-                corners = np.stack([polytope.sharpened(corner) for corner in corners])
-        if corners is not None:
-            tight = torch.from_numpy(heights[polytope.working])
-            yield torch.from_numpy(corners).to(factors.basis), tight.to(factors.basis)
+            if corners is None:
+                continue
+            corners = np.stack([polytope.sharpened(corner) for corner in corners])
+        tight = torch.from_numpy(heights[polytope.working])
+        yield torch.from_numpy(corners).to(factors.basis), tight.to(factors.basis)
 
 
 class _Polytope:

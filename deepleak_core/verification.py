@@ -142,8 +142,7 @@ class _Verification:
             if separated.clear:
                 return Verdict(counts=counts, separated=separated)
             misfit, self.unclear = separated.misfit, True
-            if self.images <= SOLVABLE:
-                self.solve(self.factors.coordinates(separated.features.double())[None], 60)
+            self.solve(self.factors.coordinates(separated.features.double())[None], 60)
         except NotResolved as refusal:
             misfit = refusal.misfit
         labels = tuple(torch.repeat_interleave(torch.arange(self.classes), counts.cpu()).tolist())
@@ -175,16 +174,15 @@ class _Verification:
         for corners, walls in largest_simplices(self.factors, seed=self.seed, stop=self.stop):
             self.walls = walls if self.walls is None else self.walls
             alone, labels = self.images_alone(corners)
-            quick = self.images <= SOLVABLE  # to judge labels that may be wrong, and to solve for others
-            if (quick or alone.all() or not alone.any()) and (found := self.proof_of(corners)):
+            partly = bool(alone.any() and not alone.all())  # of many images, the others are sooner found without these
+            if not (partly and self.images > SOLVABLE) and (found := self.proof_of(corners)):
                 return found
             if alone.any() and (found := self.completed(corners[alone], labels[alone])):
                 return found
-            if quick:
-                middle = corners.mean(0)
-                self.solve(torch.stack([corners + share * (middle - corners) for share in PULLED]), 60)
-                if found := self.judge():
-                    return found
+            middle = corners.mean(0)
+            self.solve(torch.stack([corners + share * (middle - corners) for share in PULLED]), 60)
+            if found := self.judge():
+                return found
             if self.unclear:
                 return None
         return None
@@ -264,8 +262,10 @@ class _Verification:
     def solve(self, starts: Tensor, iterations: int, among: Tensor | None = None) -> None:
         """Solve from coordinates (T, K, K) for whatever labels, or those `among` (C,) classes.
 
-        For each labels read, the best is kept.
+        For each labels read, the best is kept. More than SOLVABLE images would take minutes, and are left as they are.
         """
+        if self.images > SOLVABLE:
+            return
         anyhow = torch.full(starts.shape[:2], OPEN, device=starts.device)
         ends, costs = solve_together(
             self.factors, starts, anyhow, walls=self.walls, among=among, iterations=iterations, enough=SOLVED
