@@ -10,7 +10,9 @@ span the features: with the thin SVD G = U S V^T, f_k = V m_k, and the K x K unk
     A(M)^T M = U S,   A(M)^T 1 = g,   where row k of A is  softmax(W V m_k + b) - e_{y_k}.
 
 These are C (K + 1) equations for K^2 unknowns, solved by Levenberg-Marquardt in float64. The residual is at
-rounding level for the right label counts and far above it for wrong ones, so a solution is its own proof.
+rounding level for the right label counts and far above it for wrong ones, so a solution is its own proof. For that
+each equation is weighed by its own rounding: rows of classes that hardly occur are small, and as exact as others. They
+tell the label of an image that the network is sure of, and that is lost in the rounding of large rows.
 
 Relatives: R-GAP (Zhu and Blaschko 2021) and iLRG (Ma et al. 2023) read the same layer for one image or one mean
 image per class; Cocktail Party Attack (Kariyappa et al. 2022) separates features by independence; SPEAR
@@ -33,19 +35,25 @@ from deepleak_core.separation import (
     LastLayer,
     can_be_found_one_by_one,
     find_images,
+    row_lengths,
     starts_for,
     summed_gradient,
+    without_rounding,
 )
 from deepleak_core.simplex import largest_simplices
 from deepleak_core.together import read_labels, solve_together
 
+EPSILON = torch.finfo(torch.float32).eps
+LOGITS_OFF = 1.5  # units of float32 by which logits are off, in proportion to those of the image, as measured
 DENSE_UNKNOWNS = 1600  # up to here the normal equations are solved directly, above by conjugate gradients
 SETTLED = 1e-7  # of the squared residual: a step that gains less is the last one
 SETTLED_SOON = 2e-3  # likewise where steps are slow, with more unknowns: a proof does not need the last digits
 SOLVED = 3.0  # a misfit below: nothing is left but rounding noise, no need to try again
-PROVEN = 20.0  # a misfit above: wrong counts, or not a plain gradient; they lie at 1e3 and far up if images are clear
+PROVEN = (
+    20.0  # a misfit above: wrong counts, or not a plain gradient; where images are clear, they lie at 100 and far up
+)
 TOGETHER = 12  # images up to which the equations of all are also solved side by side from many starts
-CLEAR = 30.0  # the K-th singular value over the next, noise, from which on every image shows; 11 hid a wrong label
+CLEAR = 30.0  # the K-th singular value over the next, noise, from which on every image shows; wrong labels fit below 8
 LARGEST_RESIDUAL = 1e-8  # of the squared norm: features of absurd size excuse any misfit as rounding
 BELOW = 0.05  # of a feature vector's length that may lie below the floor, beside five times its estimated error
 
@@ -190,13 +198,13 @@ class _Problem:
     images: int
     logit_map: Tensor  # W V (C, K): features in row space to logits
     offset: Tensor  # b (C,)
-    target: Tensor  # U S (C, K)
-    bias_target: Tensor | None  # g (C,)
+    target: Tensor  # U S (C, K), and g (C,) as a last column where there is a bias
     labels: Tensor  # (K,)
     onehot: Tensor  # (K, C)
     basis: Tensor  # V (D, K)
-    singular_values: Tensor
-    noise: float
+    scales: Tensor  # S (K,)
+    noise: Tensor  # what rounding adds to each entry of the target, apart from that of the signals, like it
+    singular_values: Tensor  # of the gradient with rows in units of their own length; behind K, they are noise
 
     @classmethod
     def of(cls, layer: LastLayer, counts: Tensor) -> _Problem:
@@ -206,25 +214,31 @@ class _Problem:
         gradient = layer.weight_gradient.double() * images
         if not torch.isfinite(gradient).all() or not gradient.any():
             raise CannotDisaggregate("The last layer's gradient is zero or not finite: it holds no features at all.")
-        u, s, vt = torch.linalg.svd(gradient, full_matrices=False)
+        lengths = row_lengths(gradient)
+        singular_values = torch.linalg.svdvals(gradient / lengths)
+        u, s, vt = torch.linalg.svd(without_rounding(gradient, images), full_matrices=False)
         basis = vt[:images].T
         weight = layer.weight.double()
         labels = torch.repeat_interleave(torch.arange(classes, device=weight.device), counts.to(weight.device))
-        # Rounding is noise of one size in every entry; the singular values behind the last image show it.
-        tail = s[images:]
-        spread = float(tail.square().sum().sqrt()) / ((classes - images) * (dimension - images)) ** 0.5
-        floor = torch.finfo(torch.float32).eps * float(gradient.abs().max()) / 16
+        # Rounding is noise of one size in every entry of a row; the singular values behind the last image show it.
+        spread = float(singular_values[images:].norm()) / ((classes - images) * (dimension - images)) ** 0.5
+        floor = EPSILON * float((gradient / lengths).abs().max()) / 16
+        target = u[:, :images] * s[:images]
+        noise = max(spread, floor) * lengths.expand(-1, images)
+        if layer.bias_gradient is not None:
+            sums = layer.bias_gradient.double()[:, None] * images
+            target, noise = torch.cat([target, sums], 1), torch.cat([noise, EPSILON * sums.abs()], 1)
         return cls(
             images=images,
             logit_map=weight @ basis,
             offset=torch.zeros(classes).to(weight) if layer.bias is None else layer.bias.double(),
-            target=u[:, :images] * s[:images],
-            bias_target=None if layer.bias_gradient is None else layer.bias_gradient.double() * images,
+            target=target,
             labels=labels,
             onehot=one_hot(labels, classes).double(),
             basis=basis,
-            singular_values=s,
-            noise=max(spread, floor),
+            scales=s[:images],
+            noise=noise,
+            singular_values=singular_values,
         )
 
     @property
@@ -234,23 +248,37 @@ class _Problem:
 
     @property
     def even(self) -> Tensor:
-        """Weights (K,) of the columns under which every singular direction counts alike."""
-        return 1 / self.singular_values[: self.images].clamp_min(1e-300)
+        """Weights, like the target, under which every singular direction counts alike."""
+        return self._weights(1 / self.scales.clamp_min(1e-300))
 
     @property
     def plain(self) -> Tensor:
-        """Weights (K,) of the columns under which every entry of the gradient counts alike."""
-        return torch.full_like(self.even, 1 / float(self.singular_values[0]))
+        """Weights, like the target, under which every entry of the gradient counts alike."""
+        return self._weights(1 / self.scales[:1].expand(self.images))
+
+    def _weights(self, columns: Tensor) -> Tensor:
+        if self.target.shape[1] > self.images:
+            columns = torch.cat([columns, columns.new_full((1,), self.images**-0.5)])
+        return columns.expand_as(self.target)
 
     def trust(self, m: Tensor) -> Tensor:
-        """Weights (K,) of the columns by the rounding noise in them, given features near the true ones.
+        """Weights, like the target, by the rounding noise in each entry, given features near the true ones.
 
-        Two sources: the signals were rounded before they met the features, so each column is off by half a
-        unit of float32 in proportion to the features in it, and every entry of the gradient was rounded.
+        Two sources: signals were rounded before they met the features, and every entry of the gradient was. Signals
+        are off as logits were rounded, which moves predictions in proportion; and then by a unit of float32 in
+        proportion to each, and half a unit of one where a label was taken off.
         """
-        rounding = torch.finfo(torch.float32).eps / 2 * m.norm(dim=0) / len(self.offset) ** 0.5
-        weights: Tensor = 1 / (rounding + self.noise)
+        logits = m @ self.logit_map.T + self.offset
+        p = torch.softmax(logits, 1)
+        off = (LOGITS_OFF * EPSILON) ** 2 * logits.square().mean(1, keepdim=True)
+        moved = off * p.square() * ((1 - p).square() + p.square().sum(1, keepdim=True) - p.square())
+        rounded = EPSILON**2 * ((p - self.onehot).square() + self.onehot / 4)
+        weights: Tensor = ((moved + rounded).T @ self.closed(m).square() + self.noise.square()).rsqrt()
         return weights
+
+    def closed(self, m: Tensor) -> Tensor:
+        """M with the feature that is one everywhere as a last column, where there is a bias: its gradient's."""
+        return m if self.target.shape[1] == self.images else torch.cat([m, torch.ones_like(m[:, :1])], 1)
 
     def start(self, generator: torch.Generator, attempt: int) -> Tensor:
         """A first guess M (K, K): every image its class mean, duplicates spread around it at random.
@@ -259,14 +287,15 @@ class _Problem:
         softmax's Jacobian: it fixes the spread's covariance and leaves its orientation to chance.
         """
         per_class = self.onehot.sum(0)
-        means = torch.stack([-self.target[y] / per_class[y] for y in self.labels])
+        target = self.target[:, : self.images]
+        means = torch.stack([-target[y] / per_class[y] for y in self.labels])
         if attempt % 2:  # by chance alone: slower, but it reaches what the first-order guess cannot
             scale = 0.5 * means.abs().mean()
             return means + scale * torch.randn(means.shape, generator=generator, dtype=torch.float64).to(means)
         for _ in range(3):  # the class rows also hold every other image, weighted by its probability
             p = torch.softmax(means @ self.logit_map.T + self.offset, 1)
             others = p.T @ means
-            means = torch.stack([(others[y] - self.target[y]) / per_class[y] for y in self.labels])
+            means = torch.stack([(others[y] - target[y]) / per_class[y] for y in self.labels])
         duplicates = per_class[self.labels] - 1
         if not duplicates.any():
             return means
@@ -274,8 +303,8 @@ class _Problem:
         share = duplicates / per_class[self.labels]
         share = share / share.sum()
         slope = share @ self.tangents(p).flatten(1)
-        unexplained = self.target - (p - self.onehot).T @ means
-        covariance = torch.linalg.lstsq(slope.reshape(self.target.shape), unexplained).solution
+        unexplained = target - (p - self.onehot).T @ means
+        covariance = torch.linalg.lstsq(slope.reshape(target.shape), unexplained).solution
         values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
         rank = self.images - int((per_class > 0).sum())
         values, vectors = values[-rank:].clamp_min(1e-3 * float(values.abs().max())), vectors[:, -rank:]
@@ -291,28 +320,18 @@ class _Problem:
 
     def misfit(self, m: Tensor, weights: Tensor) -> float:
         """The squared residuals under these weights, over the number of equations that are not needed to fit M."""
-        classes, images = self.target.shape  # signals sum to zero: one class says nothing that the others do not
-        equations = (classes - 1) * (images + (1 if self.bias_target is not None else 0))
-        return float(self.evaluate(m, weights)[2].square().sum()) / (equations - images**2)
+        classes, columns = self.target.shape  # signals sum to zero: one class says nothing that the others do not
+        return float(self.evaluate(m, weights)[2].square().sum()) / ((classes - 1) * columns - self.images**2)
 
     def residuals(self, m: Tensor, weights: Tensor) -> Tensor:
         """The weighted residuals of the features' equations at M, (C, K)."""
         return self.evaluate(m, weights)[2][:, : self.images]
 
     def evaluate(self, m: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities (K, C), signals (K, C) and weighted residuals (C, K or K + 1) at M."""
+        """Probabilities (K, C), signals (K, C) and weighted residuals, like the target, at M."""
         p = torch.softmax(m @ self.logit_map.T + self.offset, 1)
         signals = p - self.onehot
-        residual = (signals.T @ m - self.target) * weights
-        if self.bias_target is not None:
-            closing = (signals.sum(0) - self.bias_target)[:, None] * self._bias_weight(weights)
-            residual = torch.cat([residual, closing], 1)
-        return p, signals, residual
-
-    def _bias_weight(self, weights: Tensor) -> Tensor:
-        """The bias gradient is the column of a feature that is one everywhere: it weighs like the first."""
-        weight: Tensor = weights[0] * self.singular_values[0] / self.images**0.5
-        return weight
+        return p, signals, (signals.T @ self.closed(m) - self.target) * weights
 
     def solve(self, m: Tensor, weights: Tensor, stop: Callable[[], bool], iterations: int = 200) -> Tensor:
         """Levenberg-Marquardt from M under column weights, to where it is when `stop` says yes."""
@@ -342,18 +361,15 @@ class _Problem:
     def _apply(self, step: Tensor, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor) -> Tensor:
         """Jacobian times a step (K, K): the change of the residuals."""
         turned = torch.einsum("kci,ki->kc", tangents, step)
-        change = (turned.T @ m + signals.T @ step) * weights
-        if self.bias_target is None:
-            return change
-        return torch.cat([change, turned.sum(0)[:, None] * self._bias_weight(weights)], 1)
+        change = turned.T @ self.closed(m)
+        change[:, : self.images] += signals.T @ step
+        return change * weights
 
     def _transposed(self, residual: Tensor, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor) -> Tensor:
         """Transposed Jacobian times residuals, (K, K)."""
-        weighted = residual[:, : self.images] * weights
-        pull = m @ weighted.T  # (K, C): how each signal should move
-        if self.bias_target is not None:
-            pull = pull + residual[:, self.images] * self._bias_weight(weights)
-        return torch.einsum("kci,kc->ki", tangents, pull) + signals @ weighted
+        weighted = residual * weights
+        pull = self.closed(m) @ weighted.T  # (K, C): how each signal should move
+        return torch.einsum("kci,kc->ki", tangents, pull) + signals @ weighted[:, : self.images]
 
     def _step(
         self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor, gradient: Tensor, damping: float
@@ -371,29 +387,27 @@ class _Problem:
 
     def _normal_matrix(self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor) -> Tensor:
         """J^T J (K^2, K^2), from its product structure: C K^4 operations instead of C K^5."""
-        k = self.images
-        w2 = weights.square()
-        overlap = (m * w2) @ m.T
-        if self.bias_target is not None:
-            overlap = overlap + self._bias_weight(weights) ** 2
-        flat = tangents.permute(1, 0, 2).reshape(-1, k * k)
-        hessian = (flat.T @ flat).reshape(k, k, k, k) * overlap[:, None, :, None]
-        cross = torch.einsum("kci,lc->kil", tangents, signals)
-        mixed = torch.einsum("kil,kj,j->kilj", cross, m, w2)  # unknown (k, i) against (l, j)
+        k, w2, ends = self.images, weights.square(), self.closed(m)
+        overlap = (w2[:, None] * ends) @ ends.T  # (C, K, K)
+        pulled = tangents.permute(1, 0, 2)[:, :, None] * overlap[..., None]  # (C, k, l, i)
+        pulled = pulled.permute(2, 1, 3, 0).reshape(k, k * k, -1) @ tangents  # (l, ki, j)
+        hessian = pulled.view(k, k, k, k).permute(1, 2, 0, 3).contiguous()  # unknown (k, i) against (l, j)
+        w2 = w2[:, :k]
+        cross = tangents.mT.reshape(k * k, -1) @ (signals.T[:, :, None] * w2[:, None]).flatten(1)
+        mixed = cross.view(k, k, k, k) * m[:, None, None, :]
         hessian += mixed + mixed.permute(2, 3, 0, 1)
-        hessian += torch.einsum("kl,ij->kilj", signals @ signals.T, torch.diag(w2))
+        same = (signals.T[:, :, None] * w2[:, None]).permute(1, 2, 0) @ signals.T  # (k, i, l)
+        hessian.diagonal(dim1=1, dim2=3).add_(same.permute(0, 2, 1))
         return hessian.reshape(k * k, k * k)
 
     def _blocks(self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor) -> Tensor:
         """Each image's own block of J^T J, (K, K, K)."""
         w2 = weights.square()
-        own = (m.square() * w2).sum(1)
-        if self.bias_target is not None:
-            own = own + self._bias_weight(weights) ** 2
-        cross = torch.einsum("kci,kc->ki", tangents, signals)
-        blocks = torch.einsum("kci,kcj->kij", tangents, tangents) * own[:, None, None]
-        mixed = torch.einsum("ki,kj,j->kij", cross, m, w2)
-        blocks += mixed + mixed.mT + signals.square().sum(1)[:, None, None] * torch.diag(w2)
+        own = self.closed(m).square() @ w2.T  # (K, C)
+        blocks = (tangents * own[..., None]).mT @ tangents
+        w2 = w2[:, : self.images]
+        mixed = tangents.mT @ (signals[..., None] * w2) * m[:, None]
+        blocks += mixed + mixed.mT + torch.diag_embed(signals.square() @ w2)
         return blocks
 
     def _step_by_conjugate_gradients(

@@ -163,11 +163,16 @@ def without_rounding(gradient: Tensor, images: int) -> Tensor:
     Rounding is relative: rows of classes that hardly occur are small and as exact as others. Weighed alike, they
     keep faint images from being lost in the rounding of large rows.
     """
-    lengths = gradient.norm(dim=1, keepdim=True)
-    lengths = lengths.clamp_min(FAINTEST * float(lengths.max()))
+    lengths = row_lengths(gradient)
     u, s, vt = torch.linalg.svd(gradient / lengths, full_matrices=False)
     nearest: Tensor = lengths * ((u[:, :images] * s[:images]) @ vt[:images])
     return nearest
+
+
+def row_lengths(gradient: Tensor) -> Tensor:
+    """(C, 1): how long each row of a gradient (C, D) is; next to nothing counts as something."""
+    lengths: Tensor = gradient.norm(dim=1, keepdim=True)
+    return lengths.clamp_min(FAINTEST * float(lengths.max()))
 
 
 # ----------------------------------------------------------------------------------------- one image at a time
