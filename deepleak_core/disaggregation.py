@@ -49,9 +49,7 @@ DENSE_UNKNOWNS = 1600  # up to here the normal equations are solved directly, ab
 SETTLED = 1e-7  # of the squared residual: a step that gains less is the last one
 SETTLED_SOON = 2e-3  # likewise where steps are slow, with more unknowns: a proof does not need the last digits
 SOLVED = 3.0  # a misfit below: nothing is left but rounding noise, no need to try again
-PROVEN = (
-    20.0  # a misfit above: wrong counts, or not a plain gradient; where images are clear, they lie at 100 and far up
-)
+PROVEN = 20.0  # a misfit above: wrong counts, or not a plain gradient; they lie at 100 and far up if images are clear
 TOGETHER = 12  # images up to which the equations of all are also solved side by side from many starts
 CLEAR = 30.0  # the K-th singular value over the next, noise, from which on every image shows; wrong labels fit below 8
 LARGEST_RESIDUAL = 1e-8  # of the squared norm: features of absurd size excuse any misfit as rounding
