@@ -276,6 +276,9 @@ More equations than unknowns: for wrong label counts there is nothing that solve
 - With the right counts the residual falls to rounding noise.
 - With one label wrong it stays orders of magnitude above.
 
+Each equation counts in units of its own rounding: rows of classes that hardly occur are small, and as exact as others.
+They show the label of an image that the network is sure of and that leaves next to nothing.
+
 No prediction is guessed. The strategy **Verified** says *proven* only then. Where there are as many images as classes,
 or local steps in between, or signals below rounding, nothing is proven, and it says *estimated*.
 
