@@ -213,15 +213,14 @@ class _Problem:
         if not torch.isfinite(gradient).all() or not gradient.any():
             raise CannotDisaggregate("The last layer's gradient is zero or not finite: it holds no features at all.")
         lengths = row_lengths(gradient)
-        singular_values = torch.linalg.svdvals(gradient / lengths)
-        u, s, vt = torch.linalg.svd(without_rounding(gradient, images), full_matrices=False)
-        basis = vt[:images].T
+        u, s, vt, singular_values = without_rounding(gradient, images)
+        basis = vt.T
         weight = layer.weight.double()
         labels = torch.repeat_interleave(torch.arange(classes, device=weight.device), counts.to(weight.device))
         # Rounding is noise of one size in every entry of a row; the singular values behind the last image show it.
         spread = float(singular_values[images:].norm()) / ((classes - images) * (dimension - images)) ** 0.5
         floor = EPSILON * float((gradient / lengths).abs().max()) / 16
-        target = u[:, :images] * s[:images]
+        target = u * s
         noise = max(spread, floor) * lengths.expand(-1, images)
         if layer.bias_gradient is not None:
             sums = layer.bias_gradient.double()[:, None] * images
@@ -234,7 +233,7 @@ class _Problem:
             labels=labels,
             onehot=one_hot(labels, classes).double(),
             basis=basis,
-            scales=s[:images],
+            scales=s,
             noise=noise,
             singular_values=singular_values,
         )
@@ -386,10 +385,11 @@ class _Problem:
     def _normal_matrix(self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor) -> Tensor:
         """J^T J (K^2, K^2), from its product structure: C K^4 operations instead of C K^5."""
         k, w2, ends = self.images, weights.square(), self.closed(m)
-        overlap = (w2[:, None] * ends) @ ends.T  # (C, K, K)
-        pulled = tangents.permute(1, 0, 2)[:, :, None] * overlap[..., None]  # (C, k, l, i)
-        pulled = pulled.permute(2, 1, 3, 0).reshape(k, k * k, -1) @ tangents  # (l, ki, j)
-        hessian = pulled.view(k, k, k, k).permute(1, 2, 0, 3).contiguous()  # unknown (k, i) against (l, j)
+        hessian = torch.empty(k, k, k, k).to(m)  # unknown (k, i) against (l, j)
+        turned = tangents.mT.contiguous()
+        for image in range(k):  # one at a time: all of them would be C K^3 numbers
+            overlap = ends @ (w2 * ends[image]).T  # (K, C): with every other image
+            hessian[image] = ((turned[image] * overlap[:, None]) @ tangents).transpose(0, 1)
         w2 = w2[:, :k]
         cross = tangents.mT.reshape(k * k, -1) @ (signals.T[:, :, None] * w2[:, None]).flatten(1)
         mixed = cross.view(k, k, k, k) * m[:, None, None, :]

@@ -89,17 +89,20 @@ class Factors:
 
         `taken_off` says that other images were in it and have been taken off, as well as that can be done.
         """
-        rest = torch.linalg.svdvals(gradient)[images:]
-        spread = float(rest.norm()) / max(1, (len(gradient) - images) * (gradient.shape[1] - images)) ** 0.5
-        if taken_off and len(rest):  # what other images left behind is no even noise: it has a direction
-            spread = float(rest[0]) / len(gradient) ** 0.5
+        if taken_off:  # what other images left behind is no even noise: it has a direction
+            u, values, vt = torch.linalg.svd(gradient, full_matrices=False)
+            spread = float(values[images:].amax()) / len(gradient) ** 0.5 if len(values) > images else 0.0
+            u, s, vt = u[:, :images], values[:images], vt[:images]
+        else:
+            u, s, vt, _ = without_rounding(gradient, images)
+            room = max(1, (len(gradient) - images) * (gradient.shape[1] - images))
+            spread = float((gradient - (u * s) @ vt).norm()) / room**0.5
         least = torch.finfo(torch.float32).eps * float(gradient.abs().max()) / 16
-        u, s, vt = torch.linalg.svd(gradient if taken_off else without_rounding(gradient, images), full_matrices=False)
-        dimension, basis = layer.weight.shape[1], vt[:images].T
+        dimension, basis = layer.weight.shape[1], vt.T
         rows, ones = basis[:dimension], basis[dimension] if len(basis) > dimension else None
         return cls(
-            left=u[:, :images],
-            singular_values=s[:images],
+            left=u,
+            singular_values=s,
             logit_map=layer.weight.double() @ rows,
             offset=torch.zeros(len(u)).to(u) if layer.bias is None else layer.bias.double(),
             ones=ones,
@@ -157,16 +160,18 @@ def summed_gradient(layer: LastLayer, images: int) -> Tensor:
     return gradient
 
 
-def without_rounding(gradient: Tensor, images: int) -> Tensor:
-    """The gradient (C, D) of rank K that is nearest, each row measured in units of its own length.
+def without_rounding(gradient: Tensor, images: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradient (C, D) of rank K that is nearest, each row measured in units of its own length, factored.
 
     Rounding is relative: rows of classes that hardly occur are small and as exact as others. Weighed alike, they
-    keep faint images from being lost in the rounding of large rows.
+    keep faint images from being lost in the rounding of large rows. Returns U (C, K), S (K,) and V^T (K, D) of it,
+    and all singular values of the gradient in those units: behind the K-th there is rounding.
     """
     lengths = row_lengths(gradient)
-    u, s, vt = torch.linalg.svd(gradient / lengths, full_matrices=False)
-    nearest: Tensor = lengths * ((u[:, :images] * s[:images]) @ vt[:images])
-    return nearest
+    u, values, vt = torch.linalg.svd(gradient / lengths, full_matrices=False)
+    q, r = torch.linalg.qr(lengths * u[:, :images] * values[:images])
+    left, s, right = torch.linalg.svd(r)
+    return q @ left, s, right @ vt[:images], values
 
 
 def row_lengths(gradient: Tensor) -> Tensor:

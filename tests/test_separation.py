@@ -185,7 +185,8 @@ def test_a_faint_image_is_not_lost_in_the_rounding_of_large_rows(small: float) -
     signals[CLASSES // 2 :, :2] *= small
     features = torch.rand(3, DIMENSION, generator=generator, dtype=torch.float64)
     rounded = (signals @ features).float().double()
-    nearest = without_rounding(rounded, 3)
+    u, s, vt, _ = without_rounding(rounded, 3)
+    nearest = (u * s) @ vt
 
     def missed(gradient: Tensor) -> float:
         """How far the features are from being spanned by the gradient's first three directions."""

@@ -179,8 +179,8 @@ def separated() -> None:
     st.html(markup.separated(features, of["class_names"]))
     last, noise = features.singular_values[-2:]
     _caption(
-        f"Features recovered to {100 * max(features.errors):.1g} %. With rows in units of their own length, the smallest "
-        f"singular value that belongs to an image is {last:.1g}, the next, which is rounding, {noise:.0e}: "
+        f"Features recovered to {100 * max(features.errors):.1g} %. With each row in units of its own length, the "
+        f"smallest singular value that belongs to an image is {last:.1g}, the next, which is rounding, {noise:.0e}: "
         f"so the rank tells that there are {len(features.labels)} images."
     )
 
