@@ -279,11 +279,12 @@ More equations than unknowns: for wrong label counts there is nothing that solve
 Each equation counts in units of its own rounding: rows of classes that hardly occur are small, and as exact as others.
 They show the label of an image that the network is sure of and that leaves next to nothing.
 
-No prediction is guessed. The strategy **Verified** says *proven* only then. Where there are as many images as classes,
-or local steps in between, or signals below rounding, nothing is proven, and it says *estimated*.
+The strategy **Verified** says *proven* where it found such a solution, nowhere else; no prediction was guessed then.
+Where there are as many images as classes, or local steps in between, or signals below rounding, or where the search
+takes longer than 20 seconds, nothing is proven, and it says *estimated*.
 
-Proven within the equations: an update that was altered can mislead. Features that lie below the floor prove nothing,
-however well they fit.
+Proven within the equations: an update that was altered can mislead. Features below the floor of their activation prove
+nothing, however well they fit.
 """,
     figures.proof,
 )

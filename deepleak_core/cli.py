@@ -161,7 +161,9 @@ def attack(
 @takes_scenario
 def labels(
     scenario: Scenario,
-    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="batches to draw (default: 1)")] = 1,
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="batches to draw (default: 1)", show_default=False)
+    ] = 1,
     json: JsonFile = None,
 ) -> int:
     """Infer only the labels, by every strategy; settings of the attack itself change nothing here."""

@@ -68,6 +68,12 @@ def test_a_proof_is_said_and_a_wrong_one_too() -> None:
     assert "proven, wrongly" in wrong
 
 
+def test_what_a_strategy_that_proves_could_not_prove_is_called_an_estimate() -> None:
+    unsure = replace(answer([1, 1], [1, 1]), confidence=(0.9, 0.9))
+    for found, said in ((unsure, True), (replace(unsure, proven=True), False), (answer([1, 1], [1, 1]), False)):
+        assert (">estimated</em>" in label_markup.matrix([found], ["cat", "dog"], [0, 1])) == said
+
+
 def test_of_many_classes_those_in_the_batch_or_named_get_a_column() -> None:
     truth, claimed = [0] * 100, [0] * 100
     truth[70], claimed[5] = 3, 3

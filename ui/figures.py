@@ -218,7 +218,7 @@ def proof() -> None:
     wrong = len(next(iter(of["stages"].values()))["wrong"])
     _caption(
         f"The batch {', '.join(of['labels'])}. All {wrong} label counts that differ from the right ones in one image "
-        f"leave a residual at least 10{_power(gap)} times as large, untrained and trained."
+        f"leave a squared residual at least 10{_power(gap)} times as large, untrained and trained."
     )
 
 

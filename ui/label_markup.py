@@ -13,7 +13,7 @@ from deepleak_core.events import LastLayerRead, StrategyAnswered
 from deepleak_core.labels import STRATEGIES
 from ui.markup import ROWS, certainty
 
-BETTER = "This network predicts other things for noise than for the batch: a miss. Verified, below, does without noise."
+BETTER = "For random noise the network predicts something else: the counts are off. Verified, below, needs no noise."
 COLUMNS = 24  # classes of a larger vocabulary that get a column
 LETTERS = 18  # of a class's name that there is room for
 
@@ -61,6 +61,8 @@ def matrix(answers: Sequence[StrategyAnswered], class_names: Sequence[str], show
         proven = ""
         if answer.proven:
             proven = "<em>proven</em> " if answer.exact else "<em class='dl-false'>proven, wrongly</em> "
+        elif answer.confidence:
+            proven = "<em class='dl-estimated'>estimated</em> "
         tail = f"{_verdict(answer.found, sum(truth))}<small>{proven}{_seconds(answer.seconds)}</small>"
         doubts = "" if answer.proven else certainty(False, answer.confidence, class_names)
         note = " ".join(filter(None, (answer.note, doubts, f"{unseen} in further classes" if unseen else "")))

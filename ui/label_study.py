@@ -16,6 +16,7 @@ from deepleak_core.events import Downloading, LastLayerRead, StrategyAnswered
 from deepleak_core.labels import STRATEGIES
 from deepleak_core.scenario import Scenario
 from deepleak_core.store import RunRecord
+from deepleak_core.verification import SECONDS
 from ui import label_markup, live, markup
 from ui.backend import engine, give_way, store
 
@@ -84,4 +85,4 @@ def _words(record: RunRecord) -> str:
     download = store().latest(record.id, "Downloading")
     if isinstance(download, Downloading) and not store().latest(record.id, "LastLayerRead"):
         return f"Downloading {download.dataset}: {download.bytes_done / 1e6:.0f} MB"
-    return "The strategies are at work." if record.under_way else "There is no answer."
+    return f"At work. A proof may take {SECONDS:.0f} seconds." if record.under_way else "There is no answer."
