@@ -281,7 +281,7 @@ They show the label of an image that the network is sure of and that leaves next
 
 The strategy **Verified** says *proven* where it found such a solution, nowhere else; no prediction was guessed then.
 Where there are as many images as classes, or local steps in between, or signals below rounding, or where the search
-takes longer than 20 seconds, nothing is proven, and it says *estimated*.
+takes too long, nothing is proven, and it says *estimated*.
 
 Proven within the equations: an update that was altered can mislead. Features below the floor of their activation prove
 nothing, however well they fit.

@@ -30,6 +30,7 @@ from torch.nn.functional import one_hot
 
 from deepleak_core.scenario import DeepLeakError
 from deepleak_core.separation import (
+    EPSILON,
     CannotDisaggregate,
     Factors,
     LastLayer,
@@ -43,7 +44,6 @@ from deepleak_core.separation import (
 from deepleak_core.simplex import largest_simplices
 from deepleak_core.together import read_labels, solve_together
 
-EPSILON = torch.finfo(torch.float32).eps
 LOGITS_OFF = 1.5  # units of float32 by which logits are off, in proportion to those of the image, as measured
 DENSE_UNKNOWNS = 1600  # up to here the normal equations are solved directly, above by conjugate gradients
 SETTLED = 1e-7  # of the squared residual: a step that gains less is the last one
@@ -390,11 +390,11 @@ class _Problem:
         for image in range(k):  # one at a time: all of them would be C K^3 numbers
             overlap = ends @ (w2 * ends[image]).T  # (K, C): with every other image
             hessian[image] = ((turned[image] * overlap[:, None]) @ tangents).transpose(0, 1)
-        w2 = w2[:, :k]
-        cross = tangents.mT.reshape(k * k, -1) @ (signals.T[:, :, None] * w2[:, None]).flatten(1)
+        weighed = signals.T[:, :, None] * w2[:, None, :k]  # (C, K, K): each signal in each column
+        cross = tangents.mT.reshape(k * k, -1) @ weighed.flatten(1)
         mixed = cross.view(k, k, k, k) * m[:, None, None, :]
         hessian += mixed + mixed.permute(2, 3, 0, 1)
-        same = (signals.T[:, :, None] * w2[:, None]).permute(1, 2, 0) @ signals.T  # (k, i, l)
+        same = weighed.permute(1, 2, 0) @ signals.T  # (k, i, l)
         hessian.diagonal(dim1=1, dim2=3).add_(same.permute(0, 2, 1))
         return hessian.reshape(k * k, k * k)
 

@@ -27,6 +27,7 @@ from torch.nn.functional import one_hot
 
 from deepleak_core.scenario import DeepLeakError
 
+EPSILON = torch.finfo(torch.float32).eps  # clients compute in single precision
 NOISE = 6.0  # residual of an image in units of rounding noise, root mean square, up to which it counts as found
 ROOM = 400_000  # numbers in one Jacobian of all problems that are solved side by side
 WALLS = 300  # features up to which a search can mind the floor of each
@@ -91,13 +92,13 @@ class Factors:
         """
         if taken_off:  # what other images left behind is no even noise: it has a direction
             u, values, vt = torch.linalg.svd(gradient, full_matrices=False)
-            spread = float(values[images:].amax()) / len(gradient) ** 0.5 if len(values) > images else 0.0
+            spread = float(values[images]) / len(gradient) ** 0.5 if len(values) > images else 0.0
             u, s, vt = u[:, :images], values[:images], vt[:images]
         else:
             u, s, vt, _ = without_rounding(gradient, images)
             room = max(1, (len(gradient) - images) * (gradient.shape[1] - images))
             spread = float((gradient - (u * s) @ vt).norm()) / room**0.5
-        least = torch.finfo(torch.float32).eps * float(gradient.abs().max()) / 16
+        least = EPSILON * float(gradient.abs().max()) / 16
         dimension, basis = layer.weight.shape[1], vt.T
         rows, ones = basis[:dimension], basis[dimension] if len(basis) > dimension else None
         return cls(
@@ -288,7 +289,7 @@ def noise_ratio(factors: Factors, m: Tensor, labels: Tensor) -> Tensor:
     outside = (signals - inside @ factors.left.T).square().sum(-1) / max(1, len(factors.offset) - factors.images)
     # The client rounds logits, which moves probabilities in proportion, and then the probabilities themselves.
     logits = (m @ factors.logit_map.T).abs().amax(-1)
-    rounded = torch.finfo(torch.float32).eps * (p.amax(-1) / 2 + logits * signals.abs().amax(-1))
+    rounded = EPSILON * (p.amax(-1) / 2 + logits * signals.abs().amax(-1))
     expected = (factors.noise * (inside / factors.singular_values).norm(dim=-1)).square()
     expected = expected + rounded.square() / len(factors.offset)
     along = (m * inside / factors.singular_values).sum(-1)

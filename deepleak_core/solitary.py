@@ -23,7 +23,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from deepleak_core.separation import LastLayer, summed_gradient
+from deepleak_core.separation import EPSILON, LastLayer, summed_gradient
 
 VISIBLE = 30.0  # length of a column in units of rounding noise from which on its direction is looked at
 BELOW = 3.0  # of that noise: what counts as negative
@@ -54,7 +54,7 @@ def count_solitary(layer: LastLayer, images: int) -> Tensor:
     if layer.floor is None or layer.bias_gradient is None:
         return counts
     columns = (gradient[:, :dimension] - layer.floor * gradient[:, dimension:]).T.cpu().numpy()  # (D, C)
-    noise = float(torch.finfo(torch.float32).eps) / 4 * np.abs(columns).max()
+    noise = EPSILON / 4 * np.abs(columns).max()
     lengths = np.linalg.norm(columns, axis=1)
     shown = (lengths > VISIBLE * noise) & ((columns < -BELOW * noise).sum(1) == 1)
     directions, errors = columns[shown] / lengths[shown, None], noise / lengths[shown]

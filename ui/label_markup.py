@@ -58,12 +58,12 @@ def matrix(answers: Sequence[StrategyAnswered], class_names: Sequence[str], show
         strategy = STRATEGIES[answer.strategy]
         cells = [_mark(answer.counts[c], truth[c], answer.counts[c]) for c in shown]
         unseen = sum(answer.counts) - sum(answer.counts[c] for c in shown)
-        proven = ""
+        badge = ""
         if answer.proven:
-            proven = "<em>proven</em> " if answer.exact else "<em class='dl-false'>proven, wrongly</em> "
+            badge = "<em>proven</em> " if answer.exact else "<em class='dl-false'>proven, wrongly</em> "
         elif answer.confidence:
-            proven = "<em class='dl-estimated'>estimated</em> "
-        tail = f"{_verdict(answer.found, sum(truth))}<small>{proven}{_seconds(answer.seconds)}</small>"
+            badge = "<em class='dl-estimated'>estimated</em> "
+        tail = f"{_verdict(answer.found, sum(truth))}<small>{badge}{_seconds(answer.seconds)}</small>"
         doubts = "" if answer.proven else certainty(False, answer.confidence, class_names)
         note = " ".join(filter(None, (answer.note, doubts, f"{unseen} in further classes" if unseen else "")))
         rows.append(_row(strategy.title, note, cells, tail, title=f"{strategy.summary} {strategy.source}"))
