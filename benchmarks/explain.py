@@ -41,7 +41,7 @@ from deepleak_core.labels import order
 from deepleak_core.models import TargetModel
 from deepleak_core.presets import PRESETS
 from deepleak_core.scenario import Scenario
-from deepleak_core.separation import Factors, LastLayer, starts_for, summed_gradient
+from deepleak_core.separation import Factors, starts_for, summed_gradient
 from deepleak_core.simplex import largest_simplices
 from deepleak_core.threads import cpu_threads
 from deepleak_core.together import read_labels, solve_together
@@ -217,7 +217,7 @@ def corners() -> dict[str, Any]:
         scenario = Scenario(indices=THREE, model=name, stage="late")
         model, batch = target_model(scenario), datasets.load_batch(scenario)
         gradient = share(model, batch.images, batch.labels).tensors
-        layer = LastLayer.of(model.head, gradient["head.weight"], gradient["head.bias"], model.floor)
+        layer = model.last_layer(gradient["head.weight"], gradient["head.bias"])
         factors = Factors.of(layer, summed_gradient(layer, len(THREE)), len(THREE))
         assert factors.heights is not None and factors.ones is not None
         found, _ = next(largest_simplices(factors))
@@ -251,7 +251,7 @@ def proof() -> dict[str, Any]:
         scenario = Scenario(indices=MIXED, stage=stage)
         model, batch = target_model(scenario), datasets.load_batch(scenario)
         gradient = share(model, batch.images, batch.labels).tensors
-        layer = LastLayer.of(model.head, gradient["head.weight"], gradient["head.bias"], model.floor)
+        layer = model.last_layer(gradient["head.weight"], gradient["head.bias"])
         factors = Factors.of(layer, summed_gradient(layer, len(MIXED)), len(MIXED))
         right = torch.bincount(batch.labels, minlength=10)
         wrong = [right - row + other for row in _units(right) for other in torch.eye(10).long() if (row - other).any()]

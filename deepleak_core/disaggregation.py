@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from deepleak_core.independence import independent_images
 from deepleak_core.scenario import DeepLeakError
 from deepleak_core.separation import (
     EPSILON,
@@ -35,6 +36,7 @@ from deepleak_core.separation import (
     Factors,
     LastLayer,
     can_be_found_one_by_one,
+    conjugate_gradients,
     find_images,
     row_lengths,
     starts_for,
@@ -42,10 +44,13 @@ from deepleak_core.separation import (
     without_rounding,
 )
 from deepleak_core.simplex import largest_simplices
-from deepleak_core.together import read_labels, solve_together
+from deepleak_core.together import read_labels, solve_for_many, solve_together
 
 LOGITS_OFF = 1.5  # units of float32 by which logits are off, in proportion to those of the image, as measured
 DENSE_UNKNOWNS = 1600  # up to here the normal equations are solved directly, above by conjugate gradients
+FACTORABLE_UNKNOWNS = 5000  # up to here they can be, in a second: where conjugate gradients creep
+CREEPING = 0.5  # of the squared residual: steps by conjugate gradients that gain less are too many
+CONJUGATE, ACCURATE = 250, 1e-10  # of them for one step, at most; and the share of its energy that they may leave
 SETTLED = 1e-7  # of the squared residual: a step that gains less is the last one
 SETTLED_SOON = 2e-3  # likewise where steps are slow, with more unknowns: a proof does not need the last digits
 SOLVED = 3.0  # a misfit below: nothing is left but rounding noise, no need to try again
@@ -174,16 +179,24 @@ def _beginnings(
                 yield features[labels.argsort()] @ problem.basis
         if attempt == 1:  # who asks for a single try looks for corners himself
             factors = Factors.of(layer, summed_gradient(layer, problem.images), problem.images)
-            for corners, _ in largest_simplices(factors, stop=stop):
-                labels = read_labels(factors, corners[None])[0].argmax(1)
+            for m in _without_labels(factors, stop):
+                labels = read_labels(factors, m[None])[0].argmax(1)
                 if torch.equal(labels.sort().values, problem.labels):
-                    yield corners[labels.argsort()] @ factors.basis.T @ problem.basis
+                    yield m[labels.argsort()] @ factors.basis.T @ problem.basis
         if attempt % 4 == 1 and problem.images <= TOGETHER:
             factors = Factors.of(layer, summed_gradient(layer, problem.images), problem.images)
             same = problem.labels.expand(32, -1)
             starts = starts_for(factors, same, generator)
             ends, costs = solve_together(factors, starts, same, walls=factors.walls, iterations=80, enough=1e-13)
             yield ends[costs.argmin()] @ factors.basis.T @ problem.basis
+
+
+def _without_labels(factors: Factors, stop: Callable[[], bool]) -> Iterator[Tensor]:
+    """Coordinates m (K, K) of images as all that the gradient tells without labels has them."""
+    if (independent := independent_images(factors, stop=stop)) is not None:
+        yield solve_for_many(factors, independent, stop=stop)[0]
+    for corners, _ in largest_simplices(factors, stop=stop):
+        yield corners
 
 
 # --------------------------------------------------------------------------------------- the system of equations
@@ -332,7 +345,7 @@ class _Problem:
 
     def solve(self, m: Tensor, weights: Tensor, stop: Callable[[], bool], iterations: int = 200) -> Tensor:
         """Levenberg-Marquardt from M under column weights, to where it is when `stop` says yes."""
-        damping = 1e-3
+        damping, directly = 1e-3, self.dense
         p, signals, residual = self.evaluate(m, weights)
         cost = float(residual.square().sum())
         for _ in range(iterations):
@@ -342,7 +355,8 @@ class _Problem:
             gradient = self._transposed(residual, m, weights, signals, tangents)
             moved = False
             while not moved and damping < 1e12 and not stop():
-                step = self._step(m, weights, signals, tangents, gradient, damping)
+                take = self._step if directly else self._step_by_conjugate_gradients
+                step = take(m, weights, signals, tangents, gradient, damping)
                 p_new, signals_new, residual_new = self.evaluate(m + step, weights)
                 cost_new = float(residual_new.square().sum())
                 moved = cost_new < cost
@@ -353,6 +367,7 @@ class _Problem:
             m, p, signals, residual, cost = m + step, p_new, signals_new, residual_new, cost_new
             if gain < (SETTLED if self.dense else SETTLED_SOON):
                 break
+            directly = directly or (gain < CREEPING and self.images**2 <= FACTORABLE_UNKNOWNS)
         return m
 
     def _apply(self, step: Tensor, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor) -> Tensor:
@@ -372,15 +387,13 @@ class _Problem:
         self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor, gradient: Tensor, damping: float
     ) -> Tensor:
         """The damped Gauss-Newton step, (K, K)."""
-        if self.dense:
-            hessian = self._normal_matrix(m, weights, signals, tangents)
-            diagonal = hessian.diagonal().clamp_min(1e-12 * float(hessian.diagonal().max()))
-            damped = hessian + torch.diag(damping * diagonal)
-            factor, failed = torch.linalg.cholesky_ex(damped)
-            if int(failed):
-                return torch.zeros_like(m)
-            return -torch.cholesky_solve(gradient.reshape(-1, 1), factor).reshape(m.shape)
-        return self._step_by_conjugate_gradients(m, weights, signals, tangents, gradient, damping)
+        hessian = self._normal_matrix(m, weights, signals, tangents)
+        diagonal = hessian.diagonal().clamp_min(1e-12 * float(hessian.diagonal().max()))
+        hessian.diagonal().add_(damping * diagonal)
+        factor, failed = torch.linalg.cholesky_ex(hessian)
+        if int(failed):
+            return torch.zeros_like(m)
+        return -torch.cholesky_solve(gradient.reshape(-1, 1), factor).reshape(m.shape)
 
     def _normal_matrix(self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor) -> Tensor:
         """J^T J (K^2, K^2), from its product structure: C K^4 operations instead of C K^5."""
@@ -414,26 +427,19 @@ class _Problem:
         """The same step without the matrix, preconditioned by each image's own block."""
         blocks = self._blocks(m, weights, signals, tangents)
         diagonal = blocks.diagonal(dim1=1, dim2=2)
-        diagonal = damping * diagonal.clamp_min(1e-12 * float(diagonal.max()))
-        factors = torch.linalg.cholesky(blocks + torch.diag_embed(diagonal))
 
-        def precondition(x: Tensor) -> Tensor:
-            return torch.cholesky_solve(x[:, :, None], factors)[:, :, 0]
+        def curved(step: Tensor) -> Tensor:
+            pushed = self._apply(step, m, weights, signals, tangents)
+            return self._transposed(pushed, m, weights, signals, tangents)
 
-        step, left = torch.zeros_like(m), -gradient
-        direction = ahead = precondition(left)
-        energy = first = (left * ahead).sum()
-        for _ in range(250):
-            pushed = self._apply(direction, m, weights, signals, tangents)
-            pushed = self._transposed(pushed, m, weights, signals, tangents) + diagonal * direction
-            length = energy / (direction * pushed).sum()
-            step, left = step + length * direction, left - length * pushed
-            ahead = precondition(left)
-            previous, energy = energy, (left * ahead).sum()
-            if energy < 1e-10 * first:
-                break
-            direction = ahead + (energy / previous) * direction
-        return step
+        return conjugate_gradients(
+            curved,
+            gradient,
+            blocks,
+            damping * diagonal.clamp_min(1e-12 * float(diagonal.max())),
+            most=CONJUGATE,
+            accurate=ACCURATE,
+        )
 
     def answer(self, m: Tensor, misfit: float) -> Disaggregation:
         """The solution in feature space, with an error estimate from the curvature and the noise at it."""

@@ -24,7 +24,7 @@ from deepleak_core.objectives import Comparison, Matching
 from deepleak_core.peeling import Level, Link, Peeled, chain, peel, unactivate
 from deepleak_core.presets import Preset
 from deepleak_core.scenario import Scenario
-from deepleak_core.separation import CannotDisaggregate, LastLayer
+from deepleak_core.separation import CannotDisaggregate
 from deepleak_core.solvers import Iterate, adam, lbfgs, levenberg_marquardt
 
 EXPLAINED = 1e-9  # squared relative residual at which a float32 update is explained down to its rounding
@@ -151,7 +151,7 @@ def separate_features(
     """
     gradient = update.gradient(model)
     counts = torch.bincount(believed.cpu(), minlength=model.head.out_features)
-    layer = LastLayer.of(model.head, gradient["head.weight"], gradient.get("head.bias"), model.floor)
+    layer = model.last_layer(gradient["head.weight"], gradient.get("head.bias"))
     return disaggregate(layer, counts, seed=scenario.seed_for("disaggregation"), stop=stop)
 
 

@@ -74,7 +74,7 @@ class Knowledge:
     @property
     def last_layer(self) -> LastLayer:
         """The layer as the server sent it, and its gradient."""
-        return LastLayer.of(self.model.head, self.weight, self.bias, self.model.floor)
+        return self.model.last_layer(self.weight, self.bias)
 
     @property
     def row_sums(self) -> Tensor:

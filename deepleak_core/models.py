@@ -23,6 +23,7 @@ from safetensors.torch import load_model, save_file
 from torch import Tensor, nn
 
 from deepleak_core.scenario import BatchNormMode, UnsupportedScenario
+from deepleak_core.separation import LastLayer
 from deepleak_core.validation import MOST_CLASSES, Validation
 
 CHECKPOINTS = Path(__file__).parent.parent / "assets" / "checkpoints"
@@ -32,7 +33,8 @@ PARAMETER_LIMIT = 250_000_000
 class TargetModel(nn.Module):
     """A classifier as body and head. `forward` maps images (B, 3, H, W) in [0, 1] to logits (B, C).
 
-    No feature is below `floor`, which the body's last activation tells; None where there is no such bound.
+    No feature is below `floor`, which the body's last activation tells; None where there is no such bound. After
+    `smooth` activations features come near it, after others many lie on it.
     `validation` is what it predicts for each class, None before training.
     """
 
@@ -46,9 +48,11 @@ class TargetModel(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         floor: float | None = None,
+        *,
+        smooth: bool = False,
     ):
         super().__init__()
-        self.body, self.head, self.floor = body, head, floor
+        self.body, self.head, self.floor, self.smooth = body, head, floor, smooth
         self.validation: Validation | None = None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -80,6 +84,17 @@ class TargetModel(nn.Module):
         logits: Tensor = self.head(self.features(images))
         return logits
 
+    def last_layer(self, weight_gradient: Tensor, bias_gradient: Tensor | None) -> LastLayer:
+        """The layer as the server sent it, and its gradient (C, D) and (C,)."""
+        return LastLayer(
+            weight=self.head.weight.detach(),
+            bias=None if self.head.bias is None else self.head.bias.detach(),
+            weight_gradient=weight_gradient,
+            bias_gradient=bias_gradient,
+            floor=self.floor,
+            smooth=self.smooth,
+        )
+
 
 Body = Callable[[int], nn.Module]
 
@@ -97,6 +112,8 @@ class TargetModelSpec:
     min_size: int = 32
     floor: float | None = 0.0
     """The least value of a feature: 0 after ReLU, sigmoid and pooling over them; None where there is none."""
+    smooth: bool = False
+    """Whether features only come near it: after sigmoid and ELU none lies on it, after ReLU most do."""
 
 
 def _lenet(channels: int, activation: type[nn.Module]) -> Body:
@@ -167,6 +184,7 @@ MODELS: dict[str, TargetModelSpec] = {
         summary="DLG's own network: 12 channels, sigmoid, wide uniform weights.",
         source="Zhu et al. 2019, arXiv 1906.08935",
         body=_lenet(12, nn.Sigmoid),
+        smooth=True,
         uniform_init=0.5,
     ),
     "lenet64-relu": TargetModelSpec(
@@ -181,6 +199,7 @@ MODELS: dict[str, TargetModelSpec] = {
         source="after Zhu et al. 2019",
         body=_lenet(64, nn.ELU),
         floor=-1.0,
+        smooth=True,
     ),
     "convnet": TargetModelSpec(
         title="ConvNet",
@@ -238,7 +257,8 @@ def build(
                     f"parameters, the limit is {PARAMETER_LIMIT / 1e6:.0f} million; take smaller images or resnet18."
                 ]
             )
-        model = TargetModel(body, nn.Linear(dimension, classes, bias=head_bias), mean, std, spec.floor)
+        head = nn.Linear(dimension, classes, bias=head_bias)
+        model = TargetModel(body, head, mean, std, spec.floor, smooth=spec.smooth)
         if spec.uniform_init is not None:
             for parameter in model.parameters():
                 nn.init.uniform_(parameter, -spec.uniform_init, spec.uniform_init)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import one_hot
 
 from deepleak_core.scenario import DeepLeakError
@@ -48,7 +48,7 @@ class LastLayer:
     """What the server knows of the last layer: `weight` (C, D) and `bias` (C,) or None, and their gradients.
 
     `floor` is a value that no feature is below, since none comes out of the activation before: 0 for ReLU, -1 for
-    ELU; None where nothing is known.
+    ELU; None where nothing is known. After `smooth` activations features come near it, after others many lie on it.
     """
 
     weight: Tensor
@@ -56,19 +56,7 @@ class LastLayer:
     weight_gradient: Tensor
     bias_gradient: Tensor | None
     floor: float | None = None
-
-    @classmethod
-    def of(
-        cls, head: nn.Linear, weight_gradient: Tensor, bias_gradient: Tensor | None, floor: float | None = None
-    ) -> LastLayer:
-        """The layer as the server sent it, and its gradient."""
-        return cls(
-            weight=head.weight.detach(),
-            bias=None if head.bias is None else head.bias.detach(),
-            weight_gradient=weight_gradient,
-            bias_gradient=bias_gradient,
-            floor=floor,
-        )
+    smooth: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +71,7 @@ class Factors:
     basis: Tensor  # V without that row, (D, K)
     heights: Tensor | None  # (D, K): coordinates m to features above their floor; None without a bias or a floor
     noise: float  # root mean square of what rounding adds to an entry of the gradient
+    smooth: bool  # whether features only come near their floor (`LastLayer`)
 
     @classmethod
     def of(cls, layer: LastLayer, gradient: Tensor, images: int, *, taken_off: bool = False) -> Factors:
@@ -110,6 +99,7 @@ class Factors:
             basis=rows,
             heights=None if ones is None or layer.floor is None else rows - layer.floor * ones,
             noise=max(spread, least),
+            smooth=layer.smooth,
         )
 
     @property
@@ -375,3 +365,37 @@ def levenberg_marquardt(
             if not len(active):
                 break
     return points, costs
+
+
+def conjugate_gradients(
+    curved: Callable[[Tensor], Tensor],
+    gradient: Tensor,
+    blocks: Tensor,
+    damping: Tensor,
+    *,
+    most: int,
+    accurate: float,
+) -> Tensor:
+    """The damped step (K, n) down a `gradient` (K, n) of K images, for whom a normal matrix would be too large.
+
+    `curved` multiplies it with a step, `blocks` (K, n, n) are each image's own part of it, the preconditioner, and
+    `damping` (K, n) is added to its diagonal. Stops where a share `accurate` of the energy is left, or after `most`.
+    """
+    factors = torch.linalg.cholesky_ex(blocks + torch.diag_embed(damping))[0]
+
+    def precondition(x: Tensor) -> Tensor:
+        return torch.cholesky_solve(x[..., None], factors)[..., 0]
+
+    step, left = torch.zeros_like(gradient), -gradient
+    direction = ahead = precondition(left)
+    energy = first = (left * ahead).sum()
+    for _ in range(most):
+        pushed = curved(direction) + damping * direction
+        length = energy / (direction * pushed).sum()
+        step, left = step + length * direction, left - length * pushed
+        ahead = precondition(left)
+        previous, energy = energy, (left * ahead).sum()
+        if energy < accurate * first:
+            break
+        direction = ahead + (energy / previous) * direction
+    return step

@@ -11,18 +11,28 @@ starts side by side. That activations have a floor (`LastLayer.floor`) holds sol
 turns a search that hardly ever arrives into one that does from every few starts.
 
 Labels may be assumed, or left open (`OPEN`): then each image has the one it is nearest to.
+
+Of dozens of images the normal matrix has no room, or would take seconds to factor: `solve_for_many` moves a single
+start by conjugate gradients instead, far enough for `disaggregation` to go on from.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from deepleak_core.separation import Factors, Quadratics, levenberg_marquardt
+from deepleak_core.separation import Factors, Quadratics, conjugate_gradients, levenberg_marquardt
 
 OPEN = -1  # in place of a label: the one that is read
 WALL_WEIGHT = 0.1  # of a typical feature below its floor, beside a label that is wrong by one
+CONJUGATE = 100  # conjugate gradients for one step, at most
+ACCURATE = 1e-6  # of the energy that a step leaves behind, from which it is good enough
+NEAR = 1e-3  # squared residual of many images, from which other solvers go on
+STALLED = 1e-3  # of the squared residual: a step that gains less, once labels have settled, is the last one
 
 
 def read_labels(factors: Factors, m: Tensor) -> Tensor:
@@ -68,7 +78,7 @@ def label_equations(factors: Factors, walls: Tensor | None = None, among: Tensor
         read = p - a
         assumed = torch.where(labels == OPEN, (read + barred).argmax(-1), labels)
         residual = read - one_hot(assumed, p.shape[-1]).to(read)
-        tangents = p[..., None] * (factors.logit_map - (p @ factors.logit_map)[:, :, None, :])  # dp / dm (T, K, C, K)
+        tangents = _tangents(factors, p)
         # Moving m_l by d moves a_k by -(dual_k . d) a_l: d read_k / d m_l = dual_k a_l^T, and dp_k / dm_k on top.
         cost = residual.square().sum((1, 2))
         gradient = torch.einsum("tkj,tkc,tlc->tlj", duals, residual, a)
@@ -93,6 +103,97 @@ def label_equations(factors: Factors, walls: Tensor | None = None, among: Tensor
         return cost, gradient.flatten(1), normal.reshape(len(m), count**2, count**2)
 
     return quadratics
+
+
+def solve_for_many(
+    factors: Factors,
+    m: Tensor,
+    *,
+    iterations: int = 40,
+    enough: float = NEAR,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Tensor, float]:
+    """Move one start m (K, K) to where the labels read are one-hot anywhere and features above their floor.
+
+    As `solve_together` under `OPEN` labels, without a normal matrix: each image's own block of it is the
+    preconditioner. Returns coordinates and the squared residual, once that is `enough` or does not fall any more.
+    """
+    heights, ones, damping = factors.heights, factors.ones, 1e-2
+    assert heights is not None and ones is not None, "only bias and floor keep dozens of images apart"
+    walls = heights * (WALL_WEIGHT / _typical_height(factors, heights))
+    here = _Reading.of(factors, walls, ones, m)
+    for iteration in range(iterations):
+        cost, moved = here.cost, False
+        curved, gradient, blocks = here.linearised(factors, walls, ones)
+        diagonal = blocks.diagonal(dim1=1, dim2=2)
+        while not moved and damping < 1e10 and not stop():
+            step = conjugate_gradients(curved, gradient, blocks, damping * diagonal, most=CONJUGATE, accurate=ACCURATE)
+            there = _Reading.of(factors, walls, ones, m + step)
+            moved = there.cost < cost
+            damping = max(damping / 5, 1e-14) if moved else damping * 4
+        if not moved:
+            break
+        m, here = m + step, there
+        if here.cost < enough or (iteration > 5 and here.cost > (1 - STALLED) * cost):
+            break
+    return m, here.cost
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What is read at one point M (K, K), and by how much it is off."""
+
+    p: Tensor  # predictions (K, C)
+    signals: Tensor  # (K, C)
+    duals: Tensor  # M^-T (K, K)
+    off: Tensor  # labels read minus the nearest one-hot ones (K, C)
+    excess: Tensor  # by which the bias's feature is above 1 (K,)
+    below: Tensor  # heights below each of n walls, not above 0 (K, n)
+
+    @classmethod
+    def of(cls, factors: Factors, walls: Tensor, ones: Tensor, m: Tensor) -> _Reading:
+        """At coordinates m (K, K), with weighted `walls` (n, K)."""
+        p, signals, duals = (of[0] for of in _read(factors, m[None]))
+        labels = (p - signals).argmax(1)
+        off = p - signals - one_hot(labels, p.shape[1]).to(p)
+        return cls(p, signals, duals, off, m @ ones - 1, (m @ walls.T).clamp_max(0))
+
+    @property
+    def cost(self) -> float:
+        """The squared residual; infinite where M has no inverse."""
+        squares = self.off.square().sum() + self.excess.square().sum() + self.below.square().sum()
+        return float(squares.nan_to_num(torch.inf))
+
+    def linearised(
+        self, factors: Factors, walls: Tensor, ones: Tensor
+    ) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
+        """The normal matrix as a product with steps (K, K), the gradient (K, K), and each image's block (K, K, K)."""
+        p, a, duals = self.p, self.signals, self.duals
+        hit = self.below.amin(0) < 0
+        pushing, below = walls[hit], self.below[:, hit]
+        leaning = (below < 0).to(below)
+        tangents = _tangents(factors, p[None])[0]
+
+        def pulled(off: Tensor, excess: Tensor, below: Tensor) -> Tensor:
+            turned = (tangents.mT @ off[..., None])[..., 0] + (a @ off.T) @ duals
+            return turned + excess[:, None] * ones + below @ pushing
+
+        def curved(step: Tensor) -> Tensor:
+            change = (tangents @ step[..., None])[..., 0] + (duals @ step.T) @ a
+            return pulled(change, step @ ones, (step @ pushing.T) * leaning)
+
+        own = tangents + a[:, :, None] * duals[:, None]
+        # Moving m_k moves the labels read of all others as well, by -(dual_l . d) a_k.
+        crossing = (duals.T @ duals) - duals[:, :, None] * duals[:, None]
+        blocks = own.mT @ own + a.square().sum(1)[:, None, None] * crossing + ones[:, None] * ones
+        blocks = blocks + torch.stack([(pushing * on[:, None]).T @ pushing for on in leaning])
+        return curved, pulled(self.off, self.excess, below), blocks
+
+
+def _tangents(factors: Factors, p: Tensor) -> Tensor:
+    """How predictions p (T, K, C) follow coordinates: dp / dm (T, K, C, K)."""
+    tangents: Tensor = p[..., None] * (factors.logit_map - (p @ factors.logit_map)[:, :, None, :])
+    return tangents
 
 
 def _read(factors: Factors, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from deepleak_core.disaggregation import Disaggregation, NotResolved, check_room, disaggregate
+from deepleak_core.independence import independent_images
 from deepleak_core.separation import (
     Factors,
     LastLayer,
@@ -28,7 +29,7 @@ from deepleak_core.separation import (
     summed_gradient,
 )
 from deepleak_core.simplex import largest_simplices
-from deepleak_core.together import OPEN, read_labels, solve_together
+from deepleak_core.together import OPEN, read_labels, solve_for_many, solve_together
 
 PULLED = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a corner to the middle at which images may lie
 HOPS, STARTS = 60, 48  # rounds of hopping, and how many start in each
@@ -127,7 +128,7 @@ class _Verification:
         agree = all(torch.equal(agreed, other) for other in others)
         if agree and (found := self.proof(agreed, None, 1, stop=self.stop_early)):
             return found
-        for stage in (self.largest_simplex, self.one_by_one, *([self.hopping] if thorough else [])):
+        for stage in (self.independent, self.largest_simplex, self.one_by_one, *([self.hopping] if thorough else [])):
             if not self.stop() and (found := stage()):
                 return found
         return self.closest()
@@ -168,6 +169,24 @@ class _Verification:
             if self.unclear or self.stop():
                 return None
         return None
+
+    def independent(self) -> Verdict | None:
+        """Images as independent components of smooth features, moved together to where labels are read."""
+        for attempt in range(TRIED if self.images > SOLVABLE else 1):  # few are sooner found in other ways
+            corners = independent_images(self.factors, seed=self.seed + attempt, stop=self.stop)
+            if corners is None:
+                return None
+            m, cost = solve_for_many(self.factors, corners, stop=self.stop)
+            if cost < CLOSE:
+                if found := self.proof_of(m):
+                    return found
+                alone, labels = self.images_alone(m)
+                if alone.any() and (found := self.completed(m[alone], labels[alone])):
+                    return found
+            if self.unclear or self.stop():
+                return None
+            self.solve(m[None], 60)
+        return self.judge()
 
     def largest_simplex(self) -> Verdict | None:
         """Images as corners of what features can be, and the labels read off them."""

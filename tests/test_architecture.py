@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 # Each module imports only from floors above its own line. A new module is given its place here.
 FLOORS = (
     {"scenario", "events", "metrics", "vocabularies", "validation"},
-    {"turns", "downloads", "models", "separation", "presets", "threads"},
-    {"together", "simplex", "solitary"},
+    {"turns", "downloads", "separation", "presets", "threads"},
+    {"models", "together", "simplex", "independence", "solitary"},
     {"disaggregation"},
     {"verification"},
     {"datasets", "client"},

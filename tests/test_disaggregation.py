@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -96,6 +97,24 @@ def test_slow_steps_end_where_they_gain_little(monkeypatch: pytest.MonkeyPatch) 
     assert steps(36, 0.5) == steps(36, 1e-7), "quick ones go on"
 
 
+def test_creeping_conjugate_gradients_give_way_to_direct_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = random_features(6, 40, 0), torch.arange(6)
+    layer = last_layer(features, labels, 12)
+    near = features.double() * (1 + 0.1 * torch.randn(features.shape, generator=torch.Generator().manual_seed(1)))
+    direct = disaggregation._Problem._step
+    taken = []
+    monkeypatch.setattr(disaggregation._Problem, "_step", lambda *a: taken.append(1) or direct(*a))
+    monkeypatch.setattr(disaggregation, "DENSE_UNKNOWNS", 0)
+    monkeypatch.setattr(disaggregation, "CONJUGATE", 2)  # too few, ever, to get anywhere
+    found = disaggregate(layer, counts_of(labels, 12), start=near, tries=0)
+    assert taken and found.misfit < disaggregation.SOLVED
+    taken.clear()
+    monkeypatch.setattr(disaggregation, "FACTORABLE_UNKNOWNS", 35)
+    with suppress(NotResolved):
+        disaggregate(layer, counts_of(labels, 12), start=near, tries=0)
+    assert not taken, "there is no room for the matrix"
+
+
 def test_a_step_that_finds_no_way_down_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = random_features(4, 40, 0), torch.arange(4)
     problem = _Problem.of(last_layer(features, labels, 12), counts_of(labels, 12))
@@ -128,7 +147,12 @@ def trained_layer(
         for label, away in zip(labels, features - features.mean(0), strict=True):
             layer.weight[label] += sure * away / away.square().sum()
     torch.nn.functional.cross_entropy(layer(features), labels).backward()
-    return LastLayer.of(layer, layer.weight.grad, layer.bias.grad)
+    return LastLayer(
+        weight=layer.weight.detach(),
+        bias=layer.bias.detach(),
+        weight_gradient=layer.weight.grad,
+        bias_gradient=layer.bias.grad,
+    )
 
 
 @pytest.mark.parametrize(("wide", "sure"), [(1.0, 0.0), (1.0, 8.0), (10.0, 5.0), (10.0, 10.0)])

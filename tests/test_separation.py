@@ -20,6 +20,7 @@ from deepleak_core.separation import (
     Factors,
     LastLayer,
     can_be_found_one_by_one,
+    conjugate_gradients,
     find_images,
     levenberg_marquardt,
     noise_ratio,
@@ -34,7 +35,13 @@ CLASSES, DIMENSION = 12, 40
 
 
 def last_layer(
-    features: Tensor, labels: Tensor, *, classes: int = CLASSES, bias: bool = True, floor: float | None = None
+    features: Tensor,
+    labels: Tensor,
+    *,
+    classes: int = CLASSES,
+    bias: bool = True,
+    floor: float | None = None,
+    smooth: bool = False,
 ) -> LastLayer:
     """A random last layer and its mean gradient, by autograd in the precision of the features."""
     torch.manual_seed(len(labels))
@@ -46,6 +53,7 @@ def last_layer(
         weight_gradient=layer.weight.grad,
         bias_gradient=layer.bias.grad if bias else None,
         floor=floor,
+        smooth=smooth,
     )
 
 
@@ -312,3 +320,26 @@ def test_a_start_of_no_number_does_not_pass_for_a_solution() -> None:
     points = torch.tensor([[float("nan")] * 3, [0.0] * 3], dtype=torch.float64)
     _, costs = levenberg_marquardt(squared(curves), points, torch.tensor([0, 1]), iterations=20)
     assert costs[0] == torch.inf and torch.isfinite(costs[1])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 10_000))
+def test_conjugate_gradients_take_the_step_of_the_whole_normal_matrix(images: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    slopes = torch.randn(4 * images**2, images**2, generator=generator, dtype=torch.float64)
+    normal, gradient = slopes.T @ slopes, torch.randn(images, images, generator=generator, dtype=torch.float64)
+    damping = torch.rand(images, images, generator=generator, dtype=torch.float64)
+    every = torch.arange(images)
+    blocks = normal.view(images, images, images, images)[every, :, every]
+    asked = []
+
+    def curved(step: Tensor) -> Tensor:
+        asked.append(step)
+        return (normal @ step.flatten()).view_as(step)
+
+    step = conjugate_gradients(curved, gradient, blocks, damping, most=500, accurate=1e-20)
+    whole = torch.linalg.solve(normal + torch.diag(damping.flatten()), -gradient.flatten())
+    torch.testing.assert_close(step.flatten(), whole, rtol=1e-6, atol=1e-9)
+    asked.clear()
+    conjugate_gradients(curved, gradient, blocks, damping, most=3, accurate=0.0)
+    assert len(asked) == 3

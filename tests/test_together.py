@@ -11,7 +11,16 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from deepleak_core.separation import Factors, can_be_found_one_by_one, starts_for
-from deepleak_core.together import OPEN, WALL_WEIGHT, label_equations, read_labels, solve_together
+from deepleak_core.together import (
+    NEAR,
+    OPEN,
+    WALL_WEIGHT,
+    _Reading,
+    label_equations,
+    read_labels,
+    solve_for_many,
+    solve_together,
+)
 
 
 def batch(images: int, seed: int, *, bias: bool = True, floor: float | None = 0.0) -> tuple[Factors, Tensor, Tensor]:
@@ -105,3 +114,41 @@ def test_from_scratch_walls_lead_to_the_truth_more_often() -> None:
             solved[walled] += int((solve_together(factors, starts, tried, walls=walls)[1] < 1e-12).sum())
     assert solved[True] > 2 * solved[False]
     assert solved[True] >= 5
+
+
+# -------------------------------------------------------------------------------------------------- dozens of images
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(2, 5), st.integers(0, 10_000))
+def test_products_gradient_and_blocks_are_those_of_the_whole_normal_matrix(images: int, seed: int) -> None:
+    factors, m, _ = batch(images, seed)
+    assert factors.heights is not None and factors.ones is not None
+    generator = torch.Generator().manual_seed(seed)
+    point = m + 0.3 * m.abs().mean() * torch.randn(m.shape, generator=generator, dtype=torch.float64)
+    anyhow = torch.full((1, images), OPEN)
+    cost, gradient, normal = label_equations(factors, factors.heights)(point.view(1, -1), anyhow)
+    typical = (factors.heights @ factors.ones).abs().mean() / factors.ones.square().sum()
+    walls = WALL_WEIGHT / typical * factors.heights
+    here = _Reading.of(factors, walls, factors.ones, point)
+    curved, found, blocks = here.linearised(factors, walls, factors.ones)
+    assert here.cost == pytest.approx(float(cost))
+    torch.testing.assert_close(found.flatten(), gradient[0])
+    step = torch.randn(point.shape, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(curved(step).flatten(), normal[0] @ step.flatten())
+    every = torch.arange(images)
+    torch.testing.assert_close(blocks, normal[0].view(images, images, images, images)[every, :, every])
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 10_000))
+def test_many_images_move_to_where_their_labels_are_read(seed: int) -> None:
+    factors, m, labels = batch(8, seed)
+    start = m + 0.02 * m.abs().mean() * torch.randn(m.shape, generator=torch.Generator().manual_seed(0)).double()
+    end, cost = solve_for_many(factors, start, enough=1e-9)
+    assert cost < 1e-9
+    assert torch.equal(read_labels(factors, end[None])[0].argmax(1), labels)
+    sooner, left = solve_for_many(factors, start)
+    assert cost < left < NEAR
+    stopped, _ = solve_for_many(factors, start, stop=lambda: True)
+    assert torch.equal(stopped, start) and not torch.equal(sooner, start)
