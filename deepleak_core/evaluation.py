@@ -27,6 +27,7 @@ from deepleak_core.scenario import Composition, Scenario, UnsupportedScenario
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 LAID_OPEN = "zero-shot"  # the strategy whose steps are shown one by one
+SLOWEST = "verified"  # a proof may take its time: it comes last, so that nobody has to wait for the others
 OF_THE_UPDATE = (
     "dataset", "images", "image_size", "indices", "labels", "batch_size", "composition", "model", "stage", "head_bias",
     "batchnorm", "mode", "local_epochs", "local_batch_size", "local_lr", "seed", "device",
@@ -64,7 +65,7 @@ class LabelScore:
 def label_trials(
     scenario: Scenario, *, repeats: int = 1, first: int = 0, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[LabelTrial]:
-    """Every strategy on `repeats` draws of the scenario's batch from the `first` on, strategy by strategy within one.
+    """Every strategy on `repeats` draws of the scenario's batch from the `first` on, the slowest last within one.
 
     The target model is built once. Where the scenario names its images the batch stays the same, and only the
     noise some strategies feed is drawn anew. Raises what `attack.run` raises before it starts.
@@ -78,7 +79,7 @@ def label_trials(
         batch = datasets.load_batch(scenario, draw=draw)
         update = client.share(model, batch.images.to(device), batch.labels.to(device), local_training_of(scenario))
         true_counts = torch.bincount(batch.labels, minlength=len(batch.class_names))
-        for strategy in labels.STRATEGIES:
+        for strategy in sorted(labels.STRATEGIES, key=SLOWEST.__eq__):
             began = time.perf_counter()
             found = labels.infer(
                 model,
@@ -94,9 +95,10 @@ def label_trials(
 
 
 def label_scores(trials: Sequence[LabelTrial]) -> dict[str, LabelScore]:
-    """The score of each strategy that has a trial, in the order of the first ones."""
+    """The score of each strategy that has a trial, in the order of the registry, others after them."""
     scores = {}
-    for strategy in dict.fromkeys(trial.strategy for trial in trials):
+    tried = list(dict.fromkeys(trial.strategy for trial in trials))
+    for strategy in sorted(tried, key=[*labels.STRATEGIES, *tried].index):
         own = [trial for trial in trials if trial.strategy == strategy]
         counts = torch.stack([trial.found.counts for trial in own])  # (trials, C)
         truth = torch.stack([trial.true_counts for trial in own])

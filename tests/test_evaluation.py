@@ -52,13 +52,20 @@ def test_scores_worked_out_by_hand() -> None:
     assert scores["idlg"].seconds == 2.0
 
 
+def test_scores_come_in_the_order_of_the_registry_and_others_after_them() -> None:
+    one = trial([1, 1], [1, 1])
+    named = [replace(one, strategy=name) for name in ("somebody's", "zero-shot", "idlg", "verified")]
+    assert list(label_scores(named)) == ["verified", "zero-shot", "idlg", "somebody's"]
+
+
 def test_every_strategy_sees_every_draw_and_the_model_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
     real = models.build
     monkeypatch.setattr(models, "build", lambda *a, **k: built.append(a) or real(*a, **k))
     trials = list(label_trials(Scenario(model="lenet", composition="random", batch_size=6), repeats=4))
     assert len(built) == 1
-    assert [t.strategy for t in trials] == list(STRATEGIES) * 4
+    assert [t.strategy for t in trials] == [*list(STRATEGIES)[1:], "verified"] * 4, "a proof may take its time"
+    assert list(label_scores(trials)) == list(STRATEGIES)
     truths = [tuple(t.true_counts.tolist()) for t in trials]
     assert all(len(set(truths[i : i + len(STRATEGIES)])) == 1 for i in range(0, len(trials), len(STRATEGIES)))
     assert len(set(truths)) == 4, "each draw is another batch"

@@ -59,6 +59,16 @@ def test_hits_and_misses_are_marked() -> None:
     assert "all right" in label_markup.matrix([answer([2, 0, 1], [2, 0, 1])], names, [0, 1, 2])
 
 
+def test_who_has_not_answered_yet_has_a_row_in_his_place_that_says_why() -> None:
+    given = [answer([2, 1], [2, 1])]
+    rows = label_markup.matrix(given, ["cat", "dog"], [0, 1], awaited="At work for 3 s.").split("<tr>")[3:]
+    titles = [strategy.title for strategy in STRATEGIES.values()]
+    assert [next(title for title in titles if f">{title}<" in row) for row in rows] == titles
+    assert sum("At work for 3 s." in row for row in rows) == len(titles) - 1
+    assert "dl-hit" in rows[list(STRATEGIES).index("idlg")] and "At work" not in rows[list(STRATEGIES).index("idlg")]
+    assert label_markup.matrix(given, ["cat", "dog"], [0, 1]).count("<tr>") == 3
+
+
 def test_a_proof_is_said_and_a_wrong_one_too() -> None:
     right, wrong = (
         label_markup.matrix([answer(counts, [1, 1], proven=True)], ["cat", "dog"], [0, 1])

@@ -50,12 +50,22 @@ def steps(
     return _table("dl-steps", rows, class_names, shown, f'<p class="dl-note">{BETTER}</p>' if better else "")
 
 
-def matrix(answers: Sequence[StrategyAnswered], class_names: Sequence[str], shown: Sequence[int]) -> str:
-    """Strategies by classes: the integer each strategy gives, hit or miss, its verdict and its time."""
-    truth = answers[0].true_counts
+def matrix(
+    answers: Sequence[StrategyAnswered], class_names: Sequence[str], shown: Sequence[int], *, awaited: str = ""
+) -> str:
+    """Strategies by classes: the integer each strategy gives, hit or miss, its verdict and its time.
+
+    A strategy that has not answered yet has a row that says what is `awaited`, or none without such words.
+    """
+    truth, given = answers[0].true_counts, {answer.strategy: answer for answer in answers}
     rows = [_row("Truth", "", [_plain(truth[c]) for c in shown], "")]
-    for answer in answers:
-        strategy = STRATEGIES[answer.strategy]
+    for name, strategy in STRATEGIES.items():
+        about = f"{strategy.summary} {strategy.source}"
+        if name not in given:
+            if awaited:
+                rows.append(_row(strategy.title, awaited, [_nothing()] * len(shown), "", title=about))
+            continue
+        answer = given[name]
         cells = [_mark(answer.counts[c], truth[c], answer.counts[c]) for c in shown]
         unseen = sum(answer.counts) - sum(answer.counts[c] for c in shown)
         badge = ""
@@ -66,7 +76,7 @@ def matrix(answers: Sequence[StrategyAnswered], class_names: Sequence[str], show
         tail = f"{_verdict(answer.found, sum(truth))}<small>{badge}{_seconds(answer.seconds)}</small>"
         doubts = "" if answer.proven else certainty(False, answer.confidence, class_names)
         note = " ".join(filter(None, (answer.note, doubts, f"{unseen} in further classes" if unseen else "")))
-        rows.append(_row(strategy.title, note, cells, tail, title=f"{strategy.summary} {strategy.source}"))
+        rows.append(_row(strategy.title, note, cells, tail, title=about))
     key = (
         '<p class="dl-note dl-key"><b class="dl-hit">2</b> as many as there are '
         '<b class="dl-miss">1</b> too many or too few</p>'

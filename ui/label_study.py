@@ -16,7 +16,7 @@ from deepleak_core.events import Downloading, LastLayerRead, StrategyAnswered
 from deepleak_core.labels import STRATEGIES
 from deepleak_core.scenario import Scenario
 from deepleak_core.store import RunRecord
-from deepleak_core.verification import SECONDS
+from deepleak_core.verification import patience
 from ui import label_markup, live, markup
 from ui.backend import engine, give_way, store
 
@@ -69,10 +69,10 @@ def laid_open(run_id: str, scenario: Scenario, busy: bool) -> None:
         words = label_markup.waiting(_words(record))
         return st.html(markup.titled(1, "From update to labels", pictures, words))
     shown = label_markup.columns(read, answers)
-    more = label_markup.waiting(_words(record)) if record.under_way else ""
+    awaited = _words(record) if record.under_way else ""
     return st.html(
         markup.titled(1, "From update to labels", pictures, label_markup.steps(read, names, shown, answers))
-        + markup.titled(2, "Every strategy, same update", label_markup.matrix(answers, names, shown), more)
+        + markup.titled(2, "Every strategy, same update", label_markup.matrix(answers, names, shown, awaited=awaited))
     )
 
 
@@ -85,4 +85,7 @@ def _words(record: RunRecord) -> str:
     download = store().latest(record.id, "Downloading")
     if isinstance(download, Downloading) and not store().latest(record.id, "LastLayerRead"):
         return f"Downloading {download.dataset}: {download.bytes_done / 1e6:.0f} MB"
-    return f"At work. A proof may take {SECONDS:.0f} seconds." if record.under_way else "There is no answer."
+    if not record.under_way:
+        return "There is no answer."
+    since = time.time() - (record.started or time.time())
+    return f"At work for {since:.0f} s. A proof may take {patience(record.scenario.batch_size):.0f}."
