@@ -19,6 +19,7 @@ from deepleak_core.scenario import Scenario, UnsupportedScenario
 from deepleak_core.store import Store
 
 WELCOME = Scenario(indices=(0, 1, 3, 4))
+DISCARDED = "So nothing of this link was used; shown is the batch that everybody starts with."
 SETTLING_SECONDS = 2.0  # how long the browser may still report the address that was just replaced
 
 
@@ -74,7 +75,7 @@ def opened(store: Store, check: Callable[[Scenario], None], *, arriving: bool) -
         check(scenario)
         return Opened(scenario, None, suspense)
     except UnsupportedScenario as error:
-        return Opened(WELCOME, None, suspense, error.problems)
+        return Opened(WELCOME, None, suspense, (*error.problems, DISCARDED))
 
 
 def arriving(page: str) -> bool:
