@@ -183,7 +183,7 @@ def labels(
         values = {name: asdict(score) for name, score in scores.items()}
         drawn = len(trials) // len(scores)
         _write_json(json, {"scenario": scenario.model_dump(mode="json"), "repeats": drawn, "strategies": values})
-    _print_scores(scores)
+    _print_scores(scores, scenario, batches=len(trials) // len(scores))
     return DONE
 
 
@@ -395,7 +395,7 @@ def _report(events: Sequence[Event], finished: Finished) -> None:
     _print(finished.sentence)
 
 
-def _print_scores(scores: dict[str, evaluation.LabelScore]) -> None:
+def _print_scores(scores: dict[str, evaluation.LabelScore], scenario: Scenario, *, batches: int) -> None:
     rows = [
         (
             name,
@@ -405,7 +405,12 @@ def _print_scores(scores: dict[str, evaluation.LabelScore]) -> None:
         for name, s in scores.items()
     ]
     heads = ("strategy", "whole batch right", "labels right", "presence right", "proven", "time")
-    _print_table("Label inference", heads, rows)
+    images, classes = scenario.batch_size, len(datasets.names_of_classes(scenario))
+    title = (
+        f"Label inference, {scenario.mode}, {scenario.model} {scenario.stage}: "
+        f"{batches} batch{'es' * (batches > 1)} of {images} image{'s' * (images > 1)}, {classes} classes"
+    )
+    _print_table(title, heads, rows)
 
 
 def _print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -125,6 +125,8 @@ def test_the_json_of_labels(command: Callable[..., Ended], tmp_path: Path, repea
     assert zero_shot["exact_rate"] == zero_shot["instance_accuracy"] == zero_shot["presence_accuracy"] == 1
     assert values["strategies"]["gradinversion"]["exact_rate"] == 0, "it believes that no label repeats"
     assert all(name in ended.out for name in STRATEGIES)
+    of = f"{repeats} batch{'es' if repeats > 1 else ''} of 4 images, 10 classes"
+    assert f"Label inference, fedsgd, lenet untrained: {of}" in ended.out
 
 
 @pytest.fixture
