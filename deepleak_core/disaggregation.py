@@ -55,6 +55,7 @@ SETTLED = 1e-7  # of the squared residual: a step that gains less is the last on
 SETTLED_SOON = 2e-3  # likewise where steps are slow, with more unknowns: a proof does not need the last digits
 SOLVED = 3.0  # a misfit below: nothing is left but rounding noise, no need to try again
 PROVEN = 20.0  # a misfit above: wrong counts, or not a plain gradient; they lie at 100 and far up if images are clear
+FEW = 32  # images up to which a guess from class means is quick to be solved from
 TOGETHER = 12  # images up to which the equations of all are also solved side by side from many starts
 CLEAR = 30.0  # the K-th singular value over the next, noise, from which on every image shows; wrong labels fit below 8
 LARGEST_RESIDUAL = 1e-8  # of the squared norm: features of absurd size excuse any misfit as rounding
@@ -168,7 +169,10 @@ def _beginnings(
     """Points M (K, K) near a solution, the most promising first, of which the noise's weights choose."""
     if start is not None:
         yield start @ problem.basis
+    many = problem.images > FEW
     for attempt in range(tries):
+        if tries > 1 and attempt == (0 if many else 1):  # who asks for a single try has looked there himself
+            yield from _without_labels(problem, layer, stop)
         # Even weights find the way, plain ones the neighbourhood.
         near = problem.solve(problem.start(generator, attempt), problem.even, stop)
         yield problem.solve(near, problem.plain, stop)
@@ -177,12 +181,6 @@ def _beginnings(
             features, labels = find_images(layer, problem.images, present.tolist(), stop=stop)
             if torch.equal(labels.sort().values, problem.labels):
                 yield features[labels.argsort()] @ problem.basis
-        if attempt == 1:  # who asks for a single try looks for corners himself
-            factors = Factors.of(layer, summed_gradient(layer, problem.images), problem.images)
-            for m in _without_labels(factors, stop):
-                labels = read_labels(factors, m[None])[0].argmax(1)
-                if torch.equal(labels.sort().values, problem.labels):
-                    yield m[labels.argsort()] @ factors.basis.T @ problem.basis
         if attempt % 4 == 1 and problem.images <= TOGETHER:
             factors = Factors.of(layer, summed_gradient(layer, problem.images), problem.images)
             same = problem.labels.expand(32, -1)
@@ -191,12 +189,20 @@ def _beginnings(
             yield ends[costs.argmin()] @ factors.basis.T @ problem.basis
 
 
-def _without_labels(factors: Factors, stop: Callable[[], bool]) -> Iterator[Tensor]:
-    """Coordinates m (K, K) of images as all that the gradient tells without labels has them."""
-    if (independent := independent_images(factors, stop=stop)) is not None:
-        yield solve_for_many(factors, independent, stop=stop)[0]
-    for corners, _ in largest_simplices(factors, stop=stop):
-        yield corners
+def _without_labels(problem: _Problem, layer: LastLayer, stop: Callable[[], bool]) -> Iterator[Tensor]:
+    """Points M (K, K) that are found without labels, where the labels that can be read off them are the right ones."""
+    factors = Factors.of(layer, summed_gradient(layer, problem.images), problem.images)
+
+    def found() -> Iterator[Tensor]:
+        if (independent := independent_images(factors, stop=stop)) is not None:
+            yield solve_for_many(factors, independent, stop=stop)[0]
+        for corners, _ in largest_simplices(factors, stop=stop):
+            yield corners
+
+    for m in found():
+        labels = read_labels(factors, m[None])[0].argmax(1)
+        if torch.equal(labels.sort().values, problem.labels):
+            yield m[labels.argsort()] @ factors.basis.T @ problem.basis
 
 
 # --------------------------------------------------------------------------------------- the system of equations

@@ -31,7 +31,7 @@ OPEN = -1  # in place of a label: the one that is read
 WALL_WEIGHT = 0.1  # of a typical feature below its floor, beside a label that is wrong by one
 CONJUGATE = 100  # conjugate gradients for one step, at most
 ACCURATE = 1e-6  # of the energy that a step leaves behind, from which it is good enough
-NEAR = 1e-3  # squared residual of many images, from which other solvers go on
+NEAR = 1e-4  # squared residual of many images, from which other solvers go on
 STALLED = 1e-3  # of the squared residual: a step that gains less, once labels have settled, is the last one
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from deepleak_core.disaggregation import Disaggregation, NotResolved, check_room, disaggregate
 from deepleak_core.independence import independent_images
@@ -29,11 +30,12 @@ from deepleak_core.separation import (
     summed_gradient,
 )
 from deepleak_core.simplex import largest_simplices
-from deepleak_core.together import OPEN, read_labels, solve_for_many, solve_together
+from deepleak_core.together import NEAR, OPEN, read_labels, solve_for_many, solve_together
 
 PULLED = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a corner to the middle at which images may lie
 HOPS, STARTS = 60, 48  # rounds of hopping, and how many start in each
 BEAM = 8  # solutions of different labels that hops start from, the best ones
+REDONE = 2  # of many images: those whose labels are read least clearly, found anew while that helps
 REDRAWN = 3  # images drawn anew in a hop, at most
 SOLVED = 1e-11  # squared residual at which a search is over
 PROMISING = 1e-6  # likewise, up to which the labels found are judged at length
@@ -44,8 +46,10 @@ POLISH = 300  # iterations that a solution is given before it is judged
 DOUBTS = 6  # rounds of hopping after counts that cannot be proven, as an image is lost in noise, for better ones
 SEARCHABLE = 16  # images up to which hopping is quick
 SOLVABLE = 32  # images up to which solving for all together is
+ROOM = 20_000_000  # numbers in the derivatives of all predictions, up to which images move together
 TRIED = 3  # times and candidates that are looked at
 SECONDS = 20.0  # how long all of it may take: large batches with repeating labels would need minutes
+MANY_SECONDS = 60.0  # likewise, for more images than SOLVABLE
 EARLY = 0.1  # share of that which is given to the counts that all estimates agree on
 LATE = 1.25  # likewise, until what was found in time is judged
 ALONE = 1e-3  # of a signal's length that may lie outside the gradient's signals, for a corner that is an image
@@ -70,13 +74,22 @@ class Verdict:
         return self.separated is not None
 
 
+def patience(images: int) -> float:
+    """Seconds after which a search for a proof ends.
+
+    >>> patience(32), patience(33)
+    (20.0, 60.0)
+    """
+    return SECONDS if images <= SOLVABLE else MANY_SECONDS
+
+
 def verify(
     layer: LastLayer,
     images: int,
     estimates: Sequence[Tensor],
     *,
     thorough: bool = True,
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Verdict:
@@ -84,7 +97,7 @@ def verify(
 
     Where images are not found right away, the search goes on only if `thorough`; where nothing comes close, the last
     estimate is believed.
-    After so many `seconds`, or once `stop` says yes, the best counts so far are given.
+    After so many `seconds`, as a rule `patience`, or once `stop` says yes, the best counts so far are given.
     Raises `CannotDisaggregate` where the layer has too few classes or features for so many images.
     """
     check_room(layer, images)
@@ -101,13 +114,13 @@ class _Verification:
         estimates: Sequence[Tensor],
         *,
         seed: int = 0,
-        seconds: float = SECONDS,
+        seconds: float | None = None,
         stop: Callable[[], bool] = lambda: False,
     ):
-        began = time.monotonic()
+        began, limit = time.monotonic(), patience(images) if seconds is None else seconds
 
         def until(share: float) -> Callable[[], bool]:
-            return lambda: stop() or time.monotonic() >= began + share * seconds
+            return lambda: stop() or time.monotonic() >= began + share * limit
 
         self.stop, self.stop_early, self.stop_late = until(1.0), until(EARLY), until(LATE)
         self.layer, self.images, self.estimates, self.seed = layer, images, estimates, seed
@@ -172,11 +185,20 @@ class _Verification:
 
     def independent(self) -> Verdict | None:
         """Images as independent components of smooth features, moved together to where labels are read."""
-        for attempt in range(TRIED if self.images > SOLVABLE else 1):  # few are sooner found in other ways
+        if self.images**2 * self.classes > ROOM:
+            return None
+        many = self.images > SOLVABLE  # few are sooner found in other ways
+        for attempt in range(TRIED if many else 1):
             corners = independent_images(self.factors, seed=self.seed + attempt, stop=self.stop)
             if corners is None:
                 return None
             m, cost = solve_for_many(self.factors, corners, stop=self.stop)
+            while many and cost > NEAR and not self.stop():
+                mended, lower = solve_for_many(self.factors, self.unclear_redone(m), stop=self.stop)
+                if lower >= cost:
+                    break
+                m, cost = mended, lower
+            self.remember(m[None], torch.tensor([cost]))
             if cost < CLOSE:
                 if found := self.proof_of(m):
                     return found
@@ -187,6 +209,20 @@ class _Verification:
                 return None
             self.solve(m[None], 60)
         return self.judge()
+
+    def unclear_redone(self, m: Tensor) -> Tensor:
+        """Coordinates m (K, K) in which images whose labels are read least clearly are found anew.
+
+        They are the most independent ones in the gradient without all others.
+        """
+        read = read_labels(self.factors, m[None])[0]
+        labels = read.argmax(1)
+        off = (read - one_hot(labels, self.classes)).norm(dim=1)
+        kept = off.argsort()[:-REDONE]
+        rest = summed_gradient(self.layer, self.images) - self.factors.gradient_of(m[kept], labels[kept])
+        others = Factors.of(self.layer, rest, REDONE, taken_off=True)
+        found = independent_images(others, stop=self.stop)
+        return m if found is None else torch.cat([m[kept], self.factors.coordinates(found @ others.basis.T)])
 
     def largest_simplex(self) -> Verdict | None:
         """Images as corners of what features can be, and the labels read off them."""
@@ -281,7 +317,7 @@ class _Verification:
     def solve(self, starts: Tensor, iterations: int, among: Tensor | None = None) -> None:
         """Solve from coordinates (T, K, K) for whatever labels, or those `among` (C,) classes.
 
-        For each labels read, the best is kept. More than SOLVABLE images would take minutes, and are left as they are.
+        More than SOLVABLE images would take minutes, and are left as they are.
         """
         if self.images > SOLVABLE:
             return
@@ -289,6 +325,10 @@ class _Verification:
         ends, costs = solve_together(
             self.factors, starts, anyhow, walls=self.walls, among=among, iterations=iterations, enough=SOLVED
         )
+        self.remember(ends, costs)
+
+    def remember(self, ends: Tensor, costs: Tensor) -> None:
+        """Keep of coordinates (T, K, K) with squared residuals (T,) the best for each labels that can be."""
         for labels, cost, end in zip(map(tuple, self.labels_read(ends).tolist()), costs.tolist(), ends, strict=True):
             if cost < self.residual(labels) and bool((self.counts(labels) >= self.shown).all()):
                 self.solutions[labels] = cost, end

@@ -118,18 +118,55 @@ def test_forty_images_with_repeats_are_proven_whatever_the_estimates_say() -> No
     assert verdict.proven and torch.equal(verdict.counts, torch.bincount(labels, minlength=60))
 
 
+def after_elu(images: int, classes: int) -> tuple[Tensor, Tensor, LastLayer]:
+    """Features (K, D) as after ELU, labels (K,), the first four of them alike, and the layer."""
+    generator = torch.Generator().manual_seed(images)
+    common = torch.randn(1500, generator=generator) / 2
+    features = torch.nn.functional.elu(common + torch.randn(images, 1500, generator=generator)).double()
+    labels = torch.arange(images)
+    labels[:4] = classes - 1
+    return features, labels, last_layer(features, labels, classes=classes, floor=-1.0, smooth=True)
+
+
 @pytest.mark.parametrize(("images", "classes"), [(8, 20), (40, 60)])
 def test_images_with_smooth_features_are_proven_without_linear_programs(
     images: int, classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator = torch.Generator().manual_seed(images)
-    features = torch.nn.functional.elu(torch.randn(1500, generator=generator) / 2 + torch.randn(images, 1500)).double()
-    labels = torch.arange(images)
-    labels[:4] = classes - 1
-    layer = last_layer(features, labels, classes=classes, floor=-1.0, smooth=True)
+    _, labels, layer = after_elu(images, classes)
     monkeypatch.setattr(verification, "largest_simplices", lambda *_, **__: pytest.fail("not needed"))
     verdict = verify(layer, images, [torch.ones(classes), torch.arange(float(classes))], seconds=300)
     assert verdict.proven and torch.equal(verdict.counts, torch.bincount(labels, minlength=classes))
+
+
+def test_labels_of_many_images_are_told_even_if_their_proof_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, labels, layer = after_elu(40, 60)
+    search = verification._Verification(layer, 40, [torch.ones(60)], seconds=300)
+    monkeypatch.setattr(search, "proof_of", lambda _: setattr(search, "stop", lambda: True))
+    monkeypatch.setattr(search, "completed", lambda *_: None)
+    verdict = search.verdict(thorough=True)
+    assert not verdict.proven
+    assert torch.equal(verdict.counts, torch.bincount(labels, minlength=60))
+
+
+def test_images_that_are_read_least_clearly_are_found_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels, layer = after_elu(12, 20)
+    search = verification._Verification(layer, 12, [torch.ones(20)])
+    truth = search.factors.coordinates(features)
+    unclear = torch.nn.functional.one_hot(labels, 20).double()
+    unclear[[3, 8]] *= 0.9
+    monkeypatch.setattr(verification, "read_labels", lambda *_: unclear[None])
+    redone = search.unclear_redone(truth)
+    others = [k for k in range(12) if k not in (3, 8)]
+    assert sorted(map(tuple, redone[:10].tolist())) == sorted(map(tuple, truth[others].tolist()))
+    apart = torch.cdist(truth[[3, 8]], redone[10:]) / truth[[3, 8]].norm(dim=1)
+    assert apart.amin(1).max() < 0.3 and apart.min() > 1e-6, "they come from the gradient that is left"
+
+
+def test_more_images_than_there_is_room_for_do_not_move_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = verification._Verification(after_elu(12, 20)[2], 12, [torch.ones(20)])
+    monkeypatch.setattr(verification, "ROOM", 12**2 * 20 - 1)
+    monkeypatch.setattr(verification, "independent_images", lambda *_, **__: pytest.fail("there is no room"))
+    assert search.independent() is None
 
 
 def test_a_corner_is_known_to_be_an_image_whatever_the_others_are() -> None:
