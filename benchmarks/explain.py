@@ -37,6 +37,7 @@ from deepleak_core.events import (
     UpdateShared,
     to_message,
 )
+from deepleak_core.independence import independent_images
 from deepleak_core.labels import order
 from deepleak_core.models import TargetModel
 from deepleak_core.presets import PRESETS
@@ -211,7 +212,7 @@ def fusion() -> dict[str, Any]:
 
 
 def corners() -> dict[str, Any]:
-    """Three images in the plane that holds all that features can be, with its walls, and the largest triangle in it."""
+    """Three images in the plane that holds all that features can be, with its walls, and how they are found in it."""
     networks = {}
     for name in ("lenet64-relu", "lenet64-elu"):
         scenario = Scenario(indices=THREE, model=name, stage="late")
@@ -220,7 +221,8 @@ def corners() -> dict[str, Any]:
         layer = model.last_layer(gradient["head.weight"], gradient["head.bias"])
         factors = Factors.of(layer, summed_gradient(layer, len(THREE)), len(THREE))
         assert factors.heights is not None and factors.ones is not None
-        found, _ = next(largest_simplices(factors))
+        independent = independent_images(factors)
+        found = next(largest_simplices(factors))[0] if independent is None else independent
         with torch.no_grad():
             features = model.features(batch.images).double()
         true = torch.cat([features, torch.ones(len(THREE), 1)], 1) @ torch.cat([factors.basis, factors.ones[None]])

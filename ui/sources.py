@@ -33,6 +33,13 @@ SOURCES: tuple[tuple[str, dict[str, str]], ...] = (
         {"Kariyappa et al. 2022, ICML 2023": "https://arxiv.org/abs/2209.05578"},
     ),
     (
+        "independent components by maximum likelihood",
+        {
+            "Pham and Garat 1997": "https://doi.org/10.1109/78.599941",
+            "Cardoso 1997": "https://doi.org/10.1109/97.566704",
+        },
+    ),
+    (
         "exact batches: low rank resolved by ReLU sparsity, SPEAR",
         {"Dimitrov et al. 2024": "https://arxiv.org/abs/2403.03945"},
     ),
@@ -78,6 +85,7 @@ SOURCES: tuple[tuple[str, dict[str, str]], ...] = (
     ("wrong labels noticed by the residual and mended during the attack", {}),
     ("low rank resolved by the softmax, images found without labels, proven counts, batches peeled to pixels", {}),
     ("features of a batch as corners of what activations can be; images counted by features of their own", {}),
+    ("features of a batch as independent components with a floor and gamma-distributed heights", {}),
 )
 
 
