@@ -334,7 +334,12 @@ class _Verification:
                 self.solutions[labels] = cost, end
 
     def judge(self) -> Verdict | None:
-        """A proof of one of the best solutions that were not judged yet, or are far better by now."""
+        """A proof of one of the best solutions that were not judged yet, or are far better by now.
+
+        As in `solve`, of no more than SOLVABLE images.
+        """
+        if self.images > SOLVABLE:
+            return None
         promising = [
             labels
             for labels in self.best[:TRIED]

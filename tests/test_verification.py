@@ -148,6 +148,15 @@ def test_labels_of_many_images_are_told_even_if_their_proof_takes_too_long(monke
     assert torch.equal(verdict.counts, torch.bincount(labels, minlength=60))
 
 
+def test_more_images_than_can_be_solved_for_together_are_not_judged_at_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels, layer = after_elu(40, 60)
+    search = verification._Verification(layer, 40, [torch.ones(60)])
+    search.remember(search.factors.coordinates(features)[None], torch.zeros(1))
+    assert search.best == [tuple(labels.sort().values.tolist())]
+    monkeypatch.setattr(verification, "solve_together", lambda *_, **__: pytest.fail("it would take minutes"))
+    assert search.judge() is None
+
+
 def test_images_that_are_read_least_clearly_are_found_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels, layer = after_elu(12, 20)
     search = verification._Verification(layer, 12, [torch.ones(20)])
