@@ -179,11 +179,11 @@ def labels(
             if interrupted():
                 break
     scores = evaluation.label_scores(trials)
+    drawn = len(trials) // len(scores)
     if json:
         values = {name: asdict(score) for name, score in scores.items()}
-        drawn = len(trials) // len(scores)
         _write_json(json, {"scenario": scenario.model_dump(mode="json"), "repeats": drawn, "strategies": values})
-    _print_scores(scores, scenario, batches=len(trials) // len(scores))
+    _print_scores(scores, scenario, batches=drawn)
     return DONE
 
 

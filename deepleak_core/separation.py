@@ -10,8 +10,8 @@ The last equations make features and signals biorthogonal. They ask every image 
 
 C - K + 1 equations for the K unknowns in m_k. So while 2 K <= C, one can ask for each class which images of it
 there are: `find_images` does, takes the images found off the gradient, and goes on with a simpler one. Nothing
-has to be known of the labels, and nothing of the other images. For more images than that, `simplex` and `together`
-look for all images at once.
+has to be known of the labels, and nothing of the other images. For more images than that, `simplex`, `independence`
+and `together` look for all images at once.
 
 Relatives: see `disaggregation`, which judges and polishes what is found here.
 """

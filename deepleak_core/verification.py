@@ -1,12 +1,12 @@
 """Label counts that prove themselves: the right ones explain the last layer's gradient, no others do.
 
-`verify` needs fewer images than classes and one gradient of one batch. It looks for images without assuming any
-labels, one by one (`separation.find_images`) and all at once (`simplex`); corners that are images for sure are taken
-off to find the others. Where that leaves some hidden, it hops: in what nearly explains the gradient a few images are
-drawn anew or taken over from another solution, or all are moved, all are solved for again with labels left open
-(`together`), and the best is kept. `disaggregation` judges: counts whose features explain the gradient down to
-rounding noise are proven, for wrong counts leave a residual orders of magnitude above it. Where nothing is proven it
-says which counts came closest.
+`verify` needs fewer images than classes and one gradient of one batch. It looks for images without assuming any labels,
+as independent components (`independence`), all at once (`simplex`) and one by one (`separation.find_images`); what is
+an image for sure is taken off to find the others. Where that leaves some hidden, it hops: in what nearly explains the
+gradient a few images are drawn anew or taken over from another solution, or all are moved, all are solved for again
+with labels left open (`together`), and the best is kept. `disaggregation` judges: counts whose features explain the
+gradient down to rounding noise are proven, for wrong counts leave a residual orders of magnitude above it. Where
+nothing is proven it says which counts came closest.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ class _Verification:
         self.layer, self.images, self.estimates, self.seed = layer, images, estimates, seed
         self.classes = len(layer.weight)
         self.plausible = _plausible(estimates, images)
-        self.factors = Factors.of(layer, summed_gradient(layer, images), images)
+        self.gradient = summed_gradient(layer, images)
+        self.factors = Factors.of(layer, self.gradient, images)
         self.walls = self.factors.walls
         self.shown = classes_shown(layer, images, self.factors.noise)
         self.generator = torch.Generator().manual_seed(seed)
@@ -219,7 +220,7 @@ class _Verification:
         labels = read.argmax(1)
         off = (read - one_hot(labels, self.classes)).norm(dim=1)
         kept = off.argsort()[:-REDONE]
-        rest = summed_gradient(self.layer, self.images) - self.factors.gradient_of(m[kept], labels[kept])
+        rest = self.gradient - self.factors.gradient_of(m[kept], labels[kept])
         others = Factors.of(self.layer, rest, REDONE, taken_off=True)
         found = independent_images(others, stop=self.stop)
         return m if found is None else torch.cat([m[kept], self.factors.coordinates(found @ others.basis.T)])
@@ -259,7 +260,7 @@ class _Verification:
         """A proof of images at m (n, K), n < K, with these labels, and those found in the gradient without them."""
         if len(known) == self.images:
             return None
-        rest = summed_gradient(self.layer, self.images) - self.factors.gradient_of(known, labels)
+        rest = self.gradient - self.factors.gradient_of(known, labels)
         others = Factors.of(self.layer, rest, self.images - len(known), taken_off=True)
         for corners, _ in largest_simplices(others, seed=self.seed, stop=self.stop):
             features = torch.cat([known @ self.factors.basis.T, corners @ others.basis.T])
