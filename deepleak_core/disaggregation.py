@@ -41,6 +41,7 @@ from deepleak_core.separation import (
     row_lengths,
     starts_for,
     summed_gradient,
+    tangents_of,
     without_rounding,
 )
 from deepleak_core.simplex import largest_simplices
@@ -318,7 +319,7 @@ class _Problem:
         p = torch.softmax(means @ self.logit_map.T + self.offset, 1)
         share = duplicates / per_class[self.labels]
         share = share / share.sum()
-        slope = share @ self.tangents(p).flatten(1)
+        slope = share @ tangents_of(p, self.logit_map).flatten(1)
         unexplained = target - (p - self.onehot).T @ means
         covariance = torch.linalg.lstsq(slope.reshape(target.shape), unexplained).solution
         values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
@@ -329,10 +330,6 @@ class _Problem:
         scatter, _ = torch.linalg.qr(noise - same_class @ noise)
         spread: Tensor = scatter @ (values.sqrt()[:, None] * vectors.T)
         return means + spread
-
-    def tangents(self, p: Tensor) -> Tensor:
-        """Derivatives d a_k / d m_k of the signals (K, C, K), from the probabilities (K, C)."""
-        return p[:, :, None] * (self.logit_map - (p @ self.logit_map)[:, None, :])
 
     def misfit(self, m: Tensor, weights: Tensor) -> float:
         """The squared residuals under these weights, over the number of equations that are not needed to fit M."""
@@ -357,7 +354,7 @@ class _Problem:
         for _ in range(iterations):
             if stop():
                 break
-            tangents = self.tangents(p)
+            tangents = tangents_of(p, self.logit_map)
             gradient = self._transposed(residual, m, weights, signals, tangents)
             moved = False
             while not moved and damping < 1e12 and not stop():
@@ -451,7 +448,7 @@ class _Problem:
         """The solution in feature space, with an error estimate from the curvature and the noise at it."""
         weights = self.trust(m)
         p, signals, _ = self.evaluate(m, weights)
-        tangents = self.tangents(p)
+        tangents = tangents_of(p, self.logit_map)
         if self.dense:
             hessian = self._normal_matrix(m, weights, signals, tangents)
             variances = torch.linalg.pinv(hessian, hermitian=True).diagonal().reshape(m.shape)

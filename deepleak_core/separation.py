@@ -141,6 +141,12 @@ class Factors:
         return signals.T @ torch.cat([rows, *ends], 1)
 
 
+def tangents_of(p: Tensor, logit_map: Tensor) -> Tensor:
+    """How predictions p (..., C) follow coordinates that a `logit_map` (C, K) makes logits of: dp / dm (..., C, K)."""
+    tangents: Tensor = p[..., None] * (logit_map - (p @ logit_map)[..., None, :])
+    return tangents
+
+
 def summed_gradient(layer: LastLayer, images: int) -> Tensor:
     """The gradient of all images added up, in float64, with the bias's as a last column where there is one."""
     gradient = layer.weight_gradient.double() * images
@@ -297,7 +303,7 @@ def single_equations(factors: Factors) -> Equations:
 
     def equations(m: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         p, a = factors.signals(m, labels)
-        tangents = p[:, :, None] * (factors.logit_map - (p @ factors.logit_map)[:, None, :])  # da / dm (T, C, K)
+        tangents = tangents_of(p, factors.logit_map)  # da / dm (T, C, K)
         dual = a @ to_duals
         residuals = [a @ outside, ((m * dual).sum(1) - 1)[:, None]]
         slopes = [outside @ tangents, (dual + (m[:, None, :] @ (to_duals.T @ tangents))[:, 0])[:, None, :]]

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from deepleak_core.separation import Factors, Quadratics, conjugate_gradients, levenberg_marquardt
+from deepleak_core.separation import Factors, Quadratics, conjugate_gradients, levenberg_marquardt, tangents_of
 
 OPEN = -1  # in place of a label: the one that is read
 WALL_WEIGHT = 0.1  # of a typical feature below its floor, beside a label that is wrong by one
@@ -78,7 +78,7 @@ def label_equations(factors: Factors, walls: Tensor | None = None, among: Tensor
         read = p - a
         assumed = torch.where(labels == OPEN, (read + barred).argmax(-1), labels)
         residual = read - one_hot(assumed, p.shape[-1]).to(read)
-        tangents = _tangents(factors, p)
+        tangents = tangents_of(p, factors.logit_map)  # (T, K, C, K)
         # Moving m_l by d moves a_k by -(dual_k . d) a_l: d read_k / d m_l = dual_k a_l^T, and dp_k / dm_k on top.
         cost = residual.square().sum((1, 2))
         gradient = torch.einsum("tkj,tkc,tlc->tlj", duals, residual, a)
@@ -172,7 +172,7 @@ class _Reading:
         hit = self.below.amin(0) < 0
         pushing, below = walls[hit], self.below[:, hit]
         leaning = (below < 0).to(below)
-        tangents = _tangents(factors, p[None])[0]
+        tangents = tangents_of(p, factors.logit_map)
 
         def pulled(off: Tensor, excess: Tensor, below: Tensor) -> Tensor:
             turned = (tangents.mT @ off[..., None])[..., 0] + (a @ off.T) @ duals
@@ -188,12 +188,6 @@ class _Reading:
         blocks = own.mT @ own + a.square().sum(1)[:, None, None] * crossing + ones[:, None] * ones
         blocks = blocks + torch.stack([(pushing * on[:, None]).T @ pushing for on in leaning])
         return curved, pulled(self.off, self.excess, below), blocks
-
-
-def _tangents(factors: Factors, p: Tensor) -> Tensor:
-    """How predictions p (T, K, C) follow coordinates: dp / dm (T, K, C, K)."""
-    tangents: Tensor = p[..., None] * (factors.logit_map - (p @ factors.logit_map)[:, :, None, :])
-    return tangents
 
 
 def _read(factors: Factors, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
