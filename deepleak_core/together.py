@@ -13,7 +13,9 @@ turns a search that hardly ever arrives into one that does from every few starts
 Labels may be assumed, or left open (`OPEN`): then each image has the one it is nearest to.
 
 Of dozens of images the normal matrix has no room, or would take seconds to factor: `solve_for_many` moves a single
-start by conjugate gradients instead, far enough for `disaggregation` to go on from.
+start by conjugate gradients instead, far enough for `disaggregation` to go on from. There a label assumed too early is
+what spoils the batch: the one or two images that do not read clearly at the start are left out until the others are
+explained, which makes them read clearly.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ WALL_WEIGHT = 0.1  # of a typical feature below its floor, beside a label that i
 CONJUGATE = 100  # conjugate gradients for one step, at most
 ACCURATE = 1e-6  # of the energy that a step leaves behind, from which it is good enough
 NEAR = 1e-4  # squared residual of many images, from which other solvers go on
-STALLED = 1e-3  # of the squared residual: a step that gains less, once labels have settled, is the last one
+MARGIN = 0.3  # by which the label read must be above the next one, before it is believed
+STALLED = 1e-3  # of the squared residual: after a step that gains less, all images count, and with all it was the last
 
 
 def read_labels(factors: Factors, m: Tensor) -> Tensor:
@@ -109,6 +112,7 @@ def solve_for_many(
     factors: Factors,
     m: Tensor,
     *,
+    margin: float = MARGIN,
     iterations: int = 40,
     enough: float = NEAR,
     stop: Callable[[], bool] = lambda: False,
@@ -116,27 +120,32 @@ def solve_for_many(
     """Move one start m (K, K) to where the labels read are one-hot anywhere and features above their floor.
 
     As `solve_together` under `OPEN` labels, without a normal matrix: each image's own block of it is the
-    preconditioner. Returns coordinates and the squared residual, once that is `enough` or does not fall any more.
+    preconditioner. Images whose label is read by less than a `margin` do not count, until those that do are explained.
+    Returns coordinates and the squared residual of all, once that is `enough` or does not fall any more.
     """
     heights, ones, damping = factors.heights, factors.ones, 1e-2
     assert heights is not None and ones is not None, "only bias and floor keep dozens of images apart"
     walls = heights * (WALL_WEIGHT / _typical_height(factors, heights))
     here = _Reading.of(factors, walls, ones, m)
-    for iteration in range(iterations):
-        cost, moved = here.cost, False
-        curved, gradient, blocks = here.linearised(factors, walls, ones)
+    for _ in range(iterations):
+        counting = here.margins >= margin
+        before, after = here.cost(counting), torch.inf
+        curved, gradient, blocks = here.linearised(factors, walls, ones, counting)
         diagonal = blocks.diagonal(dim1=1, dim2=2)
-        while not moved and damping < 1e10 and not stop():
+        while not after < before and damping < 1e10 and not stop():
             step = conjugate_gradients(curved, gradient, blocks, damping * diagonal, most=CONJUGATE, accurate=ACCURATE)
             there = _Reading.of(factors, walls, ones, m + step)
-            moved = there.cost < cost
-            damping = max(damping / 5, 1e-14) if moved else damping * 4
-        if not moved:
+            after = there.cost(counting)
+            damping = max(damping / 5, 1e-14) if after < before else damping * 4
+        if after < before:
+            m, here = m + step, there
+        if stop() or here.cost() < enough:
             break
-        m, here = m + step, there
-        if here.cost < enough or (iteration > 5 and here.cost > (1 - STALLED) * cost):
-            break
-    return m, here.cost
+        if after > (1 - STALLED) * before:
+            if counting.all():
+                break
+            margin, damping = 0.0, 1e-2
+    return m, here.cost()
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,7 @@ class _Reading:
     signals: Tensor  # (K, C)
     duals: Tensor  # M^-T (K, K)
     off: Tensor  # labels read minus the nearest one-hot ones (K, C)
+    margins: Tensor  # by how much the label read is above the next one (K,)
     excess: Tensor  # by which the bias's feature is above 1 (K,)
     below: Tensor  # heights below each of n walls, not above 0 (K, n)
 
@@ -154,25 +164,31 @@ class _Reading:
     def of(cls, factors: Factors, walls: Tensor, ones: Tensor, m: Tensor) -> _Reading:
         """At coordinates m (K, K), with weighted `walls` (n, K)."""
         p, signals, duals = (of[0] for of in _read(factors, m[None]))
-        labels = (p - signals).argmax(1)
-        off = p - signals - one_hot(labels, p.shape[1]).to(p)
-        return cls(p, signals, duals, off, m @ ones - 1, (m @ walls.T).clamp_max(0))
+        read = p - signals
+        likeliest = read.topk(2, dim=1)
+        off = read - one_hot(likeliest.indices[:, 0], p.shape[1]).to(p)
+        margins = likeliest.values[:, 0] - likeliest.values[:, 1]
+        return cls(p, signals, duals, off, margins, m @ ones - 1, (m @ walls.T).clamp_max(0))
 
-    @property
-    def cost(self) -> float:
-        """The squared residual; infinite where M has no inverse."""
-        squares = self.off.square().sum() + self.excess.square().sum() + self.below.square().sum()
+    def cost(self, counting: Tensor | None = None) -> float:
+        """The squared residual, of all labels or those of images that are `counting` (K,); infinite without M^-1."""
+        off = self.off if counting is None else self.off[counting]
+        squares = off.square().sum() + self.excess.square().sum() + self.below.square().sum()
         return float(squares.nan_to_num(torch.inf))
 
     def linearised(
-        self, factors: Factors, walls: Tensor, ones: Tensor
+        self, factors: Factors, walls: Tensor, ones: Tensor, counting: Tensor
     ) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
-        """The normal matrix as a product with steps (K, K), the gradient (K, K), and each image's block (K, K, K)."""
-        p, a, duals = self.p, self.signals, self.duals
+        """The normal matrix as a product with steps (K, K), the gradient (K, K), and each image's block (K, K, K).
+
+        Of labels, those of images that are `counting` (K,).
+        """
+        p, a, weights = self.p, self.signals, counting.to(self.p)[:, None]
+        duals = self.duals * weights
         hit = self.below.amin(0) < 0
         pushing, below = walls[hit], self.below[:, hit]
         leaning = (below < 0).to(below)
-        tangents = tangents_of(p, factors.logit_map)
+        tangents = tangents_of(p, factors.logit_map) * weights[..., None]
 
         def pulled(off: Tensor, excess: Tensor, below: Tensor) -> Tensor:
             turned = (tangents.mT @ off[..., None])[..., 0] + (a @ off.T) @ duals

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from deepleak_core.disaggregation import Disaggregation, NotResolved, check_room, disaggregate
 from deepleak_core.independence import independent_images
@@ -35,7 +34,7 @@ from deepleak_core.together import NEAR, OPEN, read_labels, solve_for_many, solv
 PULLED = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a corner to the middle at which images may lie
 HOPS, STARTS = 60, 48  # rounds of hopping, and how many start in each
 BEAM = 8  # solutions of different labels that hops start from, the best ones
-REDONE = 2  # of many images: those whose labels are read least clearly, found anew while that helps
+MARGINS = (0.3, 0.6)  # by which labels must be read before they are believed: where one misleads, another may not
 REDRAWN = 3  # images drawn anew in a hop, at most
 SOLVED = 1e-11  # squared residual at which a search is over
 PROMISING = 1e-6  # likewise, up to which the labels found are judged at length
@@ -188,42 +187,27 @@ class _Verification:
         """Images as independent components of smooth features, moved together to where labels are read."""
         if self.images**2 * self.classes > ROOM:
             return None
-        many = self.images > SOLVABLE  # few are sooner found in other ways
-        for attempt in range(TRIED if many else 1):
-            corners = independent_images(self.factors, seed=self.seed + attempt, stop=self.stop)
-            if corners is None:
-                return None
-            m, cost = solve_for_many(self.factors, corners, stop=self.stop)
-            while many and cost > NEAR and not self.stop():
-                mended, lower = solve_for_many(self.factors, self.unclear_redone(m), stop=self.stop)
-                if lower >= cost:
-                    break
-                m, cost = mended, lower
-            self.remember(m[None], torch.tensor([cost]))
-            if cost < CLOSE:
-                if found := self.proof_of(m):
-                    return found
-                alone, labels = self.images_alone(m)
-                if alone.any() and (found := self.completed(m[alone], labels[alone])):
-                    return found
-            if self.unclear or self.stop():
-                return None
-            self.solve(m[None], 60)
+        voices = independent_images(self.factors, seed=self.seed, stop=self.stop)
+        if voices is None:
+            return None
+        cost, m = torch.inf, voices
+        for margin in MARGINS:
+            end, left = solve_for_many(self.factors, voices, margin=margin, stop=self.stop)
+            self.remember(end[None], torch.tensor([left]))
+            if left < cost:
+                cost, m = left, end
+            if cost < NEAR or self.stop():
+                break
+        if cost < CLOSE:
+            if found := self.proof_of(m):
+                return found
+            alone, labels = self.images_alone(m)
+            if alone.any() and (found := self.completed(m[alone], labels[alone])):
+                return found
+        if self.unclear or self.stop():
+            return None
+        self.solve(m[None], 60)
         return self.judge()
-
-    def unclear_redone(self, m: Tensor) -> Tensor:
-        """Coordinates m (K, K) in which images whose labels are read least clearly are found anew.
-
-        They are the most independent ones in the gradient without all others.
-        """
-        read = read_labels(self.factors, m[None])[0]
-        labels = read.argmax(1)
-        off = (read - one_hot(labels, self.classes)).norm(dim=1)
-        kept = off.argsort()[:-REDONE]
-        rest = self.gradient - self.factors.gradient_of(m[kept], labels[kept])
-        others = Factors.of(self.layer, rest, REDONE, taken_off=True)
-        found = independent_images(others, stop=self.stop)
-        return m if found is None else torch.cat([m[kept], self.factors.coordinates(found @ others.basis.T)])
 
     def largest_simplex(self) -> Verdict | None:
         """Images as corners of what features can be, and the labels read off them."""

@@ -157,20 +157,6 @@ def test_more_images_than_can_be_solved_for_together_are_not_judged_at_length(mo
     assert search.judge() is None
 
 
-def test_images_that_are_read_least_clearly_are_found_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    features, labels, layer = after_elu(12, 20)
-    search = verification._Verification(layer, 12, [torch.ones(20)])
-    truth = search.factors.coordinates(features)
-    unclear = torch.nn.functional.one_hot(labels, 20).double()
-    unclear[[3, 8]] *= 0.9
-    monkeypatch.setattr(verification, "read_labels", lambda *_: unclear[None])
-    redone = search.unclear_redone(truth)
-    others = [k for k in range(12) if k not in (3, 8)]
-    assert sorted(map(tuple, redone[:10].tolist())) == sorted(map(tuple, truth[others].tolist()))
-    apart = torch.cdist(truth[[3, 8]], redone[10:]) / truth[[3, 8]].norm(dim=1)
-    assert apart.amin(1).max() < 0.3 and apart.min() > 1e-6, "they come from the gradient that is left"
-
-
 def test_more_images_than_there_is_room_for_do_not_move_together(monkeypatch: pytest.MonkeyPatch) -> None:
     search = verification._Verification(after_elu(12, 20)[2], 12, [torch.ones(20)])
     monkeypatch.setattr(verification, "ROOM", 12**2 * 20 - 1)
