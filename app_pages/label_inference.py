@@ -63,7 +63,7 @@ if record is not None:
 # --------------------------------------------------------------------------------------------- how often it is right
 
 if scenario is not None:
-    st.html(markup.titled(3, "How often is the whole batch right?"))
+    st.html(markup.titled(3, "How often is it right?"))
     label_curves.draw(scenario)
 
 address.publish(scenario, extra=label_curves.chosen())

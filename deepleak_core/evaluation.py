@@ -192,27 +192,29 @@ def curve(
 
 
 def verdict(answers: Sequence[StrategyAnswered], class_names: Sequence[str]) -> str:
-    """One sentence on who has the batch right, one on the worst miss.
+    """One sentence on who has the batch right or comes closest, one on the worst miss.
 
     >>> right = StrategyAnswered(
     ...     strategy="zero-shot", counts=(2, 1), true_counts=(2, 1), proven=False, note="", seconds=0.0
     ... )
     >>> verdict([right, replace(right, strategy="gradinversion", counts=(1, 2))], ["cat", "dog"])
-    '1 of 2 strategies has the whole batch right: Zero-shot restoration. GradInversion finds 1 of 2 cat.'
+    '1 of 2 strategies has the whole batch right: Zero-shot restoration. GradInversion finds 1 of 2 cat images.'
     """
     titles = {answer.strategy: labels.STRATEGIES[answer.strategy].title for answer in answers}
     right = [answer for answer in answers if answer.exact]
     if len(right) == len(answers):
         return f"All {len(answers)} strategies have the whole batch right."
     who = f"{len(right) or 'None'} of {len(answers)} strategies {'have' if len(right) > 1 else 'has'}"
-    names = f": {', '.join(titles[answer.strategy] for answer in right)}" if right else ""
-    worst = min(answers, key=lambda answer: answer.found)
+    best, worst = (choice(answers, key=lambda answer: answer.found) for choice in (max, min))
+    closest = f". {titles[best.strategy]} comes closest with {best.found} of {sum(best.true_counts)} labels"
+    names = f": {', '.join(titles[answer.strategy] for answer in right)}" if right else closest
     missing = [there - found for found, there in zip(worst.counts, worst.true_counts, strict=True)]
     most = missing.index(max(missing))
-    once = ", no label more than once" if max(worst.counts) == 1 < worst.true_counts[most] else ""
+    there = worst.true_counts[most]
+    once = ", no label more than once" if max(worst.counts) == 1 < there else ""
     return (
-        f"{who} the whole batch right{names}. "
-        f"{titles[worst.strategy]} finds {worst.counts[most]} of {worst.true_counts[most]} {class_names[most]}{once}."
+        f"{who} the whole batch right{names}. {titles[worst.strategy]} finds {worst.counts[most]} of {there} "
+        f"{class_names[most]} image{'s' * (there > 1)}{once}."
     )
 
 

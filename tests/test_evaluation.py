@@ -208,6 +208,9 @@ def test_the_verdict_is_what_was_computed() -> None:
     assert verdict([right, replace(sign, counts=(1, 3))], names) == "All 2 strategies have the whole batch right."
     assert verdict([right, sign, minima], names) == (
         "1 of 3 strategies has the whole batch right: Zero-shot restoration. "
-        "GradInversion finds 1 of 3 frog, no label more than once."
+        "GradInversion finds 1 of 3 frog images, no label more than once."
     )
-    assert verdict([sign], names) == "None of 1 strategies has the whole batch right. iDLG finds 2 of 3 frog."
+    assert verdict([sign, minima], names) == (
+        "None of 2 strategies has the whole batch right. iDLG comes closest with 3 of 4 labels. "
+        "GradInversion finds 1 of 3 frog images, no label more than once."
+    )

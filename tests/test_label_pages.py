@@ -242,14 +242,14 @@ def test_what_an_attack_would_do_is_left_out(visit: Any) -> None:
 
 def test_a_repeated_label_shows_who_misses_it(visit: Any) -> None:
     app = answered(visit(indices="4,5,7,19", model="lenet64-elu"))
-    assert "GradInversion finds 1 of 4 frog, no label more than once." in text(app)
+    assert "GradInversion finds 1 of 4 frog images, no label more than once." in text(app)
     assert "dl-miss" in text(app) and "1 of 4" in text(app)
 
 
 def test_controls_that_cannot_run_say_why(visit: Any, store: Store) -> None:
     app = visit(composition="same", batch_size="4")
     app.number_input(key="batch_size").set_value(19).run()
-    assert "more than cifar10-samples can give" in app.error[0].value
+    assert "cifar10-samples cannot give 19 images" in app.error[0].value
     assert "dl-matrix" not in text(app)
     refused = visit(model="alexnet")
     assert "model was 'alexnet'" in refused.error[0].value and not refused.button(key="start").disabled

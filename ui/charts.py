@@ -34,9 +34,12 @@ def curves(moments: Sequence[Moment], titles: Sequence[str]) -> None:
     mean["markLine"] = {
         "symbol": "none",
         "silent": True,
-        "label": {"position": "insideEndTop", "formatter": "{b}", "fontSize": 12},
+        "label": {"formatter": "{b}", "fontSize": 12},
         "lineStyle": {"color": ONE},
-        "data": [{"yAxis": CLEAR, "name": "recognisable"}, {"yAxis": PHOTOGRAPH, "name": "like a photograph"}],
+        "data": [
+            {"yAxis": CLEAR, "name": "recognisable", "label": {"position": "insideEndBottom"}},
+            {"yAxis": PHOTOGRAPH, "name": "like a photograph", "label": {"position": "insideEndTop"}},
+        ],
     }
     residual = _line("residual", RESIDUAL, 4, [(m.seconds, m.residual) for m in drawn if m.residual > 0], axis=1)
     seconds = {"type": "value", "min": 0, "max": max((m.seconds for m in drawn), default=5.0)}
@@ -70,11 +73,12 @@ def curves(moments: Sequence[Moment], titles: Sequence[str]) -> None:
 
 
 def accuracy(
-    rates: Mapping[str, Sequence[tuple[str, float]]], places: Sequence[str], *, over: str, alt: str, key: str
+    rates: Mapping[str, Sequence[tuple[str, float]]], places: Sequence[str], *, over: str, title: str, key: str
 ) -> None:
-    """How often each strategy has the whole batch right, 0 to 1, at each of the places along the bottom.
+    """How often each strategy is right, 0 to 1, at each of the places along the bottom; the first is the thickest.
 
-    Lines are told apart by the name at their end and by the shape of their points, not by colour alone.
+    Lines are told apart by the name at their end and by the shape of their points, not by colour alone. Points become
+    smaller from one strategy to the next, so that all are seen where they fall together.
     """
     series = []
     for n, (name, points) in enumerate(rates.items()):
@@ -84,8 +88,8 @@ def accuracy(
                 "name": name,
                 "data": [(place, round(100 * rate, 1)) for place, rate in points],
                 "symbol": SYMBOLS[n % len(SYMBOLS)],
-                "symbolSize": 13,
-                "lineStyle": {"width": 4},
+                "symbolSize": 20 - 2 * n,
+                "lineStyle": {"width": 4 if n else 9},
                 "endLabel": {
                     "show": True,
                     "formatter": "{a}",
@@ -100,7 +104,8 @@ def accuracy(
     st.echarts_chart(
         {
             "animation": False,
-            "grid": {"top": 24, "bottom": 52, "left": 56, "right": 190},
+            "title": [_title(f"Share of {title}", 8)],
+            "grid": {"top": 48, "bottom": 52, "left": 56, "right": 190},
             "xAxis": {
                 "type": "category", "data": list(places), "axisLabel": {"fontSize": 14, "interval": 0},
                 "name": over, "nameLocation": "middle", "nameGap": 30, "nameTextStyle": {"fontSize": 14},
@@ -114,7 +119,7 @@ def accuracy(
         },
         height=HEIGHT,
         key=key,
-        alt=alt,
+        alt=f"Share of {title} by {over.lower()}",
     )  # fmt: skip
 
 

@@ -27,10 +27,12 @@ from ui.live import viewer
 
 LOOK_SECONDS = 1.0  # how often new points are looked for
 CHART = 680  # pixels: two charts are side by side where there is room for both, else one above the other
-OVER = {"batch_size": "Batch size", "stage": "Training stage"}
+OVER = {"batch_size": "Batch size", "stage": "Stage"}
 DRAWS = {"5": "5", "10": "10", "50": "50"}
-CHOICES: dict[str, Mapping[str, str]] = {"over": OVER, "spread": COMPOSITIONS, "draws": DRAWS}
-DEFAULTS = {"over": "batch_size", "spread": "random", "draws": "10"}
+RIGHT = {"exact_rate": "Batches", "instance_accuracy": "Labels"}
+CHOICES: dict[str, Mapping[str, str]] = {"over": OVER, "spread": COMPOSITIONS, "draws": DRAWS, "right": RIGHT}
+DEFAULTS = {"over": "batch_size", "spread": "random", "draws": "10", "right": "exact_rate"}
+TITLES = {"exact_rate": "batches with every label right", "instance_accuracy": "labels right"}
 BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "results" / "label_accuracy.json"
 
 
@@ -49,7 +51,7 @@ def draw(scenario: Scenario) -> None:
     """The controls, the curves computed now, and beside them the ones measured before."""
     state = st.session_state
     measured = benchmark(BENCHMARK)
-    pick, spread, draws, button = st.columns([4, 3, 3, 2], vertical_alignment="bottom")
+    pick, spread, draws, right, button = st.columns([12, 10, 10, 11, 7], vertical_alignment="bottom")
     stages = models.stages(scenario.model, DATASETS[scenario.dataset].vocabulary)
     with pick:
         _segments("Over", "over", OVER, disabled=len(stages) == 1 and not measured)
@@ -57,6 +59,8 @@ def draw(scenario: Scenario) -> None:
         st.selectbox("Labels in a batch", list(COMPOSITIONS), key="spread", format_func=controls.PICKS.__getitem__)
     with draws:
         _segments("Batches a point", "draws", DRAWS)
+    with right:
+        _segments("Right are", "right", RIGHT)
     points = evaluation.curve(
         scenario, over=state.over, composition=state.spread, repeats=int(state.draws), check=controls.check
     )
@@ -75,11 +79,11 @@ def draw(scenario: Scenario) -> None:
     beside = st.container(horizontal=True)
     with beside.container(width=width):
         slowed = pace(viewer()) if busy else 0
-        st.fragment(_computed, run_every=LOOK_SECONDS * slowed or None)(points, state.over, slowed)
+        st.fragment(_computed, run_every=LOOK_SECONDS * slowed or None)(points, slowed)
         st.html(markup.note(_limit(scenario, points) if state.over == "batch_size" else ""))
     if measured:
         with beside.container(width=width):
-            _measured(measured, scenario, state.over)
+            _measured(measured, scenario)
 
 
 def _segments(label: str, key: str, options: Mapping[str, str], *, disabled: bool = False) -> None:
@@ -123,7 +127,7 @@ def _records(points: Sequence[Study]) -> dict[str, RunRecord]:
     return store().studies([point.key for point in points])
 
 
-def _computed(points: Sequence[Study], over: str, slowed: int) -> None:
+def _computed(points: Sequence[Study], slowed: int) -> None:
     """The points so far; draws the whole page anew when the last is there, or when a crowd changes the pace.
 
     `slowed` is the pace, 0 where nothing is under way.
@@ -132,6 +136,7 @@ def _computed(points: Sequence[Study], over: str, slowed: int) -> None:
     records = _records(points)
     if slowed and (not any(record.under_way for record in records.values()) or pace(viewer()) != slowed):
         st.rerun()
+    over, right = st.session_state.over, st.session_state.right
     scored = store().newest([record.id for record in records.values()], "Scored")
     found = {
         _place(point, over): score
@@ -139,14 +144,13 @@ def _computed(points: Sequence[Study], over: str, slowed: int) -> None:
         if point.key in records and isinstance(score := scored.get(records[point.key].id), Scored)
     }
     total, done = sum(point.repeats for point in points), sum(score.draws for score in found.values())
-    left, right = _progress(done, total, list(records.values()))
-    st.html(markup.progress(done / total if total else 0, left, right))
+    st.html(markup.progress(done / total if total else 0, *_progress(done, total, list(records.values()))))
     rates = {
-        strategy.title: [(place, s.scores[name]["exact_rate"]) for place, s in found.items() if name in s.scores]
+        strategy.title: [(place, s.scores[name][right]) for place, s in found.items() if name in s.scores]
         for name, strategy in STRATEGIES.items()
     }
     places = [_place(point, over) for point in points]
-    charts.accuracy(rates, places, over=OVER[over], alt="Share of batches with every label right", key="accuracy")
+    charts.accuracy(rates, places, over=OVER[over], title=TITLES[right], key="accuracy")
 
 
 def _place(point: Study, over: str) -> str:
@@ -165,7 +169,10 @@ def _progress(done: int, total: int, records: Sequence[RunRecord]) -> tuple[str,
     if "queued" in statuses:
         return "Waiting for a free worker: attacks go first.", count
     failed = next((record.message for record in records if record.status == "failed"), "")
-    return failed or ("Every label of the batch right" if done == total else "Stopped: press Start to go on"), count
+    if failed or done == total:
+        return failed or "Done", count
+    stopped = "stopped" in statuses
+    return "Stopped: press Start to go on" if stopped else "Known so far: press Start for the rest", count
 
 
 # ---------------------------------------------------------------------------------------------- measured before
@@ -196,7 +203,8 @@ def sets_of(cells: Sequence[Mapping[str, Any]], scenario: Scenario, over: str) -
     return [sorted(sets[key], key=lambda cell: cell["batch_size"]) for key in order]
 
 
-def _measured(measured: Sequence[Mapping[str, Any]], scenario: Scenario, over: str) -> None:
+def _measured(measured: Sequence[Mapping[str, Any]], scenario: Scenario) -> None:
+    over, right = st.session_state.over, st.session_state.right
     sets = sets_of(measured, scenario, over)
     n = st.selectbox(
         "Measured before", range(len(sets)), label_visibility="collapsed",
@@ -205,12 +213,12 @@ def _measured(measured: Sequence[Mapping[str, Any]], scenario: Scenario, over: s
     cells = sets[n]
     rates = {
         strategy.title: [
-            (str(cell[over]), cell["strategies"][name]["exact_rate"]) for cell in cells if name in cell["strategies"]
+            (str(cell[over]), cell["strategies"][name][right]) for cell in cells if name in cell["strategies"]
         ]
         for name, strategy in STRATEGIES.items()
     }
     places = [str(cell[over]) for cell in cells]
-    charts.accuracy(rates, places, over=OVER[over], alt="Measured before: every label right", key="measured")
+    charts.accuracy(rates, places, over=OVER[over], title=TITLES[right], key="measured")
     draws, machines = sorted({cell["repeats"] for cell in cells}), sorted({cell["machine"] for cell in cells})
     several = f"{draws[0]} to {draws[-1]}" if len(draws) > 1 else f"{draws[0]}"
     st.html(markup.note(f"Measured before: {several} batches a point, on {' and on '.join(machines)}."))

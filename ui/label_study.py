@@ -88,4 +88,4 @@ def _words(record: RunRecord) -> str:
     if not record.under_way:
         return "There is no answer."
     since = time.time() - (record.started or time.time())
-    return f"At work for {since:.0f} s. A proof may take {patience(record.scenario.batch_size):.0f}."
+    return f"At work for {since:.0f} s; a proof may take {patience(record.scenario.batch_size):.0f} s."
