@@ -25,7 +25,7 @@ from torch import Tensor
 
 from deepleak_core.downloads import fetch
 from deepleak_core.events import Downloading
-from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+from deepleak_core.scenario import COMPOSITIONS, DeepLeakError, Scenario, UnsupportedScenario
 from deepleak_core.vocabularies import CIFAR10_CLASSES, CIFAR100_CLASSES, IMAGENET_CLASSES
 
 DIRICHLET = 0.5  # concentration of class shares in a skewed batch; federated learning is simulated with 0.1 to 1
@@ -356,7 +356,8 @@ def _composed_labels(scenario: Scenario, available: Counter[int], rng: np.random
     for size in groups:
         fitting = [c for c in sorted(available) if available[c] >= size and c not in wanted]
         if not fitting:
-            raise _too_few(scenario, f"no further class of it has {size}")
+            several = f"{size} images" if size > 1 else "an image left"
+            raise _too_few(scenario, f"no further class has {several}")
         wanted += [int(rng.choice(fitting))] * size
     return wanted
 
@@ -379,8 +380,8 @@ def _skewed_labels(scenario: Scenario, available: Counter[int], rng: np.random.G
 def _too_few(scenario: Scenario, why: str) -> UnsupportedScenario:
     return UnsupportedScenario(
         [
-            f"A {scenario.composition} batch of {scenario.batch_size} is more than "
-            f"{scenario.images or scenario.dataset} can give ({why}); make the batch smaller."
+            f"{scenario.images or scenario.dataset} cannot give {scenario.batch_size} images "
+            f"({COMPOSITIONS[scenario.composition or 'distinct']}): {why}; make the batch smaller."
         ]
     )
 

@@ -267,6 +267,9 @@ def _as_text(value: object) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
+ACCEPTED = {"int": "are whole numbers", "float": "are numbers", "bool": "are true and false"}  # by kind of error
+
+
 def _sentences(error: Any) -> tuple[str, ...]:
     """One pydantic error as sentences that say what was given and what is accepted; mostly it is one."""
     name = ".".join(map(str, error["loc"][:1])) or "scenario"
@@ -284,6 +287,8 @@ def _sentences(error: Any) -> tuple[str, ...]:
         limits = {k: v for m in Scenario.model_fields[name].metadata for k, v in vars_of(m).items()}
         low = f"from {limits['ge']}" if "ge" in limits else f"above {limits['gt']}"
         return (f"{name} was {given}; accepted is a number {low} to {limits['le']}.",)
+    if (accepts := ACCEPTED.get(kind.partition("_")[0])) is not None:
+        return (f"{name} was {given}; accepted {accepts}.",)
     return (f"{name} was {given}; {error['msg'][0].lower()}{error['msg'][1:]}.",)
 
 

@@ -219,10 +219,10 @@ def _check(
     if not stages:
         problems.append("stages was empty; name at least one with its epochs, such as late=5.")
     for stage, epochs in stages.items():
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", stage) or stage == "untrained":
-            problems.append(
-                f"stages had {stage!r}; accepted are small letters, digits and single hyphens, not 'untrained'."
-            )
+        if stage == "untrained":
+            problems.append("stages had 'untrained', which is what every network starts as; name the stage otherwise.")
+        elif not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", stage):
+            problems.append(f"stages had {stage!r}; accepted are small letters, digits and single hyphens.")
         if not 0 < epochs <= MOST_EPOCHS:
             problems.append(f"stages had {stage}={epochs:g}; accepted are epochs above 0 to {MOST_EPOCHS}.")
     if batch_size < 1:

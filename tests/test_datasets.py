@@ -128,7 +128,7 @@ def test_a_skewed_draw_gives_what_there_is_and_the_same_again() -> None:
         batches = [load_batch(scenario, draw=draw) for draw in range(4)]
         assert all(len(set(batch.indices)) == size == len(batch.labels) for batch in batches)
         assert batches[1].indices == load_batch(scenario, draw=1).indices
-    with pytest.raises(UnsupportedScenario, match=r"A skewed batch of 21 is more than .* \(it has 20\)"):
+    with pytest.raises(UnsupportedScenario, match=r"cannot give 21 images \(skewed draw\): it has 20"):
         load_batch(Scenario(composition="skewed", batch_size=21))
 
 
@@ -246,12 +246,16 @@ REFUSALS: dict[str, tuple[dict[str, Any] | Callable[[Path], dict[str, Any]], str
     ),
     "too many of all": (
         {"composition": "random", "batch_size": 21},
-        "A random batch of 21 is more than cifar10-samples can give (it has 20); make the batch smaller.",
+        "cifar10-samples cannot give 21 images (random draw): it has 20; make the batch smaller.",
     ),
     "too many distinct": (
         {"batch_size": 11},
-        "A distinct batch of 11 is more than cifar10-samples can give (no further class of it has 1); make the batch "
+        "cifar10-samples cannot give 11 images (all different): no further class has an image left; make the batch "
         "smaller.",
+    ),
+    "too many of one": (
+        {"composition": "same", "batch_size": 9},
+        "cifar10-samples cannot give 9 images (all the same): no further class has 9 images; make the batch smaller.",
     ),
     "no folder": (
         {"dataset": "folder", "images": "/nowhere/at/all"},

@@ -140,7 +140,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "a word for a number": (
         {"batch_size": "four"},
-        ["batch_size was 'four'; input should be a valid integer, unable to parse string as an integer."],
+        ["batch_size was 'four'; accepted are whole numbers."],
     ),
     "a name that is no setting": (
         {"colour": "red"},

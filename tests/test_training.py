@@ -177,7 +177,7 @@ def test_a_limit_draws_images_at_random(train: Callable[..., list[Progress]], mo
 
 # --------------------------------------------------------------------------------------------------- refusals
 
-NAMES = "accepted are small letters, digits and single hyphens, not 'untrained'."
+NAMES = "accepted are small letters, digits and single hyphens."
 REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "network": ({"model": "vgg"}, [f"model was 'vgg'; accepted are {', '.join(models.MODELS)}."]),
     "data set": ({"dataset": "mnist"}, [f"dataset was 'mnist'; accepted are {', '.join(datasets.DATASETS)}."]),
@@ -193,7 +193,10 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "negative epochs": ({"stages": {"late": -1.5}}, ["stages had late=-1.5; accepted are epochs above 0 to 1000."]),
     "endless": ({"stages": {"late": float("inf")}}, ["stages had late=inf; accepted are epochs above 0 to 1000."]),
     "no number": ({"stages": {"late": float("nan")}}, ["stages had late=nan; accepted are epochs above 0 to 1000."]),
-    "untrained": ({"stages": {"untrained": 1}}, [f"stages had 'untrained'; {NAMES}"]),
+    "untrained": (
+        {"stages": {"untrained": 1}},
+        ["stages had 'untrained', which is what every network starts as; name the stage otherwise."],
+    ),
     "a way out": ({"stages": {"../late": 1}}, [f"stages had '../late'; {NAMES}"]),
     "hyphens": ({"stages": {"x--y": 1}}, [f"stages had 'x--y'; {NAMES}"]),
     "no name": ({"stages": {"": 1}}, [f"stages had ''; {NAMES}"]),
