@@ -84,8 +84,8 @@ with pressed, st.container(horizontal=True, horizontal_alignment="right"):
         )  # fmt: skip
     if further is not None:
         st.button(
-            "Go further", type="primary", icon=":material/call_split:", width="stretch", key="further",
-            on_click=attack, args=(further,), help="Take the same update apart instead of searching.",
+            further.words, type="primary", icon=further.icon, width="stretch", key="further",
+            on_click=attack, args=(further.scenario,), help=further.help,
         )  # fmt: skip
 with said:
     if record is None:

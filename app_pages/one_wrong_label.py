@@ -48,7 +48,7 @@ with pressed, st.container(horizontal=True, horizontal_alignment="right"):
     if duel.told and not playing:
         wrong = duel.runs[1].scenario
         st.button(
-            "Let the attacker notice", type="secondary" if repair.runs else "primary", icon=":material/auto_fix_high:",
+            controls.NOTICE, type="secondary" if repair.runs else "primary", icon=":material/auto_fix_high:",
             key="repair", on_click=acts.begin, args=("repair", [wrong.changed(repair_labels=True)]),
         )  # fmt: skip
         st.button(

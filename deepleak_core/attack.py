@@ -267,7 +267,9 @@ def _infer_labels(
         )
     order = labels.order(found.counts)
     if scenario.mislabel:
-        order, falsified = mislabelling.swap(order, mislabelling.swaps(scenario.mislabel, batch.class_names))
+        order, falsified = mislabelling.swap(
+            order, mislabelling.swaps(scenario.mislabel, batch.class_names), batch.class_names
+        )
     else:
         seed = scenario.seed_for("wrong labels")
         order, falsified = mislabelling.falsify(order, scenario.wrong_labels, classes, seed=seed)

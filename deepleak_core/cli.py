@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from deepleak_core import attack as attacks
-from deepleak_core import datasets, evaluation, export, models, training
+from deepleak_core import datasets, evaluation, export, mislabelling, models, training
 from deepleak_core.events import LABELS_CHANGED, Downloading, Event, Finished, LabelsInferred, Prepared, Snapshot, Stage
 from deepleak_core.labels import STRATEGIES
 from deepleak_core.presets import PRESETS
@@ -351,6 +351,7 @@ def _make_room(json_file: Path | None, folder: Path | None) -> None:
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+    _print(f"Written to {path}.")
 
 
 def _write_pictures(folder: Path, events: Sequence[Event]) -> None:
@@ -383,7 +384,8 @@ def _report(events: Sequence[Event], finished: Finished) -> None:
     verdict = "all right" if inferred.exact else "not all right"
     _print(f"Labels by {inferred.strategy}: {verdict}, {inferred.seconds:.2g} s.")
     if inferred.falsified:
-        _print(f"Made wrong on purpose: {len(inferred.falsified)} of them.")
+        told = mislabelling.instead_of(inferred.found, inferred.order, names)
+        _print(f"Made wrong on purpose: {len(inferred.falsified)} of them, {told}.")
     for event in events:
         if isinstance(event, Stage) and event.name == LABELS_CHANGED:
             _print(f"Changed by the attack after {event.seconds:.1f} s: {event.sentence}")

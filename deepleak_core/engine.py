@@ -67,6 +67,7 @@ class Engine:
         self.max_waiting = max_waiting
         self.max_waiting_studies = max_waiting_studies
         self.workers = 0  # as many as were there when last looked
+        self.ready = False  # whether one of them has said so: before, it loads what it needs
         self._scheduler = scheduler or os.environ.get("DEEPLEAK_SCHEDULER")
         self._environments = {} if self._scheduler else workers.local_environments()
         self._cluster: Any = None
@@ -235,6 +236,7 @@ class Engine:
         worker = message["worker"]  # Dask puts the sender's address there
         if "ready" in message:
             logger.info("The worker at %s attacks on %s.", worker, message["ready"])
+            self.ready = True
             return
         run_id, event = message["run"], message.get("event")
         job = self._job_of(run_id)

@@ -80,6 +80,11 @@ class LabelsInferred:
     confidence: tuple[float, ...] = ()
     seconds: float
 
+    @property
+    def found(self) -> tuple[int, ...]:
+        """The labels that were inferred, ascending, before any was made wrong on purpose."""
+        return tuple(label for label, count in enumerate(self.counts) for _ in range(count))
+
 
 LABELS_CHANGED = "Labels changed"  # the stage that tells in words what `LabelsRevised` then says in numbers
 

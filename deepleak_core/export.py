@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from deepleak_core.events import Event, Finished, LabelsInferred, Prepared, Snapshot
+from deepleak_core.events import Event, Finished, LabelsInferred, LabelsRevised, Prepared, Snapshot
 from deepleak_core.scenario import DeepLeakError, Scenario
 from deepleak_core.store import Moment
 
@@ -27,22 +27,30 @@ def summary(scenario: Scenario, events: Iterable[Event | Moment]) -> dict[str, A
     """
     told: dict[type, Any] = {}
     trace: list[dict[str, Any]] = []
+    believed: tuple[int, ...] = ()  # the label that the attack had last for each picture
     for event in events:
         if isinstance(event, Prepared):
             told, trace = {}, []
         if isinstance(event, Snapshot | Moment):
+            believed = event.labels
             trace.append({name: getattr(event, name) for name in ("step", "seconds", "residual", "mean_psnr")})
         told[type(event)] = event
     if Finished not in told:
         raise DeepLeakError("This run has no outcome to export: it ended before its attack did; run it again.")
     prepared: Prepared = told[Prepared]
     inferred: LabelsInferred = told[LabelsInferred]
+    revised: LabelsRevised | None = told.get(LabelsRevised)
     finished: Finished = told[Finished]
     to_mean = finished.psnr_to_mean or (None,) * len(finished.psnr)
-    images = zip(
-        prepared.labels, finished.psnr, finished.ssim, finished.max_error_8bit, finished.pixel_exact, to_mean,
-        strict=True,
-    )  # fmt: skip
+    columns = {
+        "label": prepared.labels,
+        "attacked_as": believed,
+        "psnr": finished.psnr,
+        "ssim": finished.ssim,
+        "max_error_8bit": finished.max_error_8bit,
+        "pixel_exact": finished.pixel_exact,
+        "psnr_to_mean": to_mean,
+    }
     values = {
         "scenario": scenario.model_dump(mode="json"),
         "device": prepared.device,
@@ -51,15 +59,16 @@ def summary(scenario: Scenario, events: Iterable[Event | Moment]) -> dict[str, A
         "residual": finished.residual,
         "labels": {
             "true": list(prepared.labels),
-            "inferred": [label for label, count in enumerate(inferred.counts) for _ in range(count)],
+            "inferred": list(inferred.found),
+            "made_wrong": list(inferred.order) if inferred.falsified else None,
+            "mended": {"labels": list(revised.order), "proven": revised.proven, "seconds": revised.seconds}
+            if revised
+            else None,
             "counts_true": list(inferred.true_counts),
             "counts_inferred": list(inferred.counts),
             "exact": inferred.exact,
         },
-        "images": [
-            dict(zip(("label", "psnr", "ssim", "max_error_8bit", "pixel_exact", "psnr_to_mean"), image, strict=True))
-            for image in images
-        ],
+        "images": [dict(zip(columns, image, strict=True)) for image in zip(*columns.values(), strict=True)],
         "mean_psnr": sum(finished.psnr) / len(finished.psnr),
         "min_psnr": min(finished.psnr),
         "fusion": finished.fusion,

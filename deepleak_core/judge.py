@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepleak_core import metrics
+from deepleak_core import metrics, mislabelling
 from deepleak_core.datasets import PrivateBatch
 from deepleak_core.events import Finished, LabelsInferred, LabelsRevised, Snapshot
 from deepleak_core.models import TargetModel
 from deepleak_core.scenario import Scenario
 from deepleak_core.solvers import Iterate
+
+TRACE = 5.0  # dB above noise from which something of an image can be seen
 
 
 class Judge:
@@ -79,7 +81,8 @@ class Judge:
         errors = metrics.max_error_8bit(self._rebuilt, self.batch.images)
         noise = metrics.noise_psnr(self.batch.images, self.seed)
         if not sentence:
-            sentence = what_leaked(self.last.psnr, errors.eq(0).tolist(), noise, self.mode, inferred)
+            exact, names = errors.eq(0).tolist(), self.batch.class_names
+            sentence = what_leaked(self.last.psnr, exact, noise, self.mode, inferred, names)
             if self.revision:
                 sentence += f" The attack changed its labels, {'rightly' if inferred.exact else 'wrongly'}."
         return Finished(
@@ -100,10 +103,16 @@ class Judge:
 
 
 def what_leaked(
-    psnr: Sequence[float], pixel_exact: Sequence[bool], noise_psnr: float, mode: str, inferred: LabelsInferred
+    psnr: Sequence[float],
+    pixel_exact: Sequence[bool],
+    noise_psnr: float,
+    mode: str,
+    inferred: LabelsInferred,
+    class_names: Sequence[str],
 ) -> str:
     """The outcome in plain words, from the figures of this run."""
     total, mean = len(psnr), sum(psnr) / len(psnr)
+    traces = sum(p > noise_psnr + TRACE for p in psnr)
     source = "gradient" if mode == "fedsgd" else "weights"
     clear = sum(p >= 20 for p in psnr)
     count = {0: "None", total: "All"}.get(clear, str(clear))
@@ -121,9 +130,10 @@ def what_leaked(
     if clear:
         quality = "like a photograph" if mean >= 30 else "clearly recognisable"
         verdict = f"{subject} rebuilt from the shared {source} alone, {quality} ({mean:.0f} dB on average)."
-    elif mean > noise_psnr + 5:
+    elif traces:
+        which = "" if traces == total else f" of {traces}"
         verdict = (
-            f"{subject} rebuilt clearly: only a blurred trace came back ({mean:.0f} dB on average, "
+            f"{subject} rebuilt clearly: only a blurred trace{which} came back ({mean:.0f} dB on average, "
             f"pure noise has {noise_psnr:.0f} dB)."
         )
     else:
@@ -133,10 +143,11 @@ def what_leaked(
         )
     if inferred.falsified:
         wrong = len(inferred.falsified)
-        verdict += f" {wrong} of the {total} labels the attack used {'was' if wrong == 1 else 'were'} wrong."
+        told = mislabelling.instead_of(inferred.found, inferred.order, class_names)
+        verdict += f" {wrong} of the {total} labels the attack used {'was' if wrong == 1 else 'were'} wrong: {told}."
     elif not inferred.exact:
         verdict += " Not every label was inferred correctly."
-    elif clear < total and max(inferred.counts) > 1:
+    elif clear < total and len(set(inferred.order)) < total:
         verdict += " Images that share a label fused into one another."
     return verdict
 

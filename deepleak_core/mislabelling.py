@@ -1,7 +1,8 @@
-"""Labels made wrong on purpose: so many of them at random, or by name."""
+"""Labels made wrong on purpose, so many of them at random or by name, and what differs between labels in words."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -61,22 +62,38 @@ def swaps(mislabel: Sequence[str], class_names: Sequence[str]) -> list[tuple[int
     return [(before, after) for before, after in pairs if before is not None and after is not None]
 
 
-def swap(labels: Sequence[int], pairs: Sequence[tuple[int, int]]) -> tuple[list[int], tuple[int, ...]]:
+def swap(
+    labels: Sequence[int], pairs: Sequence[tuple[int, int]], class_names: Sequence[str]
+) -> tuple[list[int], tuple[int, ...]]:
     """Take one image of each pair's first class for one of the second; returns what `falsify` does.
 
     Raises `UnsupportedScenario` where no image of the first class is left.
 
-    >>> swap([0, 1, 1], [(1, 4)])
-    ([0, 1, 4], (2,))
+    >>> swap([0, 1, 1], [(1, 2)], ("bird", "cat", "dog"))
+    ([0, 1, 2], (2,))
     """
     changed = list(labels)
     for before, after in pairs:
         if before not in changed:
             raise UnsupportedScenario(
-                [f"mislabel takes an image of class {before} for another; the attack knows of no further one there."]
+                [
+                    f"mislabel takes an image of class {class_names[before]} for another; "
+                    "the attack knows of no further one there."
+                ]
             )
         changed[changed.index(before)] = after
     return _sorted_with_wrong(labels, changed)
+
+
+def instead_of(before: Sequence[int], after: Sequence[int], class_names: Sequence[str]) -> str:
+    """The labels that are new, and those that they stand for.
+
+    >>> instead_of([0, 1, 1], [0, 1, 2], ("bird", "cat", "dog"))
+    'dog instead of cat'
+    """
+    gained, lost = Counter(after) - Counter(before), Counter(before) - Counter(after)
+    new, old = (", ".join(class_names[label] for label in sorted(some.elements())) for some in (gained, lost))
+    return f"{new} instead of {old}"
 
 
 def _sorted_with_wrong(labels: Sequence[int], changed: Sequence[int]) -> tuple[list[int], tuple[int, ...]]:

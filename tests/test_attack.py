@@ -211,7 +211,7 @@ def test_a_label_is_wrong_by_name() -> None:
     inferred = events_of(QUICK.changed(mislabel=("cat>dog", "ship>truck"), max_iterations=1))[2]
     assert isinstance(inferred, LabelsInferred)
     assert inferred.order == (5, 6, 9) and inferred.falsified == (0, 2) and inferred.exact
-    with pytest.raises(UnsupportedScenario, match="takes an image of class 2 for another"):
+    with pytest.raises(UnsupportedScenario, match="takes an image of class bird for another"):
         events_of(QUICK.changed(mislabel=("bird>dog",)))
 
 
@@ -236,7 +236,7 @@ def test_one_wrong_label_spoils_the_batch() -> None:
     right, wrong = (last(events_of(scenario.changed(wrong_labels=n))) for n in (0, 1))
     assert min(right.psnr) > max(wrong.psnr) + 3
     assert wrong.residual > 10 * right.residual
-    assert "1 of the 2 labels the attack used was wrong." in wrong.sentence
+    assert "1 of the 2 labels the attack used was wrong: " in wrong.sentence
 
 
 # --------------------------------------------------------------------------------------- everything runs once

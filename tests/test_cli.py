@@ -71,12 +71,14 @@ def test_the_json_of_attack(command: Callable[..., Ended], tmp_path: Path) -> No
     assert values["labels"] == {
         "true": [3, 8, 0, 6],
         "inferred": [0, 3, 6, 8],
+        "made_wrong": None,
+        "mended": None,
         "counts_true": [1, 0, 0, 1, 0, 0, 1, 0, 1, 0],
         "counts_inferred": [1, 0, 0, 1, 0, 0, 1, 0, 1, 0],
         "exact": True,
     }
     assert [list(image) for image in values["images"]] == [
-        ["label", "psnr", "ssim", "max_error_8bit", "pixel_exact", "psnr_to_mean"]
+        ["label", "attacked_as", "psnr", "ssim", "max_error_8bit", "pixel_exact", "psnr_to_mean"]
     ] * 4
     assert [image["label"] for image in values["images"]] == [3, 8, 0, 6]
     assert values["iterations"] == 3
@@ -256,7 +258,7 @@ UNUSABLE: dict[str, tuple[list[str], str]] = {
     "unknown command": (["atack"], "No such command 'atack'"),
     "unknown option": (["attack", "--colour", "red"], "No such option: --colour"),
     "option without value": (["attack", "--model"], "Option '--model' requires an argument."),
-    "a word for a number": (["attack", "--batch-size", "four"], "batch_size was 'four'; input should be a valid int"),
+    "a word for a number": (["attack", "--batch-size", "four"], "batch_size was 'four'; accepted are whole numbers."),
     "a word for repeats": (["labels", "--repeats", "many"], "Invalid value for '--repeats'"),
     "no repeats": (["labels", "--repeats", "0"], "Invalid value for '--repeats'"),
     "a choice": (["attack", "--mode", "fedprox"], "mode was 'fedprox'; accepted are fedsgd, fedavg."),

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from deepleak_core import attack, export
-from deepleak_core.events import Event, Finished, Prepared, Snapshot, from_png, png
+from deepleak_core.events import Event, Finished, LabelsRevised, Prepared, Snapshot, from_png, png
 from deepleak_core.scenario import DeepLeakError, Scenario
 from deepleak_core.store import Store, this_process
 
@@ -44,14 +44,24 @@ def test_the_figures_are_those_of_the_run(told: list[Event]) -> None:
     finished = told[-1]
     assert isinstance(finished, Finished)
     assert summary["iterations"] == 8 and summary["elapsed_s"] == finished.seconds
-    assert list(summary["labels"]) == ["true", "inferred", "counts_true", "counts_inferred", "exact"]
+    assert list(summary["labels"]) == [
+        "true",
+        "inferred",
+        "made_wrong",
+        "mended",
+        "counts_true",
+        "counts_inferred",
+        "exact",
+    ]
     assert summary["labels"]["true"] == [3, 8, 0, 6]
     assert sorted(summary["labels"]["true"]) == summary["labels"]["inferred"] and summary["labels"]["exact"]
+    assert len(set(summary["labels"]["made_wrong"]) - {0, 3, 6, 8}) == 1 and summary["labels"]["mended"] is None
     assert summary["labels"]["counts_true"] == [1, 0, 0, 1, 0, 0, 1, 0, 1, 0]
     assert [list(image) for image in summary["images"]] == [
-        ["label", "psnr", "ssim", "max_error_8bit", "pixel_exact", "psnr_to_mean"]
+        ["label", "attacked_as", "psnr", "ssim", "max_error_8bit", "pixel_exact", "psnr_to_mean"]
     ] * 4
     assert [image["label"] for image in summary["images"]] == [3, 8, 0, 6]
+    assert sorted(image["attacked_as"] for image in summary["images"]) == summary["labels"]["made_wrong"]
     assert [image["psnr"] for image in summary["images"]] == list(finished.psnr)
     assert summary["min_psnr"] == min(finished.psnr)
     assert summary["mean_psnr"] == pytest.approx(sum(finished.psnr) / 4)
@@ -62,6 +72,16 @@ def test_the_figures_are_those_of_the_run(told: list[Event]) -> None:
     ]
     assert Scenario(**summary["scenario"]) == SCENARIO
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_the_figures_say_which_labels_were_made_wrong_and_which_were_mended() -> None:
+    scenario = SCENARIO.changed(wrong_labels=0, mislabel=("ship>horse",), repair_labels=True, max_iterations=60)
+    told = list(attack.run(scenario))
+    summary = export.summary(scenario, told)
+    assert summary["labels"]["inferred"] == [0, 3, 6, 8] and summary["labels"]["made_wrong"] == [0, 3, 6, 7]
+    (revision,) = [event for event in told if isinstance(event, LabelsRevised)]
+    assert summary["labels"]["mended"] == {"labels": [0, 3, 6, 8], "proven": True, "seconds": revision.seconds}
+    assert [image["attacked_as"] for image in summary["images"]] == [3, 8, 0, 6]
 
 
 def test_a_recorded_run_gives_the_same_figures(told: list[Event], tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_every_setting_of_a_scenario_has_a_control(visit: Any, monkeypatch: Any,
         ({"model": "alexnet", "attack": "guess"}, ["attack was 'guess'", "model was 'alexnet'"]),
         ({"indices": "0,99"}, ["has the images 0 to 19"]),
         ({"labels": "cat,unicorn"}, ["labels had unicorn"]),
-        ({"composition": "same", "batch_size": "19"}, ["more than cifar10-samples can give"]),
+        ({"composition": "same", "batch_size": "19"}, ["cifar10-samples cannot give 19 images"]),
         ({"dataset": "folder", "images": "/etc"}, ["images was '/etc'; this app takes images from folders below"]),
         ({"images": "/etc"}, ["images was '/etc'; this app takes images from folders below"]),
         ({"local_epochs": "5"}, ["local_epochs applies to mode 'fedavg' only"]),
@@ -184,6 +184,21 @@ def test_a_run_ends_in_a_sentence_and_its_link_shows_it_again(visit: Any, store:
     again.number_input(key="max_iterations").set_value(30).run()  # another scenario: the run is left
     assert address.scenario_of(dict(again.query_params)).max_iterations == 30
     assert "were rebuilt" not in text(again)
+
+
+def test_after_a_wrong_label_the_attacker_may_notice(visit: Any, store: Store) -> None:
+    app = visit(indices="0,1,3,4", model="lenet", mislabel="ship>horse", max_iterations="60")
+    app.button(key="start").click().run()
+    told = text(finished(app))
+    assert "1 of the 4 labels the attack used was wrong: horse instead of ship." in told
+    assert "Made wrong on purpose: horse instead of ship." in told
+    assert app.button(key="further").label == "Let the attacker notice"
+    checked(app.button(key="further").click().run())
+    told = text(finished(app))
+    assert "The attack changed its labels, rightly." in told
+    assert "<th>used</th>" not in told, "the labels used are those inferred again"
+    assert store.runs()[0].scenario.repair_labels
+    assert "further" not in [button.key for button in app.button]
 
 
 def test_a_run_can_be_stopped(visit: Any, store: Store) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 import torch
@@ -40,6 +40,7 @@ EXAMPLES: dict[str, Scenario] = {
     "One wrong label": WELCOME.changed(wrong_labels=1),
     "Same label": Scenario(indices=(4, 5, 7, 19)),
 }
+NOTICE = "Let the attacker notice"  # the button that has wrong labels mended
 GO_FURTHER = "exact"  # the attack that the page offers after one that left something to be rebuilt
 PICKS = {name: title.capitalize() for name, title in COMPOSITIONS.items()} | {
     "indices": "Picked by hand",
@@ -143,13 +144,29 @@ def check(scenario: Scenario) -> None:
         datasets.pick(scenario, _image_labels(scenario.dataset, scenario.images))
 
 
-def further(scenario: Scenario, finished: Finished) -> Scenario | None:
-    """The same update attacked by taking it apart, where that promises more than what came out; else None."""
-    done, spoilt = all(finished.pixel_exact), scenario.wrong_labels or scenario.mislabel
-    if done or scenario.attack == GO_FURTHER or spoilt or scenario.label_strategy is not None:
+class NextStep(NamedTuple):
+    """Another attack on the same update, offered as a button."""
+
+    words: str
+    icon: str
+    help: str
+    scenario: Scenario
+
+
+def further(scenario: Scenario, finished: Finished) -> NextStep | None:
+    """What promises more than what came out: labels made wrong are mended, else the batch is taken apart."""
+    if all(finished.pixel_exact) or scenario.attack == GO_FURTHER:
+        return None
+    if scenario.wrong_labels or scenario.mislabel:
+        if scenario.repair_labels:
+            return None
+        mending = scenario.changed(repair_labels=True)
+        return NextStep(NOTICE, ":material/auto_fix_high:", "The same attack, looking out for wrong labels.", mending)
+    if scenario.label_strategy is not None:
         return None
     settings = dict.fromkeys(("fedavg", "learning_rate", "total_variation", "restarts", "max_iterations"))
-    return scenario.changed(attack=GO_FURTHER, feature_term=False, **settings)
+    apart = scenario.changed(attack=GO_FURTHER, feature_term=False, **settings)
+    return NextStep("Go further", ":material/call_split:", "Take the same update apart instead of searching.", apart)
 
 
 def describe(record: RunRecord) -> str:
@@ -313,7 +330,11 @@ def _labels(preset: str, locked: bool) -> dict[str, Any]:
     titles = {name: strategy.title for name, strategy in STRATEGIES.items()} | {"true": "None: true labels handed over"}
     offered = {OWN: f"As the attack does ({titles[PRESETS[preset].label_strategy]})"} | titles
     strategy = _select("How labels are inferred", "label_strategy", offered, locked, _guide(STRATEGIES))
-    repair = _select("Notice and mend wrong labels", "repair_labels", REPAIRS, locked)
+    repair = _select(
+        "Notice and mend wrong labels", "repair_labels", REPAIRS, locked,
+        "General Deep Leakage does so by itself where the inferred counts are uncertain, never where labels were "
+        "falsified on purpose. Other attacks do not.",
+    )  # fmt: skip
     return {
         "label_strategy": None if strategy == OWN else strategy,
         "wrong_labels": _number("Labels falsified on purpose", "wrong_labels", locked),

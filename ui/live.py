@@ -23,6 +23,7 @@ from deepleak_core.events import (
     FeaturesSeparated,
     Finished,
     LabelsInferred,
+    LabelsRevised,
     Prepared,
     Stage,
     UpdateShared,
@@ -32,7 +33,7 @@ from deepleak_core.judge import pixels
 from deepleak_core.scenario import DeepLeakError, Scenario
 from deepleak_core.store import Moment, RunRecord
 from ui import markup
-from ui.backend import give_way, pace, store
+from ui.backend import engine, give_way, pace, store
 from ui.charts import curves
 
 PICTURE_SECONDS = 0.22
@@ -128,7 +129,9 @@ def client_and_server(run_id: str, suspense: bool) -> None:
     seen = nothing_shared(record.scenario)
     if facts.shared is not None and facts.inferred is not None:
         names = facts.prepared.class_names
-        seen = markup.update(facts.shared) + markup.labels(facts.inferred, names, suspense=suspense)
+        mended = store().latest(run_id, "LabelsRevised")
+        used = mended.order if isinstance(mended, LabelsRevised) else facts.inferred.order
+        seen = markup.update(facts.shared) + markup.labels(facts.inferred, used, names, suspense=suspense)
         if record.scenario.stage != "untrained":
             seen = markup.note(f"{facts.prepared.model_title}, {facts.prepared.stage_note}") + seen
     apart = ""
@@ -245,6 +248,8 @@ def waiting(record: RunRecord) -> str:
             return markup.progress(done, f"Downloading {download.dataset}: {download.bytes_done / 1e6:.0f}{total} MB")
         return markup.progress(0, "The client shares its update")
     place = store().position(record.id) or 1
+    if place == 1 and not engine().ready:
+        return markup.progress(0, "The worker is getting ready")
     if place == 1 and time.time() - record.created < STARTING_SECONDS:
         return markup.progress(0, "Starting")
     return markup.progress(0, "Waiting for a free worker" if place == 1 else f"Waiting, place {place} in the queue")

@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 
 from deepleak_core.events import FeaturesSeparated, LabelsInferred, Stage, UpdateShared
+from deepleak_core.mislabelling import instead_of
 
 SHOWN = 64  # pictures of a larger batch that are drawn
 DOUBTFUL = 0.8  # confidence below which a class is named as uncertain
@@ -179,7 +180,7 @@ def told_labels(labels: Sequence[str], right: int | None = None) -> str:
 
 def nothing_shared(class_names: Sequence[str]) -> str:
     """Step 2 before there is an update, in the room that it will take."""
-    rows = "".join(_row(name, "", "·", "·", "·") for name in class_names[:ROWS])
+    rows = "".join(_row(name, "", "·", ["·"], "·") for name in class_names[:ROWS])
     return (
         '<p class="dl-update">Nothing yet: neither images nor labels.</p><div class="dl-strip"></div>'
         f"{note('')}{_table(rows)}"
@@ -202,21 +203,30 @@ def update(shared: UpdateShared) -> str:
     )
 
 
-def labels(inferred: LabelsInferred, class_names: Sequence[str], *, suspense: bool) -> str:
-    """Label inference laid open: per class the evidence, the real-valued count, the integer and the truth."""
-    shown = interesting(inferred)
+def labels(inferred: LabelsInferred, used: Sequence[int], class_names: Sequence[str], *, suspense: bool) -> str:
+    """Label inference laid open: per class the evidence, the real-valued count, the integer and the truth.
+
+    Where the labels `used` (ascending) are others, as they were made wrong on purpose or mended, those too.
+    """
+    shown = interesting(inferred, used)
+    changed = tuple(used) != inferred.found
     top = max((abs(inferred.evidence[c]) for c in shown), default=0.0) or 1.0
     rows = []
     for c in shown:
         evidence, count, truth = inferred.evidence[c], inferred.counts[c], inferred.true_counts[c]
+        last = used.count(c)
         side = "dl-minus" if evidence < 0 else "dl-plus"
         bar = f'<i class="{side}" style="width:{50 * abs(evidence) / top:.1f}%" title="{evidence:.4g}"></i>'
-        verdict = "?" if suspense else f"{truth or '·'}{'' if truth == count else ' ✗'}"
-        rows.append(_row(class_names[c], bar, _count(inferred.real_counts[c]), str(count or "·"), verdict))
+        verdict = "?" if suspense else f"{truth or '·'}{'' if truth == last else ' ✗'}"
+        counts = [str(n or "·") for n in ((count, last) if changed else (count,))]
+        rows.append(_row(class_names[c], bar, _count(inferred.real_counts[c]), counts, verdict))
     more = len(inferred.counts) - len(shown)
     below = f"and {more:,} further classes, with less evidence. " if more else ""
     below += certainty(inferred.proven, inferred.confidence, class_names)
-    return _table("".join(rows)) + (note(below) if below else "")
+    if changed:
+        why = "Made wrong on purpose" if tuple(used) == inferred.order else "Mended by the attack"
+        below += f" {why}: {instead_of(inferred.found, used, class_names)}."
+    return _table("".join(rows), ("count", "used") if changed else ("count",)) + (note(below) if below else "")
 
 
 def certainty(proven: bool, confidence: Sequence[float], class_names: Sequence[str]) -> str:
@@ -232,17 +242,19 @@ def certainty(proven: bool, confidence: Sequence[float], class_names: Sequence[s
     return f"Least certain: {named}." if named else ""
 
 
-def _table(rows: str) -> str:
-    heads = "".join(f"<th>{head}</th>" for head in ("class", "evidence", "estimate", "count", "truth"))
-    return f"<table class='dl-labels'><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+def _table(rows: str, counts: Sequence[str] = ("count",)) -> str:
+    heads = "".join(f"<th>{head}</th>" for head in ("class", "evidence", "estimate", *counts, "truth"))
+    crowded = " dl-crowded" if len(counts) > 1 else ""
+    return f"<table class='dl-labels{crowded}'><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _row(name: str, bar: str, estimate: str, count: str, truth: str) -> str:
+def _row(name: str, bar: str, estimate: str, counts: Sequence[str], truth: str) -> str:
     words = html.escape(name)
-    present = ' class="dl-present"' if count != "·" else ""
+    present = ' class="dl-present"' if counts[-1] != "·" else ""
+    told = "".join(f"<td>{count}</td>" for count in counts[:-1]) + f"<td><b>{counts[-1]}</b></td>"
     return (
         f"<tr{present}><th title='{words}'>{words}</th><td class='dl-bar'>{bar}</td>"
-        f"<td>{estimate}</td><td><b>{count}</b></td><td>{truth}</td></tr>"
+        f"<td>{estimate}</td>{told}<td>{truth}</td></tr>"
     )
 
 
@@ -254,12 +266,12 @@ def _count(real: float) -> str:
     return f"{round(real, 2) + 0.0:.2f}"
 
 
-def interesting(inferred: LabelsInferred) -> list[int]:
-    """The classes worth a line: all of a small vocabulary, else those found, those true and the nearest misses."""
+def interesting(inferred: LabelsInferred, used: Sequence[int]) -> list[int]:
+    """The classes worth a line: all of a small vocabulary, else those found, used or true and the nearest misses."""
     classes = range(len(inferred.counts))
     if len(classes) <= ROWS:
         return list(classes)
-    sure = [c for c in classes if inferred.counts[c] or inferred.true_counts[c]]
+    sure = [c for c in classes if inferred.counts[c] or inferred.true_counts[c] or c in used]
     near = sorted(set(classes) - set(sure), key=lambda c: inferred.real_counts[c], reverse=True)
     return sorted(sure + near[: max(2, ROWS - len(sure))], key=lambda c: (-inferred.real_counts[c], c))
 
