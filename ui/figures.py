@@ -107,9 +107,7 @@ def training() -> None:
     (size, shown), (larger, others) = of["rates"].items()
     stages = list(shown)
     lines = {STRATEGIES[s].title: [(stage, shown[stage][s]) for stage in stages] for s in shown[stages[0]]}
-    charts.accuracy(
-        lines, stages, over="training stage", alt="Whole batches right, by strategy and stage", key="training"
-    )
+    charts.accuracy(lines, stages, over="training stage", title="batches with every label right", key="training")
     best = max(others[stages[-1]].values())
     _caption(
         f"Whole batches right of {of['repeats']} random draws of {size} images, {of['model']}. With {larger} images, "
