@@ -244,8 +244,8 @@ def certainty(proven: bool, confidence: Sequence[float], class_names: Sequence[s
 
 def _table(rows: str, counts: Sequence[str] = ("count",)) -> str:
     heads = "".join(f"<th>{head}</th>" for head in ("class", "evidence", "estimate", *counts, "truth"))
-    crowded = " dl-crowded" if len(counts) > 1 else ""
-    return f"<table class='dl-labels{crowded}'><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    changed = " dl-changed" if len(counts) > 1 else ""
+    return f"<table class='dl-labels{changed}'><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _row(name: str, bar: str, estimate: str, counts: Sequence[str], truth: str) -> str:
