@@ -156,7 +156,7 @@ def test_going_further_takes_a_fused_batch_apart(visit: Any) -> None:
 # ------------------------------------------------------------------------------------------------ label inference
 
 LABELS = "/label_inference?indices=4,5,7,19&model=lenet64-elu"
-STEPS = ("From update to labels", "Every strategy, same update", "How often is the whole batch right?")
+STEPS = ("From update to labels", "Every strategy, same update", "How often is it right?")
 
 
 def points(page: Any) -> int:
