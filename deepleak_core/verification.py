@@ -29,12 +29,12 @@ from deepleak_core.separation import (
     summed_gradient,
 )
 from deepleak_core.simplex import largest_simplices
-from deepleak_core.together import NEAR, OPEN, read_labels, solve_for_many, solve_together
+from deepleak_core.together import MARGIN, NEAR, OPEN, read_labels, solve_for_many, solve_together
 
 PULLED = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a corner to the middle at which images may lie
 HOPS, STARTS = 60, 48  # rounds of hopping, and how many start in each
 BEAM = 8  # solutions of different labels that hops start from, the best ones
-MARGINS = (0.3, 0.6)  # by which labels must be read before they are believed: where one misleads, another may not
+MARGINS = (MARGIN, 2 * MARGIN)  # by which labels are read before they count: where one misleads, another may not
 REDRAWN = 3  # images drawn anew in a hop, at most
 SOLVED = 1e-11  # squared residual at which a search is over
 PROMISING = 1e-6  # likewise, up to which the labels found are judged at length

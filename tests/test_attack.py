@@ -236,7 +236,7 @@ def test_one_wrong_label_spoils_the_batch() -> None:
     right, wrong = (last(events_of(scenario.changed(wrong_labels=n))) for n in (0, 1))
     assert min(right.psnr) > max(wrong.psnr) + 3
     assert wrong.residual > 10 * right.residual
-    assert "1 of the 2 labels the attack used was wrong: " in wrong.sentence
+    assert "1 of the 2 labels the attack used was wrong: deer instead of ship." in wrong.sentence
 
 
 # --------------------------------------------------------------------------------------- everything runs once

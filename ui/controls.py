@@ -330,10 +330,11 @@ def _labels(preset: str, locked: bool) -> dict[str, Any]:
     titles = {name: strategy.title for name, strategy in STRATEGIES.items()} | {"true": "None: true labels handed over"}
     offered = {OWN: f"As the attack does ({titles[PRESETS[preset].label_strategy]})"} | titles
     strategy = _select("How labels are inferred", "label_strategy", offered, locked, _guide(STRATEGIES))
+    unasked = " and ".join(preset.title for preset in PRESETS.values() if preset.repairs)
     repair = _select(
         "Notice and mend wrong labels", "repair_labels", REPAIRS, locked,
-        "General Deep Leakage does so by itself where the inferred counts are uncertain, never where labels were "
-        "falsified on purpose. Other attacks do not.",
+        f"Unasked, {unasked} does so where the inferred counts are uncertain, but never where labels were falsified on "
+        "purpose. No other attack does.",
     )  # fmt: skip
     return {
         "label_strategy": None if strategy == OWN else strategy,

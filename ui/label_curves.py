@@ -60,7 +60,7 @@ def draw(scenario: Scenario) -> None:
     with draws:
         _segments("Batches a point", "draws", DRAWS)
     with right:
-        _segments("Right are", "right", RIGHT)
+        _segments("Share of", "right", RIGHT)
     points = evaluation.curve(
         scenario, over=state.over, composition=state.spread, repeats=int(state.draws), check=controls.check
     )
