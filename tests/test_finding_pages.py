@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from deepleak_core.attack import run as attack
+from deepleak_core.events import Finished
+from deepleak_core.findings import wrong_label
 from deepleak_core.scenario import Scenario
-from deepleak_core.store import Store
+from deepleak_core.store import Store, this_process
 from ui import backend
 
 PAGES = Path(__file__).parent.parent / "app_pages"
@@ -141,6 +144,22 @@ def test_a_comparison_can_be_stopped_and_an_unknown_one_is_refused(visit: Any, s
     assert "Ended before its first picture" in text(app)
     backend.engine().stop(busy)
     assert "There is no comparison 'nowhere' here" in visit("one_wrong_label", duel="nowhere").error[0].value
+
+
+def test_runs_beside_each_other_show_their_first_pictures_in_the_same_instant(visit: Any, store: Store) -> None:
+    scenarios = wrong_label(Scenario(indices=(0, 4), max_iterations=1))
+    runs = [store.create(scenario, this_process()) for scenario in scenarios]
+    group = store.group(runs)
+    told = [[event for event in attack(scenario) if not isinstance(event, Finished)] for scenario in scenarios]
+    for run in runs:
+        store.start(run)
+    store.append(runs[1], told[1])
+    assert store.pictures(runs[1]), "only the second has any"
+    assert 'alt="rebuilt image' not in text(visit("one_wrong_label", duel=group))
+    store.append(runs[0], told[0])
+    assert text(visit("one_wrong_label", duel=group)).count('alt="rebuilt image') == 4
+    store.finish(runs[0], "failed")
+    store.finish(runs[1], "failed")
 
 
 @pytest.mark.parametrize("name", ["same_label_fusion", "gradinversion"])

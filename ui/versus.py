@@ -45,8 +45,14 @@ def _watching(group_id: str, attempts: tuple[int, ...], slowed: int, draw: Draw)
         st.rerun()
     state, key = st.session_state, (group_id, *(run.snapshots for run in runs))
     if state.get("frame", (None,))[0] != key or not all(run.snapshots for run in runs):
-        state.frame = key, draw(runs, [store().pictures(run.id) for run in runs])
+        state.frame = key, draw(runs, _at_once(runs, [store().pictures(run.id) for run in runs]))
     st.html(state.frame[1])
+
+
+def _at_once(runs: Sequence[RunRecord], shown: Sequence[Shown | None]) -> Sequence[Shown | None]:
+    """No pictures of any run while one has yet to give its first: seen alone, a run looks like the faster one."""
+    awaited = any(run.under_way and pictures is None for run, pictures in zip(runs, shown, strict=True))
+    return [None] * len(runs) if awaited else shown
 
 
 def _replay(group_id: str, draw: Draw) -> None:
