@@ -348,7 +348,7 @@ class _Problem:
 
     def solve(self, m: Tensor, weights: Tensor, stop: Callable[[], bool], iterations: int = 200) -> Tensor:
         """Levenberg-Marquardt from M under column weights, to where it is when `stop` says yes."""
-        damping, directly = 1e-3, self.dense
+        damping, growth, directly = 1e-3, 2.0, self.dense
         p, signals, residual = self.evaluate(m, weights)
         cost = float(residual.square().sum())
         for _ in range(iterations):
@@ -356,14 +356,19 @@ class _Problem:
                 break
             tangents = tangents_of(p, self.logit_map)
             gradient = self._transposed(residual, m, weights, signals, tangents)
-            moved = False
+            prepare = self._steps if directly else self._steps_by_conjugate_gradients
+            take, moved = prepare(m, weights, signals, tangents, gradient), False
             while not moved and damping < 1e12 and not stop():
-                take = self._step if directly else self._step_by_conjugate_gradients
-                step = take(m, weights, signals, tangents, gradient, damping)
+                step = take(damping)
                 p_new, signals_new, residual_new = self.evaluate(m + step, weights)
                 cost_new = float(residual_new.square().sum())
                 moved = cost_new < cost
-                damping = max(damping / 5, 1e-15) if moved else damping * 4
+                if moved:
+                    foreseen = float((residual + self._apply(step, m, weights, signals, tangents)).square().sum())
+                    kept = min(1.0, max(0.0, (cost - cost_new) / max(cost - foreseen, 1e-300)))  # of what was foreseen
+                    damping, growth = max(damping * max(1 / 5, 1 - (2 * kept - 1) ** 3), 1e-15), 2.0
+                else:
+                    damping, growth = damping * growth, 2 * growth
             if not moved:
                 break
             gain = (cost - cost_new) / cost
@@ -386,17 +391,22 @@ class _Problem:
         pull = self.closed(m) @ weighted.T  # (K, C): how each signal should move
         return torch.einsum("kci,kc->ki", tangents, pull) + signals @ weighted[:, : self.images]
 
-    def _step(
-        self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor, gradient: Tensor, damping: float
-    ) -> Tensor:
-        """The damped Gauss-Newton step, (K, K)."""
+    def _steps(
+        self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor, gradient: Tensor
+    ) -> Callable[[float], Tensor]:
+        """From damping to the damped Gauss-Newton step (K, K)."""
         hessian = self._normal_matrix(m, weights, signals, tangents)
-        diagonal = hessian.diagonal().clamp_min(1e-12 * float(hessian.diagonal().max()))
-        hessian.diagonal().add_(damping * diagonal)
-        factor, failed = torch.linalg.cholesky_ex(hessian)
-        if int(failed):
-            return torch.zeros_like(m)
-        return -torch.cholesky_solve(gradient.reshape(-1, 1), factor).reshape(m.shape)
+        diagonal = hessian.diagonal().clone()
+        least = 1e-12 * float(diagonal.max())
+
+        def step(damping: float) -> Tensor:
+            hessian.diagonal().copy_(diagonal + damping * diagonal.clamp_min(least))
+            factor, failed = torch.linalg.cholesky_ex(hessian)
+            if int(failed):
+                return torch.zeros_like(m)
+            return -torch.cholesky_solve(gradient.reshape(-1, 1), factor).reshape(m.shape)
+
+        return step
 
     def _normal_matrix(self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor) -> Tensor:
         """J^T J (K^2, K^2), from its product structure: C K^4 operations instead of C K^5."""
@@ -424,25 +434,22 @@ class _Problem:
         blocks += mixed + mixed.mT + torch.diag_embed(signals.square() @ w2)
         return blocks
 
-    def _step_by_conjugate_gradients(
-        self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor, gradient: Tensor, damping: float
-    ) -> Tensor:
-        """The same step without the matrix, preconditioned by each image's own block."""
+    def _steps_by_conjugate_gradients(
+        self, m: Tensor, weights: Tensor, signals: Tensor, tangents: Tensor, gradient: Tensor
+    ) -> Callable[[float], Tensor]:
+        """The same without the matrix, preconditioned by each image's own block."""
         blocks = self._blocks(m, weights, signals, tangents)
         diagonal = blocks.diagonal(dim1=1, dim2=2)
+        diagonal = diagonal.clamp_min(1e-12 * float(diagonal.max()))
 
         def curved(step: Tensor) -> Tensor:
             pushed = self._apply(step, m, weights, signals, tangents)
             return self._transposed(pushed, m, weights, signals, tangents)
 
-        return conjugate_gradients(
-            curved,
-            gradient,
-            blocks,
-            damping * diagonal.clamp_min(1e-12 * float(diagonal.max())),
-            most=CONJUGATE,
-            accurate=ACCURATE,
-        )
+        def step(damping: float) -> Tensor:
+            return conjugate_gradients(curved, gradient, blocks, damping * diagonal, most=CONJUGATE, accurate=ACCURATE)
+
+        return step
 
     def answer(self, m: Tensor, misfit: float) -> Disaggregation:
         """The solution in feature space, with an error estimate from the curvature and the noise at it."""

@@ -101,9 +101,9 @@ def test_creeping_conjugate_gradients_give_way_to_direct_steps(monkeypatch: pyte
     features, labels = random_features(6, 40, 0), torch.arange(6)
     layer = last_layer(features, labels, 12)
     near = features.double() * (1 + 0.1 * torch.randn(features.shape, generator=torch.Generator().manual_seed(1)))
-    direct = disaggregation._Problem._step
+    direct = disaggregation._Problem._steps
     taken = []
-    monkeypatch.setattr(disaggregation._Problem, "_step", lambda *a: taken.append(1) or direct(*a))
+    monkeypatch.setattr(disaggregation._Problem, "_steps", lambda *a: taken.append(1) or direct(*a))
     monkeypatch.setattr(disaggregation, "DENSE_UNKNOWNS", 0)
     monkeypatch.setattr(disaggregation, "CONJUGATE", 2)  # too few, ever, to get anywhere
     found = disaggregate(layer, counts_of(labels, 12), start=near, tries=0)
@@ -119,7 +119,9 @@ def test_a_step_that_finds_no_way_down_can_be_stopped(monkeypatch: pytest.Monkey
     features, labels = random_features(4, 40, 0), torch.arange(4)
     problem = _Problem.of(last_layer(features, labels, 12), counts_of(labels, 12))
     tried = itertools.count()
-    monkeypatch.setattr(_Problem, "_step", lambda self, m, *_: torch.full_like(m, float(1 + next(tried)) * 1e6))
+    monkeypatch.setattr(
+        _Problem, "_steps", lambda self, m, *_: lambda damping: torch.full_like(m, float(1 + next(tried)) * 1e6)
+    )
     start = problem.start(torch.Generator().manual_seed(0), 0)
     asked = itertools.count()
     assert torch.equal(problem.solve(start, problem.plain, lambda: next(asked) > 2), start)
@@ -268,6 +270,6 @@ def test_jacobian_products_normal_matrix_and_both_steps_agree(weighing: str, bia
     gradient = problem._transposed(residual, m, weights, signals, tangents)
     torch.testing.assert_close(gradient.flatten(), jacobian.T @ residual.flatten())
     torch.testing.assert_close(problem._normal_matrix(m, weights, signals, tangents), jacobian.T @ jacobian)
-    dense = problem._step(m, weights, signals, tangents, gradient, 1e-1)
-    by_cg = problem._step_by_conjugate_gradients(m, weights, signals, tangents, gradient, 1e-1)
+    dense = problem._steps(m, weights, signals, tangents, gradient)(1e-1)
+    by_cg = problem._steps_by_conjugate_gradients(m, weights, signals, tangents, gradient)(1e-1)
     torch.testing.assert_close(by_cg, dense, rtol=1e-3, atol=1e-4 * float(dense.abs().max()))
