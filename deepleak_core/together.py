@@ -31,6 +31,7 @@ from deepleak_core.separation import Factors, Quadratics, conjugate_gradients, l
 
 OPEN = -1  # in place of a label: the one that is read
 WALL_WEIGHT = 0.1  # of a typical feature below its floor, beside a label that is wrong by one
+BRIGHTEST = 6.0  # times a typical feature's height: that of an image's features on average, at most
 CONJUGATE = 100  # conjugate gradients for one step, at most
 ACCURATE = 1e-6  # of the energy that a step leaves behind, from which it is good enough
 NEAR = 1e-4  # squared residual of many images, from which other solvers go on
@@ -71,9 +72,12 @@ def label_equations(factors: Factors, walls: Tensor | None = None, among: Tensor
     Their normal matrices have a product structure, so that no Jacobian (K C x K^2) is ever written down.
     """
     count, places = factors.images, torch.arange(factors.images)
-    push = torch.zeros(0) if walls is None else (walls[:, :, None] * walls[:, None, :]).flatten(1)
+    scale, push = 0.0, torch.zeros(0)
+    if walls is not None:
+        scale = WALL_WEIGHT / _typical_height(factors, walls)
+        walls = torch.cat([walls, _ceiling(factors)[None]])
+        push = (walls[:, :, None] * walls[:, None, :]).flatten(1)
     barred = torch.zeros_like(factors.offset) if among is None else torch.where(among, 0.0, -torch.inf)
-    scale = 0.0 if walls is None else WALL_WEIGHT / _typical_height(factors, walls)
 
     def quadratics(flat: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         m = flat.view(-1, count, count)
@@ -211,6 +215,17 @@ def _read(factors: Factors, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     duals = torch.linalg.inv_ex(m)[0].mT
     signals = (duals * factors.singular_values) @ factors.left.T
     return torch.softmax(m @ factors.logit_map.T + factors.offset, -1), signals, duals
+
+
+def _ceiling(factors: Factors) -> Tensor:
+    """(K,): one more wall, on whose far side an image is too bright to be one.
+
+    An image that the network is sure of hardly shows, and without an end to brightness ever brighter ones that show
+    as little stand in its place.
+    """
+    heights, ones = factors.heights, factors.ones
+    assert heights is not None and ones is not None, "walls are told by bias and floor"
+    return BRIGHTEST * _typical_height(factors, heights) * ones - heights.mean(0)
 
 
 def _typical_height(factors: Factors, walls: Tensor) -> float:
