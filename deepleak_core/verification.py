@@ -32,14 +32,15 @@ from deepleak_core.simplex import largest_simplices
 from deepleak_core.together import MARGIN, NEAR, OPEN, read_labels, solve_for_many, solve_together
 
 PULLED = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a corner to the middle at which images may lie
-HOPS, STARTS = 60, 48  # rounds of hopping, and how many start in each
+HOPS, STARTS = 100, 48  # rounds of hopping, and how many start in each
 BEAM = 8  # solutions of different labels that hops start from, the best ones
 MARGINS = (MARGIN, 2 * MARGIN)  # by which labels are read before they count: where one misleads, another may not
 REDRAWN = 3  # images drawn anew in a hop, at most
 SOLVED = 1e-11  # squared residual at which a search is over
 PROMISING = 1e-6  # likewise, up to which the labels found are judged at length
 EXPLAINED = 5e-5  # likewise, up to which they are likely, though rounding hides the proof
-CLOSE = 1e-2  # likewise, up to which they are more than an estimate
+CLOSE = 1e-2  # likewise, up to which a proof of many images is worth its time
+MOSTLY = 0.05  # likewise of each image, on average, up to which labels are more than an estimate
 LIKELY = 1e3  # misfit up to which counts are believed without a proof: wrong ones are mostly far above it
 POLISH = 300  # iterations that a solution is given before it is judged
 DOUBTS = 6  # rounds of hopping after counts that cannot be proven, as an image is lost in noise, for better ones
@@ -350,7 +351,7 @@ class _Verification:
         likely = [labels for labels, misfit in self.misfits.items() if misfit < LIKELY]
         if likely:
             labels = min(likely, key=lambda labels: self.misfits[labels] * self.residual(labels))
-        elif self.solutions and self.residual(self.best[0]) < CLOSE:
+        elif self.solutions and self.residual(self.best[0]) < MOSTLY * self.images:
             labels = self.best[0]
         else:
             return Verdict(counts=round_counts(self.estimates[-1], self.images), separated=None)
