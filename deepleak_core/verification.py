@@ -314,9 +314,9 @@ class _Verification:
         self.remember(ends, costs)
 
     def remember(self, ends: Tensor, costs: Tensor) -> None:
-        """Keep of coordinates (T, K, K) with squared residuals (T,) the best for each labels that can be."""
+        """Keep of coordinates (T, K, K) with squared residuals (T,) the best for each labels."""
         for labels, cost, end in zip(map(tuple, self.labels_read(ends).tolist()), costs.tolist(), ends, strict=True):
-            if cost < self.residual(labels) and bool((self.counts(labels) >= self.shown).all()):
+            if cost < self.residual(labels):
                 self.solutions[labels] = cost, end
 
     def judge(self) -> Verdict | None:
@@ -328,7 +328,7 @@ class _Verification:
             return None
         promising = [
             labels
-            for labels in self.best[:TRIED]
+            for labels in self.possible[:TRIED]
             if self.solutions[labels][0] < min(PROMISING, self.judged.get(labels, 1.0) / 10)
         ]
         if not promising:
@@ -345,14 +345,14 @@ class _Verification:
 
     def closest(self) -> Verdict:
         """A proof after all, or the counts that explain the gradient best; the last estimate where none come close."""
-        for labels in self.best[: BEAM if self.images <= SEARCHABLE else 0]:
+        for labels in self.possible[: BEAM if self.images <= SEARCHABLE else 0]:
             if found := self.proof_of(self.solutions[labels][1]):
                 return found
         likely = [labels for labels, misfit in self.misfits.items() if misfit < LIKELY]
         if likely:
             labels = min(likely, key=lambda labels: self.misfits[labels] * self.residual(labels))
-        elif self.solutions and self.residual(self.best[0]) < MOSTLY * self.images:
-            labels = self.best[0]
+        elif self.possible and self.residual(self.possible[0]) < MOSTLY * self.images:
+            labels = self.possible[0]
         else:
             return Verdict(counts=round_counts(self.estimates[-1], self.images), separated=None)
         explained = bool(likely) or self.residual(labels) < EXPLAINED
@@ -366,6 +366,11 @@ class _Verification:
     def best(self) -> list[tuple[int, ...]]:
         """The labels found so far, ascending within and by residual."""
         return sorted(self.solutions, key=lambda labels: self.solutions[labels][0])
+
+    @property
+    def possible(self) -> list[tuple[int, ...]]:
+        """The same without labels that lack a class which shows: beside the truth they may be, but not the truth."""
+        return [labels for labels in self.best if bool((self.counts(labels) >= self.shown).all())]
 
     def counts(self, labels: tuple[int, ...]) -> Tensor:
         """Label counts (C,)."""

@@ -310,7 +310,7 @@ def test_hops_draw_anew_take_over_and_move() -> None:
 def test_without_a_proof_the_counts_that_explain_best_in_both_measures_win() -> None:
     search, truth = search_near_the_truth("resnet20", 0)
     (true_labels,) = search.solutions
-    wrong, unlikely = tuple([3] * 8), tuple([4] * 8)
+    wrong, unlikely = (3, 3, 3, 5, 6, 6, 8, 8), (3, 5, 5, 6, 6, 6, 8, 8)
     start = search.solutions[true_labels][1] + 1.0
     search.solutions = {true_labels: (1e-5, start), wrong: (1e-6, start), unlikely: (1e-7, start)}
     search.misfits = {true_labels: 2.0, wrong: 100.0, unlikely: 10 * verification.LIKELY}
@@ -324,12 +324,16 @@ def test_without_a_proof_the_counts_that_explain_best_in_both_measures_win() -> 
         assert torch.equal(verdict.counts, counts) and not verdict.explained, "most images explained, or too few"
 
 
-def test_hops_without_anything_to_start_from_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_without_a_class_that_shows_are_hopped_from_but_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     known, truth = knowledge(Scenario(model="resnet20", stage="early", indices=(0, 1, 2, 4, 5, 7)))
     search = verification._Verification(known.last_layer, 6, estimates(known))
     search.shown = 6 * (truth == 0).long()  # nothing that is solved for can agree with this
     monkeypatch.setattr(verification, "HOPS", 2)
-    assert search.hopping() is None and not search.solutions
+    starts = []
+    monkeypatch.setattr(search, "hops", lambda: starts.append(search.random_starts()) or starts[-1])
+    assert search.hopping() is None and search.solutions and not search.possible
+    assert len(starts) == 1, "the second round starts from what the first one found"
+    assert torch.equal(search.closest().counts, round_counts(search.estimates[-1], 6))
 
 
 @pytest.mark.parametrize(("shown", "believed"), [([0], True), ([0, 1], True), ([0, 1, 2], False), ([], False)])
