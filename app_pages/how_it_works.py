@@ -258,10 +258,10 @@ $$
 
 is largest: volume again, with soft walls. It tells dozens of images apart in seconds, well enough to read their labels.
 
-From there a search makes the rows one-hot, and the floor keeps it to what features can be. A label assumed too early
-spoils the batch here too: of dozens of images, one that reads unclearly is left out until the others are explained. If
-it ends just beside the truth, it hops: one to three images are drawn anew or taken over from another solution, or all
-are moved a little.
+From there a search makes the rows one-hot. The floor keeps it to what features can be, and so does a ceiling: no image
+is many times as bright as the others. A label assumed too early spoils the batch here too: of dozens of images, one
+that reads unclearly is left out until the others are explained. If the search ends just beside the truth, it hops: one
+to three images are drawn anew or taken over from another solution, or all are moved a little.
 
 **As many images as classes, or more,** cannot be taken apart. After ReLU many can still be counted: a feature that
 one image alone lights up makes a column of $G$ with the direction of $a_k$, and two such columns are parallel, as
