@@ -8,7 +8,9 @@ label, a_k = p_k - e_{y_k}, and predictions follow from features as well. What t
 
 is a one-hot vector at the truth: K C equations for the K^2 unknowns in M, solved by Levenberg-Marquardt from many
 starts side by side. That activations have a floor (`LastLayer.floor`) holds solutions to where features can be, which
-turns a search that hardly ever arrives into one that does from every few starts.
+turns a search that hardly ever arrives into one that does from every few starts. So does a ceiling over an image's
+brightness, its mean height above the floor: without one, an image that the network is sure of and that hardly shows
+gives way to ever brighter ones that show as little.
 
 Labels may be assumed, or left open (`OPEN`): then each image has the one it is nearest to.
 
@@ -57,7 +59,8 @@ def solve_together(
 ) -> tuple[Tensor, Tensor]:
     """Move T starts m (T, K, K) to where the labels read are one-hot at `labels` (T, K), or anywhere where `OPEN`.
 
-    `walls` (n, K) are rows of `factors.heights`, what features are above their floor, to be kept from going negative.
+    `walls` (n, K) are rows of `factors.heights`, what features are above their floor, to be kept from going negative;
+    with them comes the ceiling.
     `among` (C,) says which classes labels that are open may be of; any, if not given.
     Returns coordinates and squared residuals (T,): rounding noise under the right labels, far more under others.
     """
@@ -218,11 +221,7 @@ def _read(factors: Factors, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _ceiling(factors: Factors) -> Tensor:
-    """(K,): one more wall, on whose far side an image is too bright to be one.
-
-    An image that the network is sure of hardly shows, and without an end to brightness ever brighter ones that show
-    as little stand in its place.
-    """
+    """(K,): one more wall, on whose far side an image is too bright to be one."""
     heights, ones = factors.heights, factors.ones
     assert heights is not None and ones is not None, "walls are told by bias and floor"
     return BRIGHTEST * _typical_height(factors, heights) * ones - heights.mean(0)
