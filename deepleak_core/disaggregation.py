@@ -347,7 +347,10 @@ class _Problem:
         return p, signals, (signals.T @ self.closed(m) - self.target) * weights
 
     def solve(self, m: Tensor, weights: Tensor, stop: Callable[[], bool], iterations: int = 200) -> Tensor:
-        """Levenberg-Marquardt from M under column weights, to where it is when `stop` says yes."""
+        """Levenberg-Marquardt from M under column weights, to where it is when `stop` says yes.
+
+        Damped by how much of the gain that was foreseen comes true (Nielsen 1999).
+        """
         damping, growth, directly = 1e-3, 2.0, self.dense
         p, signals, residual = self.evaluate(m, weights)
         cost = float(residual.square().sum())
@@ -365,8 +368,8 @@ class _Problem:
                 moved = cost_new < cost
                 if moved:
                     foreseen = float((residual + self._apply(step, m, weights, signals, tangents)).square().sum())
-                    kept = min(1.0, max(0.0, (cost - cost_new) / max(cost - foreseen, 1e-300)))  # of what was foreseen
-                    damping, growth = max(damping * max(1 / 5, 1 - (2 * kept - 1) ** 3), 1e-15), 2.0
+                    share = min(1.0, max(0.0, (cost - cost_new) / max(cost - foreseen, 1e-300)))
+                    damping, growth = max(damping * max(1 / 5, 1 - (2 * share - 1) ** 3), 1e-15), 2.0
                 else:
                     damping, growth = damping * growth, 2 * growth
             if not moved:
