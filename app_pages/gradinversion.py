@@ -82,7 +82,7 @@ if sweep.runs:
     versus.sweep(sweep, "images that share a label", first, NAMES)
 if duel.runs:
     versus.play(duel, both)
-    versus.chart(duel, NAMES)
+    versus.chart([duel], NAMES)
 elif pair:
     size, room = pair[0].batch_size, markup.told_labels(())
     panels = [versus.private("Private images", pair[0], room), *(versus.empty(name, size, room) for name in NAMES)]

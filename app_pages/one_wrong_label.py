@@ -10,7 +10,7 @@ HOW = "how-it-works#wrong-label"
 PAGE, ACTS = "one-wrong-label", ("duel", "repair", "sweep")
 INVITATION = "You are about to see the same update attacked twice at once: with every label right, and with one wrong."
 SWEEPING = "Now with no label wrong, with one, with two, and so on to all of them: one attack after the other."
-NAMES = ("every label right", "one label wrong")
+NAMES = ("every label right", "one label wrong", "the attacker notices")
 
 state = st.session_state
 engine()
@@ -109,7 +109,7 @@ elif scenario is not None:
     st.html(markup.side_by_side(waiting, (1, 1, 1)))
 
 if duel.runs:
-    versus.chart(duel, NAMES)
+    versus.chart([duel, repair], NAMES)
 if sweep.runs and latest != "sweep":
     versus.sweep(sweep, "wrong labels")
 

@@ -11,7 +11,7 @@ from ui.backend import engine, give_way, store
 HOW = "how-it-works#fusion"
 PAGE, ACTS = "same-label-fusion", ("duel", "apart")
 INVITATION = "You are about to see two batches attacked at once: all images different, and {share} that share a label."
-NAMES = ("all different", "same label")
+NAMES = ("all different", "same label", "taken apart")
 
 state = st.session_state
 engine()
@@ -117,6 +117,6 @@ elif pair:
         )
     )
 if duel.runs:
-    versus.chart(duel, NAMES)
+    versus.chart([duel, apart], NAMES)
 
 acts.publish()

@@ -18,6 +18,7 @@ import torch
 from deepleak_core import datasets
 from deepleak_core.attack import target_model
 from deepleak_core.events import LABELS_CHANGED, Finished, LabelsInferred, Prepared, Stage, from_png, png
+from deepleak_core.metrics import percent
 from deepleak_core.scenario import Scenario, UnsupportedScenario
 
 COMPARED = ("gradinversion", "general-deep-leakage")
@@ -65,8 +66,8 @@ def what_it_cost(right: Finished, wrong: Finished) -> str:
     which = "every image" if spoilt == len(lost) else f"{spoilt} of {len(lost)} images"
     return (
         f"One wrong label cost the batch {before - after:.0f} dB, {before:.0f} to {after:.0f}, and spoilt {which}. "
-        f"It gives itself away: {_percent(wrong.residual)} of the update stays unexplained "
-        f"instead of {_percent(right.residual)}."
+        f"It gives itself away: {percent(wrong.residual)} of the update stays unexplained "
+        f"instead of {percent(right.residual)}."
     )
 
 
@@ -80,7 +81,7 @@ def what_was_repaired(wrong: Finished, repaired: Finished, told: Sequence[Stage]
     """What noticing a wrong label is worth, and what was changed as far as the attack's stages have `told`."""
     before, after = _mean(wrong), _mean(repaired)
     if after < before + 3:
-        left = f"{_percent(repaired.residual)} of the update stays unexplained"
+        left = f"{percent(repaired.residual)} of the update stays unexplained"
         return f"Told to look out for wrong labels the attack gives {after:.0f} dB, {before:.0f} without; {left}."
     changed = next((stage.sentence.partition(":")[0] for stage in told if stage.name == LABELS_CHANGED), "wrong labels")
     return f"The attacker noticed and mended it, {changed}: {after:.0f} dB instead of {before:.0f}."
@@ -173,8 +174,8 @@ def taken_apart(scenario: Scenario) -> Scenario:
 def what_was_taken_apart(fused: Finished, apart: Finished) -> str:
     """What disaggregation made of a fused batch."""
     return (
-        f"The same update, taken apart in {apart.seconds:.1f} s: from {min(fused.psnr):.0f} dB "
-        f"to at least {min(apart.psnr):.0f} dB for every image."
+        f"The same update, taken apart in {apart.seconds:.1f} s: {_mean(apart):.0f} dB on average instead of "
+        f"{_mean(fused):.0f}, every image at least {min(apart.psnr):.0f} dB."
     )
 
 
@@ -216,12 +217,3 @@ def what_differs(theirs: tuple[LabelsInferred, Finished], ours: tuple[LabelsInfe
 
 def _mean(end: Finished) -> float:
     return sum(end.psnr) / len(end.psnr)
-
-
-def _percent(residual: float) -> str:
-    """A residual as a share, in two digits.
-
-    >>> _percent(0.114), _percent(0.00014)
-    ('11%', '0.014%')
-    """
-    return f"{100 * residual:.2g}%"

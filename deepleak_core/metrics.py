@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 PIXEL_EXACT_FLOOR = 1e-12  # mean squared error that counts as none: PSNR is reported up to 120 dB
+LITTLE = 1e-6  # residual below which its size no longer matters
 
 
 def match(rebuilt: Tensor, private: Tensor) -> Tensor:
@@ -75,3 +76,14 @@ def noise_psnr(private: Tensor, seed: int = 0) -> float:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(private.shape, generator=generator)
     return float(psnr(noise, private.cpu().float()).mean())
+
+
+def percent(residual: float) -> str:
+    """A residual in words, in two digits as far as they matter; pictures may be further off than none at all.
+
+    >>> percent(0.114), percent(0.00014), percent(3e-9), percent(52.0)
+    ('11%', '0.014%', 'under 0.0001%', 'over 100%')
+    """
+    if residual > 1:
+        return "over 100%"
+    return f"{100 * residual:.2g}%" if residual >= LITTLE else f"under {100 * LITTLE:g}%"

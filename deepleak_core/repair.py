@@ -17,6 +17,7 @@ from torch import Tensor
 from deepleak_core import labels
 from deepleak_core.events import LABELS_CHANGED, FeaturesSeparated, LabelsInferred, LabelsRevised, Stage
 from deepleak_core.labels import Knowledge
+from deepleak_core.metrics import percent
 from deepleak_core.separation import CannotDisaggregate
 from deepleak_core.solvers import Iterate
 from deepleak_core.verification import Verdict, verify
@@ -56,7 +57,7 @@ def search_and_repair(
         return
     yield Stage(
         name="The residual is stuck",
-        sentence=f"After {PATIENCE} iterations {min(residual, 1):.0%} of the update is unexplained: a wrong label?",
+        sentence=f"After {PATIENCE} iterations {percent(residual)} of the update is unexplained: a wrong label?",
     )
     zero_shot = labels.zero_shot(knowledge).real_counts
     estimates = [zero_shot, labels.trained_counts(knowledge, [zero_shot])[0]]
@@ -126,7 +127,7 @@ def _try_exchanges(
         falls = reached < BETTER * residual
         changed = _told_apart(believed, order, class_names)
         verdict = "it falls" if falls else "no better"
-        yield Stage(name="Another label tried", sentence=f"{changed}: {min(reached, 1):.0%} unexplained, {verdict}.")
+        yield Stage(name="Another label tried", sentence=f"{changed}: {percent(reached)} unexplained, {verdict}.")
         if falls:
             best, residual = order, reached
         if residual < STUCK:

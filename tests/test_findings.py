@@ -111,7 +111,7 @@ def test_a_shared_label_fuses_and_taking_apart_undoes_it(right: Finished) -> Non
     assert apart.fusion == 0 and min(apart.psnr) > 30
     assert "4 of 4 images are recognisable" in findings.what_fused(right, fused)
     assert f"{fused.fusion:.0%} of those that share it" in findings.what_fused(right, fused)
-    assert f"to at least {min(apart.psnr):.0f} dB" in findings.what_was_taken_apart(fused, apart)
+    assert f"every image at least {min(apart.psnr):.0f} dB" in findings.what_was_taken_apart(fused, apart)
 
 
 def test_the_mean_that_is_shown_is_that_of_the_class() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import streamlit as st
 
+from deepleak_core.metrics import LITTLE
 from deepleak_core.store import Moment
 from ui.markup import CLEAR, PHOTOGRAPH
 
@@ -20,7 +21,7 @@ SHORT = 260  # pixels of a chart below the pictures
 POINTS = 300  # moments of a long run that are drawn
 LINES = 8  # images of a larger batch that get a line of their own
 SYMBOLS = ("circle", "rect", "triangle", "diamond", "emptyCircle", "emptyRect", "emptyTriangle")
-MEAN, RESIDUAL, ONE = "#c2410c", "#2563eb", "#94a3b8"
+MEAN, RESIDUAL, THIRD, ONE = "#c2410c", "#2563eb", "#15803d", "#94a3b8"
 
 Line = tuple[str, Sequence[tuple[int, Sequence[float]]]]  # a name, and values at whole numbers
 
@@ -41,7 +42,7 @@ def curves(moments: Sequence[Moment], titles: Sequence[str]) -> None:
             {"yAxis": PHOTOGRAPH, "name": "like a photograph", "label": {"position": "insideEndTop"}},
         ],
     }
-    residual = _line("residual", RESIDUAL, 4, [(m.seconds, m.residual) for m in drawn if m.residual > 0], axis=1)
+    residual = _line("residual", RESIDUAL, 4, _residuals(drawn), axis=1)
     seconds = {"type": "value", "min": 0, "max": max((m.seconds for m in drawn), default=5.0)}
     st.echarts_chart(
         {
@@ -61,7 +62,7 @@ def curves(moments: Sequence[Moment], titles: Sequence[str]) -> None:
             "yAxis": [
                 {"type": "value", "gridIndex": 0, "min": 0, "max": max([40.0, *(m.mean_psnr + 5 for m in drawn)]),
                  "interval": 20, "axisLabel": {"showMaxLabel": False}},
-                {"type": "log", "gridIndex": 1, "splitNumber": 3},
+                _powers(drawn),
             ],
             "tooltip": {"trigger": "axis"},
             "series": [*images, mean, residual],
@@ -95,7 +96,7 @@ def accuracy(
                     "formatter": "{a}",
                     "fontSize": 14,
                     "color": "inherit",
-                    "distance": 10,
+                    "distance": 18,
                     "lineHeight": 20,
                 },
                 "labelLayout": {"moveOverlap": "shiftY"},
@@ -105,10 +106,10 @@ def accuracy(
         {
             "animation": False,
             "title": [_title(f"Share of {title}", 8)],
-            "grid": {"top": 48, "bottom": 52, "left": 56, "right": 190},
+            "grid": {"top": 48, "bottom": 60, "left": 56, "right": 190},
             "xAxis": {
-                "type": "category", "data": list(places), "axisLabel": {"fontSize": 14, "interval": 0},
-                "name": over, "nameLocation": "middle", "nameGap": 30, "nameTextStyle": {"fontSize": 14},
+                "type": "category", "data": list(places), "axisLabel": {"fontSize": 14, "interval": 0, "margin": 16},
+                "name": over, "nameLocation": "middle", "nameGap": 38, "nameTextStyle": {"fontSize": 14},
             },
             "yAxis": {
                 "type": "value", "min": 0, "max": 100, "interval": 25,
@@ -125,40 +126,53 @@ def accuracy(
 
 def compared(named: Sequence[tuple[str, Sequence[Moment]]], key: str) -> None:
     """Mean PSNR and residual of several runs over the same axis of seconds."""
-    colors = (RESIDUAL, MEAN)
+    colors = (RESIDUAL, MEAN, THIRD)
     psnr, residual = [], []
     for (name, moments), color in zip(named, colors, strict=False):
         drawn = [*moments[:: math.ceil(len(moments) / POINTS)], *moments[-1:]] if moments else []
         psnr.append(_line(name, color, 4, [(m.seconds, m.mean_psnr) for m in drawn]))
-        residual.append(_line(name, color, 4, [(m.seconds, m.residual) for m in drawn if m.residual > 0], axis=1))
+        residual.append(_line(name, color, 4, _residuals(drawn), axis=1))
     last = max((moments[-1].seconds for _, moments in named if moments), default=5.0)
     best = max((m.mean_psnr for _, moments in named for m in moments), default=0.0)
     seconds = {"type": "value", "min": 0, "max": last, "axisLabel": {"formatter": "{value} s", "showMaxLabel": False}}
     st.echarts_chart(
         {
             "animation": False,
-            "legend": {"top": 4, "right": 0, "data": [name for name, _ in named]},
+            "legend": {"bottom": 0, "left": "center", "data": [name for name, _ in named]},
             "title": [
-                _title("Mean PSNR in dB", 8),
+                _title("Mean PSNR in dB: how close the pictures are", 8),
                 _title("Residual: what stays unexplained", 8) | {"left": "52%"},
             ],
             "grid": [
-                {"top": 44, "bottom": 28, "left": 44, "right": "52%"},
-                {"top": 44, "bottom": 28, "left": "56%", "right": 12},
+                {"top": 44, "bottom": 56, "left": 44, "right": "52%"},
+                {"top": 44, "bottom": 56, "left": "56%", "right": 12},
             ],
             "xAxis": [seconds | {"gridIndex": 0}, seconds | {"gridIndex": 1}],
             "yAxis": [
                 {"type": "value", "gridIndex": 0, "min": 0, "max": max(40.0, best + 5), "interval": 20,
                  "axisLabel": {"showMaxLabel": False}},
-                {"type": "log", "gridIndex": 1, "splitNumber": 3},
+                _powers([moment for _, moments in named for moment in moments]),
             ],
             "tooltip": {"trigger": "axis"},
             "series": [*psnr, *residual],
         },
         height=SHORT,
         key=key,
-        alt="Mean PSNR and residual of both runs over the seconds of the attack",
+        alt="Mean PSNR and residual of these runs over the seconds of the attack",
     )  # fmt: skip
+
+
+def _residuals(moments: Sequence[Moment]) -> list[tuple[float, float]]:
+    """Residuals over seconds, no smaller than their size matters: an axis down to rounding has no room for labels."""
+    return [(m.seconds, max(m.residual, LITTLE)) for m in moments]
+
+
+def _powers(moments: Sequence[Moment]) -> dict[str, Any]:
+    """The axis of residuals: all of them between powers of ten, with few enough labels to be read."""
+    logs = [math.log10(value) for _, value in _residuals(moments)] or [-2.0, 0.0]
+    low, high = math.floor(min(logs)), math.ceil(max(logs))
+    step = math.ceil((high - low) / 4) or 1
+    return {"type": "log", "gridIndex": 1, "min": 10.0 ** (high - 4 * step), "max": 10.0**high, "interval": step}
 
 
 def steps(lines: Sequence[Line], span: range, noise: float | None, axis: str, key: str) -> None:

@@ -13,6 +13,7 @@ import streamlit as st
 
 from deepleak_core import findings
 from deepleak_core.events import Stage
+from deepleak_core.metrics import percent
 from deepleak_core.scenario import DeepLeakError, Scenario
 from deepleak_core.store import Moment, RunRecord
 from ui import charts, live, markup
@@ -76,17 +77,17 @@ def _replay(group_id: str, draw: Draw) -> None:
         st.html(draw(runs, shown))
 
 
-def chart(act: Act, names: Sequence[str]) -> None:
-    """Both runs' curves on the same axis of seconds."""
-    every = live.CURVE_SECONDS * pace(live.viewer()) if act.under_way else None
-    st.fragment(_chart, run_every=every)(act.id, tuple(names))
+def chart(acts: Sequence[Act], names: Sequence[str]) -> None:
+    """The curves of all runs of these acts on the same axis of seconds; `names` are the runs', in order."""
+    every = live.CURVE_SECONDS * pace(live.viewer()) if any(act.under_way for act in acts) else None
+    st.fragment(_chart, run_every=every)(tuple(act.id for act in acts if act.runs), tuple(names))
 
 
-def _chart(group_id: str, names: tuple[str, ...]) -> None:
+def _chart(group_ids: tuple[str, ...], names: tuple[str, ...]) -> None:
     give_way()
-    runs = store().members(group_id)
+    runs = [run for group_id in group_ids for run in store().members(group_id)]
     curves = [live.moments_of(run.id) for run in runs] or [[] for _ in names]
-    charts.compared(list(zip(names, curves, strict=True)), key="compared")
+    charts.compared(list(zip(names, curves, strict=False)), key="compared")
 
 
 def sweep(act: Act, axis: str, first: int = 0, names: Sequence[str] = ("mean",)) -> None:
@@ -140,7 +141,7 @@ def attacked(
         return markup.panel(title, above, state, markup.nothing_rebuilt(run.scenario.batch_size), below)
     moment, pictures = shown
     done = moment.progress if run.under_way else 1.0
-    words = f"{moment.mean_psnr:.1f} dB, {100 * moment.residual:.2g}% unexplained"
+    words = f"{moment.mean_psnr:.1f} dB, {percent(moment.residual)} unexplained"
     wrong = _unknown(moment.labels, prepared.labels)
     grid = markup.rebuilt(pictures, live.named(prepared, moment.labels), moment.psnr, wrong, asides)
     return markup.panel(title, above, markup.progress(done, f"{moment.seconds:.1f} s", words), grid, below)
