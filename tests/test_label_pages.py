@@ -155,16 +155,18 @@ def test_shipped_curves_are_sets_and_the_most_alike_comes_first() -> None:
         cell(batch_size=8),
         cell(batch_size=4, model="lenet64-elu"),
         cell(batch_size=4, model="lenet64-elu", stage="late"),
+        cell(batch_size=4, model="lenet64-elu", stage="early"),
         cell(batch_size=4, model="lenet64-elu", mode="fedavg"),
     ]
     sets = label_curves.sets_of(cells, Scenario(composition="random"), "batch_size")
-    assert [[c["batch_size"] for c in own] for own in sets] == [[4, 16], [4], [8], [4]]
+    assert [[c["batch_size"] for c in own] for own in sets] == [[4, 16], [4], [4], [8], [4]]
     assert sets[-1][0]["mode"] == "fedavg", "the mode matters most"
     others = [cell(batch_size=4), cell(batch_size=8, head_bias=False), cell(batch_size=8, dataset="images")]
     sets = label_curves.sets_of(others, Scenario(composition="random"), "batch_size")
     assert [len(own) for own in sets] == [1, 1, 1], "curves of what is not alike"
-    over_stages = label_curves.sets_of(cells, Scenario(composition="random"), "stage")
-    assert [c["stage"] for c in over_stages[0]] == ["untrained", "late"]
+    for order in (cells, cells[::-1]):
+        over_stages = label_curves.sets_of(order, Scenario(composition="random"), "stage")
+        assert ["untrained", "early", "late"] in [[c["stage"] for c in own] for own in over_stages]
 
 
 # ------------------------------------------------------------------------------------------------------- the page

@@ -200,7 +200,11 @@ def sets_of(cells: Sequence[Mapping[str, Any]], scenario: Scenario, over: str) -
     for cell in cells:
         sets.setdefault(tuple(cell[name] for name in names), []).append(cell)
     order = sorted(sets, key=lambda values: [v != asked[n] for n, v in zip(names, values, strict=True)])
-    return [sorted(sets[key], key=lambda cell: cell["batch_size"]) for key in order]
+
+    def place(cell: Mapping[str, Any]) -> tuple[int, bool, str]:
+        return cell["batch_size"], cell["stage"] != "untrained", cell["stage"]  # as `models.stages` has them
+
+    return [sorted(sets[key], key=place) for key in order]
 
 
 def _measured(measured: Sequence[Mapping[str, Any]], scenario: Scenario) -> None:
