@@ -12,6 +12,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from deepleak_core import attack, models
+from deepleak_core.models import MODELS
+from deepleak_core.presets import PRESETS
 from deepleak_core.scenario import Scenario
 from deepleak_core.store import Store, this_process
 from ui import address, backend
@@ -255,5 +257,7 @@ def test_suspense_hides_the_private_images_until_the_end(visit: Any) -> None:
 def test_recent_runs_open_again(visit: Any, store: Store) -> None:
     app = visit()
     newest = store.runs()[0]
+    assert PRESETS[newest.scenario.attack].title in app.button(key=f"open-{newest.id}").label
+    assert MODELS[newest.scenario.model].title in app.button(key=f"open-{newest.id}").label
     checked(app.button(key=f"open-{newest.id}").click().run())
     assert app.query_params["run"] == newest.id

@@ -174,9 +174,11 @@ def describe(record: RunRecord) -> str:
     scenario = record.scenario
     when = time.strftime("%H:%M", time.localtime(record.created))
     images = f"{scenario.batch_size} image{'s' if scenario.batch_size > 1 else ''}"
-    twist = f", {scenario.wrong_labels} wrong" if scenario.wrong_labels else ""
-    title = DATASETS[scenario.dataset].title if scenario.dataset in DATASETS else scenario.dataset
-    return f"{when} {title}, {images}, {MODES[scenario.mode]}{twist} ({record.status})"
+    wrong = scenario.wrong_labels or len(scenario.mislabel or ())
+    attack = PRESETS[scenario.attack].title if scenario.attack in PRESETS else scenario.attack
+    model = MODELS[scenario.model].title if scenario.model in MODELS else scenario.model
+    attacked = [attack, images, f"{wrong} wrong" * bool(wrong), MODES[scenario.mode], model, scenario.stage]
+    return f"{when} {', '.join(filter(None, attacked))} ({record.status})"
 
 
 def examples(
