@@ -234,7 +234,7 @@ def _story(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
     inferred = _infer_labels(scenario, preset, model, update, batch, clock, over)
     with clock.paused():
         yield inferred
-        yield Stage(name=preset.title, sentence=_what_starts(update), step=0, seconds=inferred.seconds)
+        yield Stage(name=preset.title, sentence=_what_starts(update, preset), step=0, seconds=inferred.seconds)
     judge = Judge(batch, scenario)
     repairs = preset.repairs and not inferred.falsified and is_uncertain(inferred)
     if scenario.repair_labels is not None:
@@ -392,8 +392,10 @@ def local_training_of(scenario: Scenario) -> LocalTraining | None:
     return LocalTraining(epochs=scenario.local_epochs, batch_size=scenario.local_batch_size, lr=scenario.local_lr)
 
 
-def _what_starts(update: ClientUpdate) -> str:
+def _what_starts(update: ClientUpdate, preset: Preset) -> str:
     source = f"the update of {update.local_steps} local steps" if update.local else "the shared gradient"
+    if preset.solver == "exact":
+        return f"The last layer's part of {source} is taken apart, image by image."
     return f"Pixels are moved until {source} is explained."
 
 

@@ -357,7 +357,7 @@ def _composed_labels(scenario: Scenario, available: Counter[int], rng: np.random
         fitting = [c for c in sorted(available) if available[c] >= size and c not in wanted]
         if not fitting:
             several = f"{size} images" if size > 1 else "an image left"
-            raise _too_few(scenario, f"no further class has {several}")
+            raise _too_few(scenario, f"no {'further ' if wanted else ''}class has {several}")
         wanted += [int(rng.choice(fitting))] * size
     return wanted
 

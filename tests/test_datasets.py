@@ -255,7 +255,7 @@ REFUSALS: dict[str, tuple[dict[str, Any] | Callable[[Path], dict[str, Any]], str
     ),
     "too many of one": (
         {"composition": "same", "batch_size": 9},
-        "cifar10-samples cannot give 9 images (all the same): no further class has 9 images; make the batch smaller.",
+        "cifar10-samples cannot give 9 images (all the same): no class has 9 images; make the batch smaller.",
     ),
     "no folder": (
         {"dataset": "folder", "images": "/nowhere/at/all"},

@@ -49,6 +49,8 @@ def test_images_that_share_labels_come_back_pixel_by_pixel(model: str, indices: 
         == "Every pixel of all 4 private images was recovered from the shared gradient alone: an exact copy."
     )
     assert stages(story)[:3] == ["Exact", "Features separated", "Pixels from layers"]
+    first = next(event for event in story if isinstance(event, Stage))
+    assert first.sentence == "The last layer's part of the shared gradient is taken apart, image by image."
 
 
 def test_distinct_images_come_back_pixel_by_pixel() -> None:
