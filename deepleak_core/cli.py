@@ -406,7 +406,7 @@ def _print_scores(scores: dict[str, evaluation.LabelScore], scenario: Scenario, 
         )
         for name, s in scores.items()
     ]
-    heads = ("strategy", "whole batch right", "labels right", "presence right", "proven", "time")
+    heads = ("strategy", "whole batch right", "labels right", "presence right", "proven", "time a batch")
     images, classes = scenario.batch_size, len(datasets.names_of_classes(scenario))
     title = (
         f"Label inference, {scenario.mode}, {scenario.model} {scenario.stage}: "
