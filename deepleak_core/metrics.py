@@ -81,9 +81,11 @@ def noise_psnr(private: Tensor, seed: int = 0) -> float:
 def percent(residual: float) -> str:
     """A residual in words, in two digits as far as they matter; pictures may be further off than none at all.
 
-    >>> percent(0.114), percent(0.00014), percent(3e-9), percent(52.0)
-    ('11%', '0.014%', 'under 0.0001%', 'over 100%')
+    >>> percent(52.0), percent(0.997), percent(0.114), percent(0.00014), percent(3e-9)
+    ('over 100%', '100%', '11%', '0.014%', 'under 0.0001%')
     """
     if residual > 1:
         return "over 100%"
-    return f"{100 * residual:.2g}%" if residual >= LITTLE else f"under {100 * LITTLE:g}%"
+    if residual < LITTLE:
+        return f"under {100 * LITTLE:g}%"
+    return f"{residual:.0%}" if residual >= 0.1 else f"{100 * residual:.2g}%"
