@@ -175,10 +175,12 @@ def describe(record: RunRecord) -> str:
     when = time.strftime("%H:%M", time.localtime(record.created))
     images = f"{scenario.batch_size} image{'s' if scenario.batch_size > 1 else ''}"
     wrong = scenario.wrong_labels or len(scenario.mislabel or ())
+    twist = f", {wrong} wrong" if wrong else ""
+    dataset = DATASETS[scenario.dataset].title if scenario.dataset in DATASETS else scenario.dataset
     attack = PRESETS[scenario.attack].title if scenario.attack in PRESETS else scenario.attack
     model = MODELS[scenario.model].title if scenario.model in MODELS else scenario.model
-    attacked = [attack, images, f"{wrong} wrong" * bool(wrong), MODES[scenario.mode], model, scenario.stage]
-    return f"{when} {', '.join(filter(None, attacked))} ({record.status})"
+    client = f"{dataset}, {images}, {MODES[scenario.mode]}{twist}, {model}, {scenario.stage}"
+    return f"{when} {attack}: {client} ({record.status})"
 
 
 def examples(
