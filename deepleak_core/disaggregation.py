@@ -400,10 +400,10 @@ class _Problem:
         """From damping to the damped Gauss-Newton step (K, K)."""
         hessian = self._normal_matrix(m, weights, signals, tangents)
         diagonal = hessian.diagonal().clone()
-        least = 1e-12 * float(diagonal.max())
+        damped = diagonal.clamp_min(1e-12 * float(diagonal.max()))
 
         def step(damping: float) -> Tensor:
-            hessian.diagonal().copy_(diagonal + damping * diagonal.clamp_min(least))
+            hessian.diagonal().copy_(diagonal + damping * damped)
             factor, failed = torch.linalg.cholesky_ex(hessian)
             if int(failed):
                 return torch.zeros_like(m)

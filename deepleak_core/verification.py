@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -328,7 +329,7 @@ class _Verification:
             return None
         promising = [
             labels
-            for labels in self.possible[:TRIED]
+            for labels in self.possible(TRIED)
             if self.solutions[labels][0] < min(PROMISING, self.judged.get(labels, 1.0) / 10)
         ]
         if not promising:
@@ -345,14 +346,14 @@ class _Verification:
 
     def closest(self) -> Verdict:
         """A proof after all, or the counts that explain the gradient best; the last estimate where none come close."""
-        for labels in self.possible[: BEAM if self.images <= SEARCHABLE else 0]:
+        for labels in self.possible(BEAM if self.images <= SEARCHABLE else 0):
             if found := self.proof_of(self.solutions[labels][1]):
                 return found
         likely = [labels for labels, misfit in self.misfits.items() if misfit < LIKELY]
         if likely:
             labels = min(likely, key=lambda labels: self.misfits[labels] * self.residual(labels))
-        elif self.possible and self.residual(self.possible[0]) < MOSTLY * self.images:
-            labels = self.possible[0]
+        elif (first := self.possible(1)) and self.residual(first[0]) < MOSTLY * self.images:
+            labels = first[0]
         else:
             return Verdict(counts=round_counts(self.estimates[-1], self.images), separated=None)
         explained = bool(likely) or self.residual(labels) < EXPLAINED
@@ -367,10 +368,10 @@ class _Verification:
         """The labels found so far, ascending within and by residual."""
         return sorted(self.solutions, key=lambda labels: self.solutions[labels][0])
 
-    @property
-    def possible(self) -> list[tuple[int, ...]]:
-        """The same without labels that lack a class which shows: beside the truth they may be, but not the truth."""
-        return [labels for labels in self.best if bool((self.counts(labels) >= self.shown).all())]
+    def possible(self, most: int) -> list[tuple[int, ...]]:
+        """The best that lack no class which shows: others may be beside the truth, but are not the truth."""
+        possible = (labels for labels in self.best if bool((self.counts(labels) >= self.shown).all()))
+        return list(islice(possible, most))
 
     def counts(self, labels: tuple[int, ...]) -> Tensor:
         """Label counts (C,)."""

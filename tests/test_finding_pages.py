@@ -158,8 +158,8 @@ def test_runs_beside_each_other_show_their_first_pictures_in_the_same_instant(vi
     assert 'alt="rebuilt image' not in text(visit("one_wrong_label", duel=group))
     store.append(runs[0], told[0])
     assert text(visit("one_wrong_label", duel=group)).count('alt="rebuilt image') == 4
-    store.finish(runs[0], "failed")
-    store.finish(runs[1], "failed")
+    for run in runs:
+        store.finish(run, "failed")
 
 
 @pytest.mark.parametrize("name", ["same_label_fusion", "gradinversion"])

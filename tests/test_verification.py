@@ -331,7 +331,7 @@ def test_labels_without_a_class_that_shows_are_hopped_from_but_not_believed(monk
     monkeypatch.setattr(verification, "HOPS", 2)
     starts = []
     monkeypatch.setattr(search, "hops", lambda: starts.append(search.random_starts()) or starts[-1])
-    assert search.hopping() is None and search.solutions and not search.possible
+    assert search.hopping() is None and search.solutions and not search.possible(1)
     assert len(starts) == 1, "the second round starts from what the first one found"
     assert torch.equal(search.closest().counts, round_counts(search.estimates[-1], 6))
 

@@ -28,7 +28,7 @@ Line = tuple[str, Sequence[tuple[int, Sequence[float]]]]  # a name, and values a
 
 def curves(moments: Sequence[Moment], titles: Sequence[str]) -> None:
     """PSNR of each image and their mean in dB, and the residual, over seconds of attack time."""
-    drawn = moments[:: math.ceil(len(moments) / POINTS)] + moments[-1:] if moments else []
+    drawn = _thinned(moments)
     images = [_line(title, ONE, 1, [(m.seconds, m.psnr[i]) for m in drawn]) for i, title in enumerate(titles[:LINES])]
     mean = _line("mean", MEAN, 4, [(m.seconds, m.mean_psnr) for m in drawn])
     mean["z"] = 3  # above the lines of the single images
@@ -62,7 +62,7 @@ def curves(moments: Sequence[Moment], titles: Sequence[str]) -> None:
             "yAxis": [
                 {"type": "value", "gridIndex": 0, "min": 0, "max": max([40.0, *(m.mean_psnr + 5 for m in drawn)]),
                  "interval": 20, "axisLabel": {"showMaxLabel": False}},
-                _powers(drawn),
+                _powers(residual["data"]),
             ],
             "tooltip": {"trigger": "axis"},
             "series": [*images, mean, residual],
@@ -129,7 +129,7 @@ def compared(named: Sequence[tuple[str, Sequence[Moment]]], key: str) -> None:
     colors = (RESIDUAL, MEAN, THIRD)
     psnr, residual = [], []
     for (name, moments), color in zip(named, colors, strict=False):
-        drawn = [*moments[:: math.ceil(len(moments) / POINTS)], *moments[-1:]] if moments else []
+        drawn = _thinned(moments)
         psnr.append(_line(name, color, 4, [(m.seconds, m.mean_psnr) for m in drawn]))
         residual.append(_line(name, color, 4, _residuals(drawn), axis=1))
     last = max((moments[-1].seconds for _, moments in named if moments), default=5.0)
@@ -151,7 +151,7 @@ def compared(named: Sequence[tuple[str, Sequence[Moment]]], key: str) -> None:
             "yAxis": [
                 {"type": "value", "gridIndex": 0, "min": 0, "max": max(40.0, best + 5), "interval": 20,
                  "axisLabel": {"showMaxLabel": False}},
-                _powers([moment for _, moments in named for moment in moments]),
+                _powers([point for line in residual for point in line["data"]]),
             ],
             "tooltip": {"trigger": "axis"},
             "series": [*psnr, *residual],
@@ -162,14 +162,19 @@ def compared(named: Sequence[tuple[str, Sequence[Moment]]], key: str) -> None:
     )  # fmt: skip
 
 
+def _thinned(moments: Sequence[Moment]) -> list[Moment]:
+    """As many moments of a long run as are drawn, the last one among them."""
+    return [*moments[:: math.ceil(len(moments) / POINTS)], *moments[-1:]] if moments else []
+
+
 def _residuals(moments: Sequence[Moment]) -> list[tuple[float, float]]:
     """Residuals over seconds, no smaller than their size matters: an axis down to rounding has no room for labels."""
     return [(m.seconds, max(m.residual, LITTLE)) for m in moments]
 
 
-def _powers(moments: Sequence[Moment]) -> dict[str, Any]:
-    """The axis of residuals: all of them between powers of ten, with few enough labels to be read."""
-    logs = [math.log10(value) for _, value in _residuals(moments)] or [-2.0, 0.0]
+def _powers(points: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """The axis of residuals: all of these points between powers of ten, with few enough labels to be read."""
+    logs = [math.log10(residual) for _, residual in points] or [-2.0, 0.0]
     low, high = math.floor(min(logs)), math.ceil(max(logs))
     step = math.ceil((high - low) / 4) or 1
     return {"type": "log", "gridIndex": 1, "min": 10.0 ** (high - 4 * step), "max": 10.0**high, "interval": step}
