@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from deepleak_core import evaluation
 from deepleak_core.scenario import DeepLeakError, Scenario
+from deepleak_core.studies import label_accuracy as evaluation
 from ui import address, controls, label_curves, label_study, markup
 from ui.backend import engine, give_way, store
 

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from deepleak_core import findings
+from deepleak_core.studies import comparisons as findings
 from ui import acts, controls, markup, versus
 from ui.backend import engine, give_way
 

@@ -41,10 +41,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.machine import describe_machine
-from deepleak_core import attack, client, datasets, metrics
+from deepleak_core.attack import run as attack
+from deepleak_core.data import datasets
 from deepleak_core.events import Finished, Snapshot
-from deepleak_core.models import TargetModel
+from deepleak_core.federated import client
+from deepleak_core.federated.models import TargetModel
 from deepleak_core.scenario import Scenario
+from deepleak_core.scoring import metrics
 
 RESULTS = Path(__file__).parent / "results" / "against_breaching.json"
 MODELS = ("lenet64-elu", "lenet64-relu")

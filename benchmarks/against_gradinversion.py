@@ -30,9 +30,10 @@ from typing import Any
 import torch
 
 from benchmarks.machine import describe_machine
-from deepleak_core import attack, findings
+from deepleak_core.attack import run as attack
 from deepleak_core.events import Finished, LabelsInferred
 from deepleak_core.scenario import Scenario, UnsupportedScenario
+from deepleak_core.studies import comparisons as findings
 
 RESULTS = Path(__file__).parent / "results" / "against_gradinversion.json"
 SHARES = {"distinct": 0.0, "half": 0.5, "same": 1.0}

@@ -31,8 +31,8 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from benchmarks.browser import ROOT, chromium, open_page, running_app, warm_up
 from benchmarks.machine import describe_machine
+from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
-from deepleak_core.store import Store
 
 SCENARIO = Scenario(indices=(0, 1, 3, 4))
 THREADS = str(max(1, (os.cpu_count() or 2) - 1))
@@ -48,7 +48,7 @@ WATCH = """
 def headless() -> float:
     """Iterations a second of the attack on its own, in a fresh process."""
     code = (
-        "import sys, time; from deepleak_core.attack import run; from deepleak_core.scenario import Scenario\n"
+        "import sys, time; from deepleak_core.attack.run import run; from deepleak_core.scenario import Scenario\n"
         "for _ in run(Scenario(max_iterations=3)): pass\n"
         "began = time.perf_counter(); events = list(run(Scenario.from_json(sys.argv[1])))\n"
         "print(events[-1].step / (time.perf_counter() - began))"

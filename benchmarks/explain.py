@@ -24,10 +24,9 @@ from scipy.spatial import ConvexHull, HalfspaceIntersection
 from torch import Tensor, nn
 
 from benchmarks.machine import describe_machine
-from deepleak_core import datasets, metrics, models
-from deepleak_core.attack import reconstruct, run, target_model
-from deepleak_core.client import ClientUpdate, share
-from deepleak_core.evaluation import Study, label_scores, label_trials
+from deepleak_core.attack.presets import PRESETS
+from deepleak_core.attack.run import reconstruct, run, target_model
+from deepleak_core.data import datasets
 from deepleak_core.events import (
     FeaturesSeparated,
     Finished,
@@ -37,15 +36,18 @@ from deepleak_core.events import (
     UpdateShared,
     to_message,
 )
-from deepleak_core.independence import independent_images
-from deepleak_core.labels import order
-from deepleak_core.models import TargetModel
-from deepleak_core.presets import PRESETS
+from deepleak_core.features.ica import independent_images
+from deepleak_core.features.joint import read_labels, solve_together
+from deepleak_core.features.one_by_one import Factors, starts_for, summed_gradient
+from deepleak_core.features.simplex import largest_simplices
+from deepleak_core.federated import models
+from deepleak_core.federated.client import ClientUpdate, share
+from deepleak_core.federated.models import TargetModel
+from deepleak_core.labels.strategies import order
+from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
-from deepleak_core.separation import Factors, starts_for, summed_gradient
-from deepleak_core.simplex import largest_simplices
-from deepleak_core.threads import cpu_threads
-from deepleak_core.together import read_labels, solve_together
+from deepleak_core.scoring import metrics
+from deepleak_core.studies.label_accuracy import Study, label_scores, label_trials
 
 FOLDER = Path(__file__).parent.parent / "assets" / "explain"
 GAP = 2  # transparent pixels between the images of a sheet

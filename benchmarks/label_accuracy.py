@@ -35,11 +35,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import describe_machine
-from deepleak_core import attack, client, datasets, evaluation, models
-from deepleak_core.labels import Evidence
-from deepleak_core.models import MODELS
+from deepleak_core.attack import run as attack
+from deepleak_core.data import datasets
+from deepleak_core.federated import client, models
+from deepleak_core.federated.models import MODELS
+from deepleak_core.labels.strategies import Evidence
+from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import COMPOSITIONS, DeepLeakError, Scenario
-from deepleak_core.threads import cpu_threads
+from deepleak_core.studies import label_accuracy as evaluation
 
 RESULTS = Path(__file__).parent / "results" / "label_accuracy.json"
 BREACHING = ("iDLG", "analytic", "yin", "wainakh-simple", "bias-corrected")  # "wainakh-whitebox" raises in 0.1.2

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 
 from benchmarks.machine import describe_machine
-from deepleak_core.attack import run
+from deepleak_core.attack.run import run
 from deepleak_core.events import Finished, Snapshot
+from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
-from deepleak_core.threads import cpu_threads
 
 LEVELS = (20, 30, 40, 59)  # dB
 RESULT = Path(__file__).parent / "results" / "solvers.json"

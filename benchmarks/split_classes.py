@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepleak_core import datasets
+from deepleak_core.data import datasets
 
 
 def main() -> None:

@@ -19,11 +19,11 @@ from statistics import mean
 import torch
 
 from benchmarks.machine import describe_machine
-from deepleak_core import attack
+from deepleak_core.attack import run as attack
 from deepleak_core.events import Finished
-from deepleak_core.models import MODELS
+from deepleak_core.federated.models import MODELS
+from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
-from deepleak_core.threads import cpu_threads
 
 RESULTS = Path(__file__).parent / "results" / "wrong_labels.json"
 

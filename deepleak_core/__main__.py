@@ -2,6 +2,6 @@
 
 import sys
 
-from deepleak_core.cli import main
+from deepleak_core.cli.app import main
 
 sys.exit(main())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from deepleak_core.threads import cpu_threads
+from deepleak_core.runs.threads import cpu_threads
 
 torch.set_num_threads(cpu_threads())  # as in the app
 

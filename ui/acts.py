@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import streamlit as st
 
 from deepleak_core.events import Finished
+from deepleak_core.runs.scheduling import Turns
+from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
-from deepleak_core.store import RunRecord
-from deepleak_core.turns import Turns
 from ui import address, controls, live, markup
 from ui.backend import engine, store
 

@@ -12,8 +12,8 @@ import time
 
 import streamlit as st
 
-from deepleak_core.engine import Engine
-from deepleak_core.store import Store
+from deepleak_core.runs.engine import Engine
+from deepleak_core.runs.store import Store
 
 CROWD = 5  # viewers that get every picture; more share the same number of refreshes a second
 GONE_SECONDS = 10.0  # a viewer who has not asked for so long has left

@@ -12,8 +12,8 @@ from typing import Any
 
 import streamlit as st
 
-from deepleak_core.metrics import LITTLE
-from deepleak_core.store import Moment
+from deepleak_core.runs.store import Moment
+from deepleak_core.scoring.metrics import LITTLE
 from ui.markup import CLEAR, PHOTOGRAPH
 
 HEIGHT = 360  # pixels

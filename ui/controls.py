@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 import streamlit as st
 import torch
 
-from deepleak_core import attack, datasets, findings, models
-from deepleak_core.datasets import DATASETS, DatasetUnavailable
+from deepleak_core.attack import run as attack
+from deepleak_core.attack.presets import PRESETS
+from deepleak_core.data import datasets
+from deepleak_core.data.datasets import DATASETS, DatasetUnavailable
 from deepleak_core.events import Finished
-from deepleak_core.labels import STRATEGIES
-from deepleak_core.models import MODELS
-from deepleak_core.presets import PRESETS
+from deepleak_core.federated import models
+from deepleak_core.federated.models import MODELS
+from deepleak_core.labels.strategies import STRATEGIES
+from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import (
     COMPOSITIONS,
     FEDAVG_METHODS,
@@ -31,7 +34,7 @@ from deepleak_core.scenario import (
     UnsupportedScenario,
     vars_of,
 )
-from deepleak_core.store import RunRecord
+from deepleak_core.studies import comparisons as findings
 from ui.address import WELCOME
 
 EXAMPLES: dict[str, Scenario] = {

@@ -13,8 +13,8 @@ from typing import Any
 import streamlit as st
 
 from deepleak_core.events import FeaturesSeparated, UpdateShared, from_message
-from deepleak_core.labels import STRATEGIES
-from deepleak_core.models import MODELS
+from deepleak_core.federated.models import MODELS
+from deepleak_core.labels.strategies import STRATEGIES
 from ui import charts, figure_charts, markup
 
 FOLDER = Path(__file__).parent.parent / "assets" / "explain"

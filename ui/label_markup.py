@@ -10,7 +10,7 @@ import html
 from collections.abc import Sequence
 
 from deepleak_core.events import LastLayerRead, StrategyAnswered
-from deepleak_core.labels import STRATEGIES
+from deepleak_core.labels.strategies import STRATEGIES
 from ui.markup import ROWS, certainty
 
 BETTER = "For random noise the network predicts something else: the counts are off. Verified, below, needs no noise."

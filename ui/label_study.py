@@ -10,13 +10,13 @@ import time
 
 import streamlit as st
 
-from deepleak_core.datasets import names_of_classes
-from deepleak_core.evaluation import Study, verdict
+from deepleak_core.data.datasets import names_of_classes
 from deepleak_core.events import Downloading, LastLayerRead, StrategyAnswered
-from deepleak_core.labels import STRATEGIES
+from deepleak_core.labels.certification import patience
+from deepleak_core.labels.strategies import STRATEGIES
+from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from deepleak_core.store import RunRecord
-from deepleak_core.verification import patience
+from deepleak_core.studies.label_accuracy import Study, verdict
 from ui import label_markup, live, markup
 from ui.backend import engine, give_way, store
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import streamlit as st
 
-from deepleak_core import datasets, export
+from deepleak_core.data import datasets
 from deepleak_core.events import (
     Downloading,
     FeaturesSeparated,
@@ -29,9 +29,10 @@ from deepleak_core.events import (
     UpdateShared,
     png,
 )
-from deepleak_core.judge import pixels
+from deepleak_core.runs import export
+from deepleak_core.runs.store import Moment, RunRecord
 from deepleak_core.scenario import DeepLeakError, Scenario
-from deepleak_core.store import Moment, RunRecord
+from deepleak_core.scoring.score import pixels
 from ui import markup
 from ui.backend import engine, give_way, pace, store
 from ui.charts import curves

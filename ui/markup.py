@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 
 from deepleak_core.events import FeaturesSeparated, LabelsInferred, Stage, UpdateShared
-from deepleak_core.mislabelling import instead_of
+from deepleak_core.labels.wrong_labels import instead_of
 
 SHOWN = 64  # pictures of a larger batch that are drawn
 DOUBTFUL = 0.8  # confidence below which a class is named as uncertain

@@ -1,0 +1,1 @@
+"""Attacks: from a case and believed labels to reconstructions."""

@@ -1,0 +1,251 @@
+"""Layer by layer from the features down to the pixels, by linear algebra instead of search.
+
+Disaggregation gives every image's features and the signal each sends back. In a chain of convolutions and
+activations both can be followed downwards. Convolution l has the weight gradient
+
+    G_l[o, c, u, v] = sum_k sum_ij delta_k[o, i, j] h_k[c, s i + u - p, s j + v - p],
+
+which is linear in its inputs h_k once the signals delta_k are known. Every input channel meets the same matrix,
+so one factorisation of a (O u v) x (K H W) system gives the inputs of all images, whatever labels they share.
+Then the signals pass through the layer, and the next one follows. Where a layer has more unknowns than
+equations, what is known so far (its outputs) is left to a Gauss-Newton search over the pixels.
+
+R-GAP (Zhu and Blaschko 2021) follows a single image this way; here the batch was taken apart before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d, pad, unfold
+
+from deepleak_core.features.separate import Disaggregation
+from deepleak_core.federated.client import Weights
+from deepleak_core.federated.models import TargetModel
+
+NOISE = 1e-6  # relative error of a float32 gradient's layer, rounding errors added up
+USEFUL = 0.02  # relative error up to which a solved value is taken as known
+EXPLAINED = 1e-4  # relative residual of a layer's equations above which a signal must be wrong
+WORTHWHILE = 0.2  # share of a layer's inputs that must come out known to make use of them
+
+
+@dataclass(frozen=True)
+class Link:
+    """One convolution with its activation; shapes are (C, H, W) of one image."""
+
+    name: str
+    convolution: nn.Conv2d
+    activation: nn.Module
+    inputs: tuple[int, int, int]
+    outputs: tuple[int, int, int]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Pre-activations of the layer, in the precision of its inputs."""
+        c = self.convolution
+        bias = None if c.bias is None else c.bias.detach().to(inputs)
+        return conv2d(inputs, c.weight.detach().to(inputs), bias, self.stride, self.padding)
+
+    def backward(self, signals: Tensor) -> Tensor:
+        """Signals at the pre-activations to signals at the inputs."""
+        weight = self.convolution.weight.detach().to(signals)
+        rest = [
+            size - ((out - 1) * self.stride - 2 * self.padding + kernel)
+            for size, out, kernel in zip(self.inputs[1:], self.outputs[1:], weight.shape[2:], strict=True)
+        ]
+        result: Tensor = conv_transpose2d(signals, weight, None, self.stride, self.padding, rest)
+        return result
+
+    @property
+    def stride(self) -> int:
+        return int(self.convolution.stride[0])
+
+    @property
+    def padding(self) -> int:
+        return int(self.convolution.padding[0])
+
+    @property
+    def kernel(self) -> int:
+        return int(self.convolution.kernel_size[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """Outputs (K, O, H, W) of a link, as far as they are `known` (same shape, bool)."""
+
+    link: Link
+    outputs: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peeled:
+    """How far down peeling came: `levels` that are known, lowest first, above `links` that lead up to them.
+
+    The lowest level may have holes; then the next one, which has none, is given as well.
+    """
+
+    links: tuple[Link, ...]
+    levels: tuple[Level, ...]
+
+    @property
+    def solved(self) -> tuple[str, ...]:
+        """Names of the layers whose inputs were found by linear algebra."""
+        return tuple(level.link.name for level in self.levels[1:])
+
+
+def chain(model: TargetModel, image_size: int) -> tuple[Link, ...]:
+    """The body as a chain of plain convolutions and invertible or ReLU activations; empty if it is none."""
+    children = list(model.body.named_children())
+    if not isinstance(children[-1][1] if children else None, nn.Flatten) or len(children) % 2 == 0:
+        return ()
+    links: list[Link] = []
+    shape: tuple[int, int, int] = (3, image_size, image_size)
+    for (name, convolution), (_, activation) in zip(children[:-1:2], children[1::2], strict=True):
+        if not _is_plain(convolution) or not isinstance(activation, (nn.ReLU, nn.ELU, nn.Sigmoid)):
+            return ()
+        assert isinstance(convolution, nn.Conv2d)
+        size = (shape[1] + 2 * int(convolution.padding[0]) - convolution.kernel_size[0]) // convolution.stride[0] + 1
+        outputs = (convolution.out_channels, size, size)
+        links.append(Link(f"body.{name}", convolution, activation, shape, outputs))
+        shape = outputs
+    return tuple(links)
+
+
+def _is_plain(module: Any) -> bool:
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.groups == 1
+        and module.dilation == (1, 1)
+        and len(set(module.kernel_size)) == len(set(module.stride)) == len(set(module.padding)) == 1
+    )
+
+
+def peel(model: TargetModel, gradient: Weights, found: Disaggregation, links: tuple[Link, ...]) -> Peeled:
+    """Solve layer after layer from the top, as long as the gradient determines its inputs.
+
+    `gradient` is the shared mean gradient by parameter name.
+    """
+    images = len(found.labels)
+    outputs = found.features.reshape(images, *links[-1].outputs)
+    arriving = (found.signals @ model.head.weight.detach().double()).reshape_as(outputs)
+    levels = [Level(link=links[-1], outputs=outputs, known=torch.ones_like(outputs, dtype=torch.bool))]
+    slopes = slope(links[-1].activation, outputs)
+    for link, below in zip(reversed(links[1:]), reversed(links[:-1]), strict=True):
+        total = gradient[f"{link.name}.weight"].double() * images
+        solution = _inputs_of(link, total, arriving, slopes)
+        if solution is None:
+            break
+        outputs, known, slopes = solution
+        levels.insert(0, Level(link=below, outputs=outputs, known=known))
+        if not bool(known.all()):  # a hole leaves signals open, so nothing can be peeled off below it
+            break
+        arriving = link.backward(arriving * slopes)
+        slopes = slope(below.activation, outputs)
+    whole = 1 if bool(levels[0].known.all()) else 2
+    reach = links.index(levels[whole - 1].link) + 1
+    return Peeled(links=links[:reach], levels=tuple(levels))
+
+
+def _inputs_of(link: Link, total: Tensor, arriving: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Inputs (K, C, H, W) of a layer from its weight gradient, where they are known, and its activation's slopes.
+
+    ReLU's slopes are 0 or 1, and an output near zero leaves them open. Given inputs that are nearly right, the
+    same equations are linear in the signals, so the two are solved in turn until no slope changes.
+    A stride splits the inputs into phases that meet different kernel entries: some may be determined, others
+    not. None where too few are.
+    """
+    images, (channels, height, width) = len(arriving), link.inputs
+    targets = total.permute(0, 2, 3, 1).reshape(-1, channels)
+    if images * height * width > 1.5 * len(targets):
+        return None
+    trusted = torch.ones(len(total), dtype=torch.bool, device=total.device)
+    for _ in range(8):
+        matrix = _signal_matrix(link, arriving * slopes)
+        rows = trusted.repeat_interleave(link.kernel**2)
+        solution, known = _least_squares(matrix[rows], targets[rows])
+        if known.double().mean() < WORTHWHILE:
+            return None
+        misfits = ((matrix @ solution - targets).reshape(len(total), -1).norm(dim=1)) / targets.norm()
+        inputs = solution.T.reshape(channels, images, height, width).transpose(0, 1)
+        if not isinstance(link.activation, nn.ReLU) or float(misfits.max()) < NOISE:
+            break
+        if bool(known.all()):
+            updated = _slopes_of(link, inputs, total, arriving, slopes)
+            if torch.equal(updated, slopes):
+                break
+            slopes = updated
+        else:  # a wrong slope spoils the equations of its own filter alone: leave the worst ones out
+            trusted = misfits < 0.3 * misfits[trusted].max()
+    where = known.reshape(images, 1, height, width).expand_as(inputs)
+    return (inputs * where, where, slopes) if float(misfits[trusted].norm()) < EXPLAINED else None
+
+
+def _slopes_of(link: Link, inputs: Tensor, total: Tensor, arriving: Tensor, slopes: Tensor) -> Tensor:
+    """ReLU slopes (K, O, H, W) that explain the weight gradient, given the layer's inputs."""
+    patches = unfold(inputs, link.kernel, padding=link.padding, stride=link.stride)
+    patches = patches.permute(1, 0, 2).flatten(1)
+    signals, certain = _least_squares(patches, total.permute(1, 2, 3, 0).flatten(0, 2))
+    signals = signals.T.reshape(len(total), len(inputs), *link.outputs[1:]).transpose(0, 1)
+    updated = (signals * arriving > 0.5 * arriving.square()).to(slopes.dtype)
+    return torch.where(certain.reshape(len(inputs), 1, *link.outputs[1:]), updated, slopes)
+
+
+def _signal_matrix(link: Link, signals: Tensor) -> Tensor:
+    """(O u v, K H W): what each input pixel of each image adds to the weight gradient of its channel."""
+    images, filters, rows, columns = signals.shape
+    _, height, width = link.inputs
+    s, p, k = link.stride, link.padding, link.kernel
+    spread = signals.new_zeros(images, filters, (rows - 1) * s + 1, (columns - 1) * s + 1)
+    spread[:, :, ::s, ::s] = signals
+    # Pixel y meets kernel row u at output row (y + p - u) / s: shifted windows of one padded map.
+    room = k + max(height, width)
+    spread = pad(spread, (room, room, room, room))
+    matrix = signals.new_empty(filters, k, k, images, height, width)
+    for u in range(k):
+        for v in range(k):
+            top, left = room + p - u, room + p - v
+            matrix[:, u, v] = spread[:, :, top : top + height, left : left + width].transpose(0, 1)
+    return matrix.reshape(filters * k * k, images * height * width)
+
+
+def _least_squares(matrix: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Least squares by normal equations in float64, and a mask of the unknowns that stand out of rounding noise."""
+    normal = matrix.T @ matrix
+    largest = float(normal.diagonal().max())
+    factor, _ = torch.linalg.cholesky_ex(normal + 1e-13 * largest * torch.eye(len(normal)).to(normal))
+    solution = torch.cholesky_solve(matrix.T @ targets, factor)
+    spread = torch.cholesky_inverse(factor).diagonal().clamp_min(0).sqrt()
+    errors = NOISE * targets.square().mean().sqrt() * spread
+    return solution, errors < USEFUL * solution.square().mean().sqrt()
+
+
+# ------------------------------------------------------------------------------- activations, read backwards
+
+
+def slope(activation: nn.Module, outputs: Tensor) -> Tensor:
+    """Derivative of an activation, read off its outputs (K, C, H, W).
+
+    For ReLU, outputs that are not surely positive count as zero: noise shows as the depth of negative ones.
+    """
+    if isinstance(activation, nn.Sigmoid):
+        return outputs * (1 - outputs)
+    if isinstance(activation, nn.ELU):
+        return torch.where(outputs > 0, 1.0, outputs + activation.alpha)
+    flat = outputs.flatten(1)
+    doubt = torch.maximum(-5 * flat.amin(1), 1e-6 * flat.amax(1))
+    return (outputs > doubt.view(-1, *[1] * (outputs.dim() - 1))).to(outputs.dtype)
+
+
+def unactivate(activation: nn.Module, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Pre-activations, and a mask of where they are known; elsewhere they are at most zero."""
+    known = torch.ones_like(outputs)
+    if isinstance(activation, nn.Sigmoid):
+        return torch.logit(outputs.clamp(1e-7, 1 - 1e-7)), known
+    if isinstance(activation, nn.ELU):
+        below = (outputs / activation.alpha).clamp(-1 + 1e-7, 0)
+        return torch.where(outputs > 0, outputs, torch.log1p(below)), known
+    known = slope(activation, outputs)
+    return outputs * known, known

@@ -1,0 +1,256 @@
+"""Solvers: from an objective and a starting point to a sequence of iterates.
+
+Each is a generator, so whoever iterates decides when it has seen enough. Points are (R, B, 3, H, W).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepleak_core.attack.objectives import Matching
+
+# The first forward-mode derivative of a process loads its rules, 0.2 s that would count as attack time. Some of
+# them are deprecated inside torch itself, which is nothing to tell our users.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)
+    torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
+
+FIRST_MOVE = 0.1
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """A point a solver reached. `inputs` is its working memory: copy it to keep it.
+
+    `loss` and `residuals` (R,) belong to exactly these inputs; `gradient` is the largest absolute entry of the
+    loss gradient there; `progress` in [0, 1] counts iterations.
+    """
+
+    step: int
+    inputs: Tensor
+    loss: float
+    residuals: Tensor
+    gradient: float
+    progress: float
+
+
+Solver = Callable[..., Iterator[Iterate]]
+
+
+def adam(
+    objective: Matching,
+    start: Tensor,
+    *,
+    low: Tensor,
+    high: Tensor,
+    iterations: int,
+    learning_rate: float,
+    signed: bool,
+) -> Iterator[Iterate]:
+    """Adam within the box [low, high] that valid pixels leave, its rate cut tenfold at 3/8, 5/8 and 7/8.
+
+    `signed` feeds it the sign of the gradient (Geiping et al. 2020), which makes the step the same size for
+    every pixel however flat the loss is there.
+    """
+    inputs = start.clone().requires_grad_()
+    groups: list[dict[str, Any]] = [{"params": [inputs]}]
+    if objective.parameters():
+        groups.append({"params": objective.parameters(), "lr": 0.01})
+    optimizer = torch.optim.Adam(groups, lr=learning_rate)
+    milestones = sorted({max(1, iterations * part // 8) for part in (3, 5, 7)})
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, 0.1)
+    unknowns = [inputs, *objective.parameters()]
+    for step in range(iterations + 1):
+        value = objective(inputs)
+        gradient, *others = torch.autograd.grad(value.loss, unknowns)
+        yield Iterate(
+            step,
+            inputs.detach(),
+            float(value.loss.detach()),
+            value.residuals,
+            float(gradient.abs().max()),
+            step / iterations,
+        )
+        inputs.grad = gradient.sign() if signed else gradient
+        for parameter, grad in zip(unknowns[1:], others, strict=True):
+            parameter.grad = grad
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            inputs.clamp_(low, high)
+
+
+def lbfgs(
+    objective: Matching,
+    start: Tensor,
+    *,
+    low: Tensor,
+    high: Tensor,
+    iterations: int,
+    history: int = 100,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Iterate]:
+    """Limited-memory BFGS with a weak Wolfe line search by bisection (Lewis and Overton 2013).
+
+    A step is taken only where it lowers the loss, so the sequence cannot diverge; it ends by itself when no
+    step does. Pixels are not held in their range on the way: bounds would break the curvature pairs.
+    A line search may take many evaluations: once `stop` says yes it is cut short, and the point comes once more.
+    """
+
+    def evaluate(point: Tensor) -> tuple[float, Tensor, Tensor]:
+        point = point.detach().requires_grad_()
+        value = objective(point)
+        (gradient,) = torch.autograd.grad(value.loss, point)
+        return float(value.loss.detach()), gradient, value.residuals
+
+    point = start
+    loss, gradient, residuals = evaluate(point)
+    pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+    for step in range(iterations + 1):
+        yield Iterate(step, point, loss, residuals, float(gradient.abs().max()), step / iterations)
+        direction = -_inverse_hessian_times(gradient, pairs)
+        slope = float((direction * gradient).sum())
+        if slope >= 0:
+            pairs, direction = [], -gradient
+            slope = -float(gradient.square().sum())
+        # Without curvature the first try moves some input by FIRST_MOVE: a timid one drowns in rounding errors.
+        length = 1.0 if pairs else FIRST_MOVE / float(gradient.abs().max().clamp_min(1e-30))
+        below, above = 0.0, float("inf")
+        for _ in range(30):
+            reached = evaluate(point + length * direction)
+            if stop():
+                break
+            if not reached[0] <= loss + 1e-4 * length * slope:
+                above = length
+            elif float((reached[1] * direction).sum()) < 0.9 * slope:
+                below = length
+            else:
+                break
+            length = (below + above) / 2 if above < float("inf") else 2 * below
+        if stop():
+            continue
+        if not reached[0] < loss:
+            if not pairs:
+                return
+            pairs = []  # a kink spoilt the curvature: start over from the steepest descent
+            continue
+        moved, turned = length * direction, reached[1] - gradient
+        curvature = (moved * turned).sum()
+        if curvature > 1e-10 * moved.norm() * turned.norm():
+            pairs = [*pairs[-(history - 1) :], (moved, turned, 1 / curvature)]
+        point = point + moved
+        loss, gradient, residuals = reached
+
+
+def _inverse_hessian_times(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """The two-loop recursion (Nocedal 1980): approximate inverse Hessian times gradient."""
+    q, weights = gradient.clone(), []
+    for moved, turned, rho in reversed(pairs):
+        weights.append(rho * (moved * q).sum())
+        q -= weights[-1] * turned
+    if pairs:
+        moved, turned, _ = pairs[-1]
+        q *= (moved * turned).sum() / turned.square().sum()
+    for (moved, turned, rho), weight in zip(pairs, reversed(weights), strict=True):
+        q += moved * (weight - rho * (turned * q).sum())
+    return q
+
+
+Residuals = Callable[[Tensor, Tensor], Tensor]
+
+
+def levenberg_marquardt(
+    residuals: Residuals, start: Tensor, *, low: Tensor, high: Tensor, iterations: int, inner: int = 100
+) -> Iterator[Iterate]:
+    """Levenberg-Marquardt for P independent least-squares problems at once; `start` is (P, ...).
+
+    `residuals(x, active)` maps the points of the problems numbered `active` to their residuals (P_active, n).
+    Each problem has its own damping, gain ratio and conjugate gradients, with Jacobian products by
+    `torch.func`; problems that stopped moving cost nothing any more. The loss of an iterate is the sum of all
+    squared residuals, its `residuals` are those of each problem. A step out of [low, high] is cut off.
+    """
+    points = start.clone()
+    active = torch.arange(len(start), device=start.device)
+    values = residuals(points, active)
+    costs = values.square().flatten(1).sum(1)
+    damping = torch.full_like(costs, 1e-3)
+    stalled = torch.zeros_like(costs)
+    for step in range(iterations + 1):
+        progress = step / iterations if len(active) else 1.0
+        yield Iterate(step, points, float(costs.sum()), costs, float(costs.max()), progress)
+        if not len(active):
+            return
+        here = points[active]
+        values, pull = torch.func.vjp(partial(_at, residuals, active), here)  # type: ignore[misc]
+        move, expected = _damped_step(residuals, active, here, values, pull, damping[active], inner)
+        there = torch.clamp(here + move, low, high)
+        reached = residuals(there, active).square().flatten(1).sum(1)
+        gain = costs[active] - reached
+        better = (gain > 0) & torch.isfinite(reached)
+        ratio = gain / expected.clamp_min(1e-30)
+        factor = torch.where(ratio > 0.5, 0.1, torch.where(ratio > 0.1, 1.0, 4.0))
+        damping[active] = (damping[active] * torch.where(better, factor, 10.0)).clamp(1e-14, 1e8)
+        points = points.clone()
+        points[active] = torch.where(_broadcast(better, here), there, here)
+        small = ~better | (gain < 1e-3 * costs[active])
+        stalled[active] = torch.where(small, stalled[active] + 1, torch.zeros_like(gain))
+        costs = costs.clone()
+        costs[active] = torch.where(better, reached, costs[active])
+        active = active[(stalled[active] < 2) & (costs[active] > 1e-15)]
+
+
+def _damped_step(
+    residuals: Residuals,
+    active: Tensor,
+    here: Tensor,
+    values: Tensor,
+    pull: Callable[[Tensor], tuple[Tensor, ...]],
+    damping: Tensor,
+    inner: int,
+) -> tuple[Tensor, Tensor]:
+    """Conjugate gradients on (J^T J + damping) step = -J^T r, each problem by itself; and the gain it expects."""
+
+    def push(direction: Tensor) -> Tensor:
+        pushed: Tensor = torch.func.jvp(partial(_at, residuals, active), (here,), (direction,))[1]
+        return pushed
+
+    left = -pull(values)[0]
+    slope = left
+    step, direction = torch.zeros_like(here), left
+    energy = first = _dot(left, left)
+    curved = torch.zeros_like(values)  # J step
+    for _ in range(inner):
+        pushed = push(direction)
+        bent = pull(pushed)[0] + _broadcast(damping, here) * direction
+        length = energy / _dot(direction, bent).clamp_min(1e-38)
+        step = step + _broadcast(length, here) * direction
+        curved = curved + _broadcast(length, values) * pushed
+        left = left - _broadcast(length, here) * bent
+        previous, energy = energy, _dot(left, left)
+        if bool((energy <= 1e-6 * first).all()):
+            break
+        direction = left + _broadcast(energy / previous.clamp_min(1e-38), here) * direction
+    expected = 2 * _dot(step, slope) - _dot(curved, curved)
+    return step, expected
+
+
+def _at(residuals: Residuals, active: Tensor, x: Tensor) -> Tensor:
+    return residuals(x, active)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).flatten(1).sum(1)
+
+
+def _broadcast(scalars: Tensor, like: Tensor) -> Tensor:
+    return scalars.view(-1, *[1] * (like.dim() - 1))
+
+
+SOLVERS: dict[str, Solver] = {"adam": adam, "lbfgs": lbfgs}

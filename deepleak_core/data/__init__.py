@@ -1,0 +1,1 @@
+"""Data sets, downloads, class names and photos: where private batches come from."""

@@ -1,0 +1,1 @@
+"""Feature vectors of single images, recovered from the last layer's gradient."""

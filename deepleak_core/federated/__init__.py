@@ -1,0 +1,1 @@
+"""Target models, their training, and one client round: what the server sends and receives."""

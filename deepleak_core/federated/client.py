@@ -1,0 +1,117 @@
+"""One round of a federated client, and all the server ever sees of it.
+
+FedSGD shares the mean gradient of the batch. FedAvg trains locally by plain SGD and shares the weights.
+Both are written as pure functions of (weights, images, labels), so the attack can simulate the very same
+round on images of its own and differentiate through it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from deepleak_core.federated.models import TargetModel
+from deepleak_core.scenario import Mode
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalTraining:
+    """FedAvg's public settings: mini-batches are taken in the order of the batch, the last one may be short."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+
+    def slices(self, images: int) -> list[slice]:
+        """The mini-batch of every local step, in order.
+
+        >>> LocalTraining(epochs=1, batch_size=2, lr=0.1).slices(3)
+        [slice(0, 2, None), slice(2, 3, None)]
+        """
+        steps = math.ceil(images / self.batch_size)
+        ends = [(i * self.batch_size, min((i + 1) * self.batch_size, images)) for i in range(steps)]
+        return [slice(*end) for end in ends] * self.epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientUpdate:
+    """What the server receives, and nothing else.
+
+    `tensors` has one entry per parameter: the mean gradient (FedSGD, `local` is None) or the weights after
+    local training (FedAvg). `batch_size` is reported, as servers weigh clients by it.
+    """
+
+    tensors: Weights
+    batch_size: int
+    local: LocalTraining | None = None
+
+    @property
+    def mode(self) -> Mode:
+        return "fedavg" if self.local else "fedsgd"
+
+    @property
+    def local_steps(self) -> int:
+        """Number of local SGD steps; 0 for FedSGD."""
+        return len(self.local.slices(self.batch_size)) if self.local else 0
+
+    def gradient(self, model: TargetModel) -> Weights:
+        """The shared gradient, or FedAvg's first approximation of it, (W0 - W1) / (lr T) (Geng et al.)."""
+        if self.local is None:
+            return self.tensors
+        scale = self.local.lr * self.local_steps
+        before = weights_of(model)
+        return {name: (before[name] - after) / scale for name, after in self.tensors.items()}
+
+
+def weights_of(model: TargetModel) -> Weights:
+    """The weights the server sent, detached."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def mean_gradient(
+    model: TargetModel,
+    weights: Mapping[str, Tensor],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    create_graph: bool = False,
+) -> Weights:
+    """Gradient of the mean cross-entropy at `weights`; with `create_graph`, differentiable in the images.
+
+    `images` (B, 3, H, W) in [0, 1]; `labels` (B,) int64 classes.
+    """
+    points = {n: w if w.requires_grad else w.detach().requires_grad_() for n, w in weights.items()}
+    loss = cross_entropy(functional_call(model, points, (images,)), labels)
+    gradients = torch.autograd.grad(loss, list(points.values()), create_graph=create_graph)
+    return dict(zip(points, gradients, strict=True))
+
+
+def local_training(
+    model: TargetModel, images: Tensor, labels: Tensor, local: LocalTraining, *, create_graph: bool = False
+) -> Weights:
+    """The weights after the client's local SGD; with `create_graph`, differentiable in the images."""
+    weights = weights_of(model)
+    for part in local.slices(len(images)):
+        step = mean_gradient(model, weights, images[part], labels[part], create_graph=create_graph)
+        weights = {name: w - local.lr * step[name] for name, w in weights.items()}
+    return weights
+
+
+def share(model: TargetModel, images: Tensor, labels: Tensor, local: LocalTraining | None = None) -> ClientUpdate:
+    """The client's whole round: private batch in, update out.
+
+    One local step over the whole batch says the same as FedSGD, (W0 - W1) / lr being the gradient.
+    """
+    if local is None:
+        tensors = mean_gradient(model, weights_of(model), images, labels)
+    else:
+        tensors = local_training(model, images, labels, local)
+    return ClientUpdate(tensors={n: t.detach() for n, t in tensors.items()}, batch_size=len(images), local=local)

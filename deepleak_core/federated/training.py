@@ -1,0 +1,260 @@
+"""Training a target model, to attack it at later stages: plain SGD on a folder of class folders.
+
+`train` is a generator of `Progress`. At each stage it writes a safetensors checkpoint whose metadata say how far the
+model was trained, how accurate it is and what it predicts for each class; `models.stages` then offers it as a stage.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from deepleak_core.attack import run as attack
+from deepleak_core.attack.run import OutOfMemory
+from deepleak_core.data import datasets
+from deepleak_core.data.datasets import DATASETS, DatasetUnavailable, Items
+from deepleak_core.federated import models
+from deepleak_core.federated.class_statistics import Validation
+from deepleak_core.federated.models import TargetModel
+from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+LARGEST_GRADIENT = 5.0  # norm; a steeper one is shortened, or networks without BatchNorm could run away at the start
+MOST_EPOCHS = 1000
+TEST_BATCH = 250
+TOLD = 100  # how many times reading a folder says how far it is
+
+
+class TrainingDiverged(DeepLeakError):
+    """The loss is no finite number any more, nothing can come of this training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The images of `folder` ("train" or "test") are being read; `done` is the share that is there, in [0, 1]."""
+
+    folder: str
+    done: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of training: how often each image was seen, the mini-batch's loss, the share of all steps in [0, 1]."""
+
+    epoch: float
+    loss: float
+    done: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A stage is reached and its checkpoint written; `accuracy` in [0, 1] is that on the test images."""
+
+    stage: str
+    checkpoint: Path
+    epoch: float
+    accuracy: float
+    done: float
+
+
+Progress = Reading | Step | Saved
+
+
+def train(
+    model: str,
+    *,
+    data: Path,
+    stages: Mapping[str, float],
+    dataset: str = "cifar10-samples",
+    image_size: int = 32,
+    batch_size: int = 64,
+    learning_rate: float = 0.05,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    out: Path = models.CHECKPOINTS,
+) -> Iterator[Progress]:
+    """Train the network `model` on `data/train` and save it at each of `stages`, which gives their epochs by name.
+
+    `dataset` names classes and normalisation, `data/test` is what accuracy is measured on, and `limit` takes only so
+    many images of each, drawn by `seed`. The start is the untrained model of that seed. SGD with Nesterov momentum,
+    images mirrored at random, a learning rate that falls to zero along half a cosine.
+    Raises `UnsupportedScenario`, `DatasetUnavailable`, `OutOfMemory` or `TrainingDiverged`.
+    """
+    scenario = Scenario(
+        model=model, dataset=dataset, images=str(data / "train"), image_size=image_size, seed=seed, device=device
+    )
+    _check(scenario, stages, batch_size, learning_rate, limit)
+    train_items, test_items = (_items(scenario, data, folder) for folder in ("train", "test"))
+    _check_size(scenario, len(train_items.labels[:limit]), len(test_items.labels[:limit]), batch_size)
+    _make(out)
+    images, labels = yield from _read("train", train_items, limit, scenario)
+    test_images, test_labels = yield from _read("test", test_items, limit, scenario)
+
+    network = attack.target_model(scenario).to(attack.choose_device(scenario))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats = True  # which a model under attack never does
+    due = {stage: max(1, round(epochs * len(images) / batch_size)) for stage, epochs in stages.items()}
+    steps = max(due.values())
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    generator = torch.Generator().manual_seed(scenario.seed_for("training"))
+    batches = _batches(len(images), batch_size, generator)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        for step in range(1, steps + 1):
+            chosen = next(batches)
+            loss = _loss(network, _mirrored(images[chosen], generator), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+            epoch = step * batch_size / len(images)
+            if not (loss.isfinite() and norm.isfinite()):
+                raise TrainingDiverged(
+                    f"Training broke off after {epoch:.2g} epochs: the loss was {float(loss.detach()):.3g}, the norm "
+                    f"of its gradient {float(norm):.3g}; learning_rate was {learning_rate:g}, lower it."
+                )
+            optimizer.step()
+            schedule.step()
+            yield Step(epoch=epoch, loss=float(loss.detach()), done=step / steps)
+            for stage in (stage for stage, at in due.items() if at == step):
+                accuracy, validation = validate(network, test_images, test_labels)
+                checkpoint = out / models.checkpoint_name(model, DATASETS[dataset].vocabulary, stage)
+                models.save(network, checkpoint, epochs=epoch, accuracy=accuracy, validation=validation)
+                yield Saved(stage=stage, checkpoint=checkpoint, epoch=epoch, accuracy=accuracy, done=step / steps)
+
+
+def validate(network: TargetModel, images: Tensor, labels: Tensor) -> tuple[float, Validation]:
+    """Share of images (N, 3, H, W), uint8, whose class (N,) the network tells, and what it predicts for each class.
+
+    BatchNorm takes its running statistics.
+    """
+    network.eval()
+    with torch.no_grad():
+        parts = [_logits(network, part).cpu().double().softmax(1) for part in torch.split(images, TEST_BATCH)]
+    probabilities = torch.cat(parts)
+    accuracy = float((probabilities.argmax(1) == labels).double().mean())
+    return accuracy, Validation.of(probabilities, labels)
+
+
+def _loss(network: TargetModel, images: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of a mini-batch, whose statistics move BatchNorm's running ones."""
+    network.train()
+    return cross_entropy(_logits(network, images), labels.to(network.mean.device))
+
+
+def _logits(network: TargetModel, images: Tensor) -> Tensor:
+    """uint8 images (B, 3, H, W) to logits (B, C) on the network's device."""
+    logits: Tensor = network(images.to(network.mean.device).float() / 255)
+    return logits
+
+
+def _batches(images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Mini-batches without end, as indices (batch_size,): every image comes once before any comes again."""
+    order = torch.randperm(images, generator=generator)
+    while True:
+        if len(order) < batch_size:
+            order = torch.cat([order, torch.randperm(images, generator=generator)])
+        yield order[:batch_size]
+        order = order[batch_size:]
+
+
+def _mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image, or by chance its mirror image."""
+    chance = torch.rand(len(images), 1, 1, 1, generator=generator)
+    return torch.where(chance < 0.5, images.flip(-1), images)
+
+
+# ------------------------------------------------------------------------------------------ data and refusals
+
+
+def _items(scenario: Scenario, data: Path, folder: str) -> Items:
+    """The labelled images of `data/folder`."""
+    if not (data / folder).is_dir():
+        raise DatasetUnavailable(
+            f"data was {str(data)!r}, which has no folder {folder!r}; name one that has 'train' and 'test' in it, "
+            "each with a folder for each class."
+        )
+    return datasets.items(scenario.changed(images=str(data / folder)))
+
+
+def _read(
+    folder: str, items: Items, limit: int | None, scenario: Scenario
+) -> Generator[Reading, None, tuple[Tensor, Tensor]]:
+    """Images (N, 3, H, W), uint8 to be small, and labels (N,), in an order drawn by the seed."""
+    generator = torch.Generator().manual_seed(scenario.seed_for(f"{folder} images"))
+    drawn = torch.randperm(len(items.labels), generator=generator)[:limit].tolist()
+    size = scenario.image_size
+    images = torch.empty(len(drawn), 3, size, size, dtype=torch.uint8)
+    for position, item in enumerate(drawn):
+        if position % math.ceil(len(drawn) / TOLD) == 0:
+            yield Reading(folder=folder, done=position / len(drawn))
+        images[position] = (datasets.to_tensor(items.read(item), size) * 255).round().to(torch.uint8)
+    return images, torch.tensor([items.labels[item] for item in drawn])
+
+
+def _check(
+    scenario: Scenario, stages: Mapping[str, float], batch_size: int, learning_rate: float, limit: int | None
+) -> None:
+    """Raise `UnsupportedScenario` with every reason why these settings cannot be trained with."""
+    problems: list[str] = []
+    try:
+        attack.check(scenario)
+    except UnsupportedScenario as error:
+        problems += error.problems
+    with_classes = [name for name, dataset in DATASETS.items() if dataset.class_names]
+    if scenario.dataset in DATASETS and scenario.dataset not in with_classes:
+        problems.append(
+            f"dataset was {scenario.dataset!r}, which has no classes of its own to train for; "
+            f"accepted are {', '.join(with_classes)}."
+        )
+    if not stages:
+        problems.append("stages was empty; name at least one with its epochs, such as late=5.")
+    for stage, epochs in stages.items():
+        if stage == "untrained":
+            problems.append("stages had 'untrained', which is what every network starts as; name the stage otherwise.")
+        elif not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", stage):
+            problems.append(f"stages had {stage!r}; accepted are small letters, digits and single hyphens.")
+        if not 0 < epochs <= MOST_EPOCHS:
+            problems.append(f"stages had {stage}={epochs:g}; accepted are epochs above 0 to {MOST_EPOCHS}.")
+    if batch_size < 1:
+        problems.append(f"batch_size was {batch_size}; accepted is a number from 1 up.")
+    if not 0 < learning_rate <= 10:
+        problems.append(f"learning_rate was {learning_rate:g}; accepted is a number above 0 to 10.")
+    if limit is not None and limit < 1:
+        problems.append(f"limit was {limit}; accepted is a number from 1 up.")
+    if problems:
+        raise UnsupportedScenario(problems)
+
+
+def _make(out: Path) -> None:
+    """The folder checkpoints go to, made before the work and not found missing after it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnsupportedScenario(
+            [f"out was {str(out)!r}, which cannot be made a folder ({error.strerror}); name another."]
+        ) from error
+
+
+def _check_size(scenario: Scenario, images: int, test_images: int, batch_size: int) -> None:
+    """Refuse before reading what leaves no full mini-batch, or does not fit into memory."""
+    if batch_size > images:
+        raise UnsupportedScenario([f"batch_size was {batch_size}, there are {images} images; take at most as many."])
+    needed = (images + test_images) * 3 * scenario.image_size**2
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise OutOfMemory(
+            f"{images + test_images} images at {scenario.image_size} pixels need {needed / 1e9:.1f} GB, there are "
+            f"{available / 1e9:.1f} GB free; make them smaller, or set a limit to their number."
+        )

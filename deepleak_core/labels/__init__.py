@@ -1,0 +1,1 @@
+"""Label inference: strategies, certification, class priors and deliberate wrong labels."""

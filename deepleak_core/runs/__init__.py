@@ -1,0 +1,1 @@
+"""Executing, scheduling, storing and exporting runs."""

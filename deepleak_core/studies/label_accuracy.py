@@ -1,0 +1,245 @@
+"""How well the label-inference strategies do: every strategy on the same updates, one batch or many.
+
+>>> trials = list(label_trials(Scenario(indices=(4, 5, 7, 19)), repeats=2))
+>>> scores = label_scores(trials)
+>>> scores["zero-shot"].exact_rate, scores["gradinversion"].instance_accuracy
+(1.0, 0.25)
+
+A `Study` is such a question in the form in which the engine has it executed and the store keeps its answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from deepleak_core.attack.run import check, choose_device, local_training_of, target_model
+from deepleak_core.data import datasets
+from deepleak_core.events import Event, LastLayerRead, Scored, StrategyAnswered
+from deepleak_core.federated import client, models
+from deepleak_core.labels import strategies as labels
+from deepleak_core.labels.strategies import Evidence
+from deepleak_core.scenario import Composition, Scenario, UnsupportedScenario
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+LAID_OPEN = "zero-shot"  # the strategy whose steps are shown one by one
+SLOWEST = "verified"  # a proof may take its time: it comes last, so that nobody has to wait for the others
+OF_THE_UPDATE = (
+    "dataset", "images", "image_size", "indices", "labels", "batch_size", "composition", "model", "stage", "head_bias",
+    "batchnorm", "mode", "local_epochs", "local_batch_size", "local_lr", "seed", "device",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTrial:
+    """One strategy on one batch: what it found, how many of each class there are, and how long it took."""
+
+    strategy: str
+    found: Evidence
+    true_counts: Tensor
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelScore:
+    """A strategy over all its trials; every value but `seconds`, the mean time of one inference, is in [0, 1].
+
+    `exact_rate`: batches whose whole multiset of labels was found. `instance_accuracy`: labels found, each as
+    often as it is there. `presence_accuracy`: classes rightly said to be in the batch or not.
+    `proven_rate`: batches on which the strategy says that its answer is proven; `wrongly_proven`: those of them on
+    which it is not right.
+    """
+
+    exact_rate: float
+    instance_accuracy: float
+    presence_accuracy: float
+    proven_rate: float
+    wrongly_proven: float
+    seconds: float
+
+
+def label_trials(
+    scenario: Scenario, *, repeats: int = 1, first: int = 0, stop: Callable[[], bool] = lambda: False
+) -> Iterator[LabelTrial]:
+    """Every strategy on `repeats` draws of the scenario's batch from the `first` on, the slowest last within one.
+
+    The target model is built once. Where the scenario names its images the batch stays the same, and only the
+    noise some strategies feed is drawn anew. Raises what `attack.run` raises before it starts.
+    """
+    check(scenario)
+    for _ in datasets.prepare(scenario):
+        pass
+    device = choose_device(scenario)
+    model = target_model(scenario).to(device)
+    for draw in range(first, first + repeats):
+        batch = datasets.load_batch(scenario, draw=draw)
+        update = client.share(model, batch.images.to(device), batch.labels.to(device), local_training_of(scenario))
+        true_counts = torch.bincount(batch.labels, minlength=len(batch.class_names))
+        for strategy in sorted(labels.STRATEGIES, key=SLOWEST.__eq__):
+            began = time.perf_counter()
+            found = labels.infer(
+                model,
+                update,
+                strategy=strategy,
+                image_size=scenario.image_size,
+                seed=scenario.seed_for("labels") + draw,
+                stop=stop,
+            )
+            found = replace(found, counts=found.counts.cpu())  # waits for the device, so that the time is all of it
+            seconds = time.perf_counter() - began
+            yield LabelTrial(strategy=strategy, found=found, true_counts=true_counts, seconds=seconds)
+
+
+def label_scores(trials: Sequence[LabelTrial]) -> dict[str, LabelScore]:
+    """The score of each strategy that has a trial, in the order of the registry, others after them."""
+    scores = {}
+    tried = list(dict.fromkeys(trial.strategy for trial in trials))
+    for strategy in sorted(tried, key=[*labels.STRATEGIES, *tried].index):
+        own = [trial for trial in trials if trial.strategy == strategy]
+        counts = torch.stack([trial.found.counts for trial in own])  # (trials, C)
+        truth = torch.stack([trial.true_counts for trial in own])
+        scores[strategy] = LabelScore(
+            exact_rate=float(counts.eq(truth).all(1).double().mean()),
+            instance_accuracy=float((counts.minimum(truth).sum(1).double() / truth.sum(1)).mean()),
+            presence_accuracy=float((counts > 0).eq(truth > 0).double().mean()),
+            proven_rate=sum(trial.found.proven for trial in own) / len(own),
+            wrongly_proven=sum(
+                trial.found.proven and not torch.equal(trial.found.counts, trial.true_counts) for trial in own
+            )
+            / len(own),
+            seconds=sum(trial.seconds for trial in own) / len(own),
+        )
+    return scores
+
+
+# ------------------------------------------------------------------------------------------------- studies
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A question about label inference: one batch laid open (no `repeats`), or the scores over so many draws.
+
+    Equal questions have equal keys, so that everybody who asks one shares its answer; a strategy that is new makes
+    every question new.
+    """
+
+    scenario: Scenario
+    repeats: int = 0
+
+    @property
+    def key(self) -> str:
+        """64 hexadecimal digits."""
+        question = [self.scenario.to_json(), self.repeats, list(labels.STRATEGIES)]
+        return hashlib.sha256(json.dumps(question).encode()).hexdigest()
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+        """Answer in events, as `attack.run` does: `stop` is asked between any two strategies."""
+        check(self.scenario)
+        yield from datasets.prepare(self.scenario)
+        trials = []
+        for trial in label_trials(self.scenario, repeats=self.repeats or 1, stop=stop):
+            if stop():
+                return
+            if not self.repeats:
+                yield from _laid_open(trial)
+                continue
+            trials.append(trial)
+            draws, rest = divmod(len(trials), len(labels.STRATEGIES))
+            if not rest:
+                scores = {name: asdict(score) for name, score in label_scores(trials).items()}
+                yield Scored(draws=draws, repeats=self.repeats, scores=scores)
+
+
+def of_the_update(scenario: Scenario) -> Scenario:
+    """What of a scenario the client's update depends on; every setting of the attack is left at its default.
+
+    >>> of_the_update(Scenario(seed=3, attack="dlg", wrong_labels=1)) == Scenario(seed=3)
+    True
+    """
+    return Scenario(**{name: value for name, value in scenario.to_values().items() if name in OF_THE_UPDATE})
+
+
+def curve(
+    scenario: Scenario,
+    *,
+    over: str,
+    composition: Composition,
+    repeats: int,
+    check: Callable[[Scenario], None] = check,
+) -> tuple[Study, ...]:
+    """The points of a curve over `batch_size` or `stage`, smallest first, all else being as in the scenario.
+
+    Left out are those that `check` refuses by `UnsupportedScenario`: batches that the data set cannot give.
+
+    >>> [point.scenario.batch_size for point in curve(Scenario(), over="batch_size", composition="half", repeats=5)]
+    [2, 4, 8, 16, 32]
+    """
+    stages = models.stages(scenario.model, datasets.dataset_of(scenario).vocabulary)
+    common = {"indices": None, "labels": None, "batch_size": scenario.batch_size, "composition": composition}
+    points = []
+    for value in BATCH_SIZES if over == "batch_size" else stages:
+        try:
+            point = scenario.changed(**common | {over: value})
+            check(point)
+        except UnsupportedScenario:
+            continue
+        points.append(Study(scenario=point, repeats=repeats))
+    return tuple(points)
+
+
+def verdict(answers: Sequence[StrategyAnswered], class_names: Sequence[str]) -> str:
+    """One sentence on who has the batch right or comes closest, one on the worst miss.
+
+    >>> right = StrategyAnswered(
+    ...     strategy="zero-shot", counts=(2, 1), true_counts=(2, 1), proven=False, note="", seconds=0.0
+    ... )
+    >>> verdict([right, replace(right, strategy="gradinversion", counts=(1, 2))], ["cat", "dog"])
+    '1 of 2 strategies has the whole batch right: Zero-shot restoration. GradInversion finds 1 of 2 cat images.'
+    """
+    titles = {answer.strategy: labels.STRATEGIES[answer.strategy].title for answer in answers}
+    right = [answer for answer in answers if answer.exact]
+    if len(right) == len(answers):
+        return f"All {len(answers)} strategies have the whole batch right."
+    who = f"{len(right) or 'None'} of {len(answers)} strategies {'have' if len(right) > 1 else 'has'}"
+    best, worst = (choice(answers, key=lambda answer: answer.found) for choice in (max, min))
+    closest = f". {titles[best.strategy]} comes closest with {best.found} of {sum(best.true_counts)} labels"
+    names = f": {', '.join(titles[answer.strategy] for answer in right)}" if right else closest
+    missing = [there - found for found, there in zip(worst.counts, worst.true_counts, strict=True)]
+    most = missing.index(max(missing))
+    there = worst.true_counts[most]
+    once = ", no label more than once" if max(worst.counts) == 1 < there else ""
+    return (
+        f"{who} the whole batch right{names}. {titles[worst.strategy]} finds {worst.counts[most]} of {there} "
+        f"{class_names[most]} image{'s' * (there > 1)}{once}."
+    )
+
+
+def _laid_open(trial: LabelTrial) -> Iterator[Event]:
+    """What one strategy found; ahead of it the steps to it, if it is the one whose steps are shown."""
+    found, true_counts = trial.found, tuple(trial.true_counts.tolist())
+    counts = tuple(found.counts.tolist())
+    if trial.strategy == LAID_OPEN:
+        # The strategy estimates K (p - gradient); what it took for p stands in what it found.
+        probabilities = found.real_counts / trial.true_counts.sum().item() + found.evidence
+        yield LastLayerRead(
+            gradient=tuple(found.evidence.tolist()),
+            probabilities=tuple(probabilities.tolist()),
+            real_counts=tuple(found.real_counts.tolist()),
+            counts=counts,
+            true_counts=true_counts,
+        )
+    yield StrategyAnswered(
+        strategy=trial.strategy,
+        counts=counts,
+        true_counts=true_counts,
+        proven=found.proven,
+        note=found.note,
+        confidence=() if found.confidence is None else tuple(found.confidence.tolist()),
+        seconds=trial.seconds,
+    )

@@ -1,0 +1,78 @@
+"""Levenberg-Marquardt over independent problems: against scipy, and each by itself."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy.optimize import least_squares
+from torch import Tensor
+
+from deepleak_core.attack.solvers import levenberg_marquardt
+
+LOW, HIGH = torch.tensor(-10.0), torch.tensor(10.0)
+
+
+def problems(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Smooth nonlinear systems tanh(A x) = b that have a solution; A (P, 12, 5), b (P, 12)."""
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.randn(count, 12, 5, generator=generator, dtype=torch.float64) / 2
+    solutions = torch.randn(count, 5, generator=generator, dtype=torch.float64) / 2
+    return maps, torch.tanh(torch.einsum("pij,pj->pi", maps, solutions))
+
+
+def residuals_of(maps: Tensor, targets: Tensor, asked: list[int] | None = None):
+    def residuals(x: Tensor, active: Tensor) -> Tensor:
+        if asked is not None:
+            asked.append(len(active))
+        return torch.tanh(torch.einsum("pij,pj->pi", maps[active], x)) - targets[active]
+
+    return residuals
+
+
+def solve(maps: Tensor, targets: Tensor, iterations: int = 40) -> list[tuple[float, Tensor]]:
+    start = torch.zeros(len(maps), 5, dtype=torch.float64)
+    solver = levenberg_marquardt(residuals_of(maps, targets), start, low=LOW, high=HIGH, iterations=iterations)
+    return [(iterate.loss, iterate.inputs.clone()) for iterate in solver]
+
+
+def test_it_finds_what_scipy_finds() -> None:
+    maps, targets = problems(3)
+    found = solve(maps, targets)[-1][1]
+    for i in range(3):
+        matrix, target = maps[i].numpy(), targets[i].numpy()
+        reference = least_squares(lambda x, a=matrix, b=target: np.tanh(a @ x) - b, np.zeros(5), xtol=1e-12)
+        np.testing.assert_allclose(found[i].numpy(), reference.x, atol=1e-5)
+
+
+def test_the_loss_never_rises() -> None:
+    losses = [loss for loss, _ in solve(*problems(4, seed=3))]
+    assert all(after <= before for before, after in pairwise(losses))
+    assert losses[-1] < 1e-6 * losses[0]
+
+
+def test_problems_do_not_see_each_other() -> None:
+    maps, targets = problems(4, seed=5)
+    together = solve(maps, targets)[-1][1]
+    for i in range(4):
+        torch.testing.assert_close(solve(maps[i : i + 1], targets[i : i + 1])[-1][1][0], together[i], atol=1e-6, rtol=0)
+
+
+def test_problems_that_are_solved_cost_nothing_any_more() -> None:
+    maps, targets = problems(3, seed=1)
+    targets[0] = 0.0  # solved at the start
+    asked: list[int] = []
+    start = torch.zeros(3, 5, dtype=torch.float64)
+    for _ in levenberg_marquardt(residuals_of(maps, targets, asked), start, low=LOW, high=HIGH, iterations=60):
+        pass
+    assert asked[0] == 3
+    assert asked[-1] < 3
+
+
+def test_steps_stay_within_the_bounds() -> None:
+    maps, targets = problems(2, seed=2)
+    start = torch.zeros(2, 5, dtype=torch.float64)
+    low, high = torch.tensor(-0.1, dtype=torch.float64), torch.tensor(0.1, dtype=torch.float64)
+    for iterate in levenberg_marquardt(residuals_of(maps, targets), start, low=low, high=high, iterations=10):
+        assert iterate.inputs.abs().max() <= 0.1

@@ -1,0 +1,101 @@
+"""Layers peeled off by linear algebra: every step against autograd, the whole against the true layer outputs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from deepleak_core.attack import run as attack
+from deepleak_core.attack.exact import separate_features
+from deepleak_core.attack.peeling import Link, Peeled, _signal_matrix, chain, peel, slope, unactivate
+from deepleak_core.data import datasets
+from deepleak_core.federated import client, models
+from deepleak_core.scenario import Scenario
+
+SHAPES = [(5, 2, 2, 12), (5, 1, 2, 8), (3, 1, 1, 7), (3, 2, 0, 11), (4, 3, 1, 10)]  # kernel, stride, padding, size
+
+
+def link(kernel: int, stride: int, padding: int, size: int, filters: int = 6) -> Link:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(3, filters, kernel, stride=stride, padding=padding).double()
+    out = (size + 2 * padding - kernel) // stride + 1
+    return Link("body.0", convolution, nn.ELU(), (3, size, size), (filters, out, out))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_forward_and_backward_are_those_of_the_convolution(shape: tuple[int, int, int, int]) -> None:
+    layer = link(*shape)
+    inputs = torch.randn(2, *layer.inputs, dtype=torch.float64, requires_grad=True)
+    outputs = layer.convolution(inputs)
+    torch.testing.assert_close(layer.forward(inputs), outputs)
+    signals = torch.randn_like(outputs)
+    (expected,) = torch.autograd.grad(outputs, inputs, signals)
+    torch.testing.assert_close(layer.backward(signals), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_signal_matrix_gives_the_weight_gradient(shape: tuple[int, int, int, int]) -> None:
+    layer = link(*shape)
+    inputs = torch.randn(2, *layer.inputs, dtype=torch.float64)
+    outputs = layer.convolution(inputs)
+    signals = torch.randn_like(outputs)
+    (expected,) = torch.autograd.grad(outputs, layer.convolution.weight, signals)
+    product = _signal_matrix(layer, signals) @ inputs.transpose(0, 1).reshape(3, -1).T
+    kernel = layer.kernel
+    torch.testing.assert_close(product.reshape(-1, kernel, kernel, 3).permute(0, 3, 1, 2), expected)
+
+
+def test_only_plain_chains_of_convolutions_are_peeled() -> None:
+    lengths = {}
+    for name in models.MODELS:
+        model = models.build(name, classes=10, image_size=32, mean=(0.5,) * 3, std=(0.25,) * 3)
+        lengths[name] = len(chain(model, 32))
+    assert lengths == {"lenet": 3, "lenet64-relu": 3, "lenet64-elu": 3, "convnet": 0, "resnet20": 0, "resnet18": 0}
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ELU(), nn.Sigmoid()])
+def test_activations_are_read_backwards(activation: nn.Module) -> None:
+    inputs = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    outputs = activation(inputs)
+    (expected,) = torch.autograd.grad(outputs.sum(), inputs)
+    torch.testing.assert_close(slope(activation, outputs.detach()), expected)
+    found, known = unactivate(activation, outputs.detach())
+    torch.testing.assert_close(found * known, inputs.detach() * known)
+    assert bool(known.all()) != isinstance(activation, nn.ReLU)
+
+
+def peeled_and_true(model: str, indices: tuple[int, ...]) -> tuple[Peeled, dict[str, Tensor], Tensor]:
+    """What peeling finds, the true output of every link, and which found image is which."""
+    scenario = Scenario(indices=indices, model=model)
+    batch, target = datasets.load_batch(scenario), attack.target_model(scenario)
+    update = client.share(target, batch.images, batch.labels)
+    found = separate_features(target, update, batch.labels, scenario)
+    links = chain(target, 32)
+    flowing, outputs = target.normalise(batch.images), {}
+    with torch.no_grad():
+        for layer in links:
+            flowing = outputs[layer.name] = layer.activation(layer.forward(flowing))
+        distance = torch.cdist(target.features(batch.images).double(), found.features)
+    order = torch.as_tensor(linear_sum_assignment(distance.numpy())[1])
+    return peel(target, update.tensors, found, links), outputs, order
+
+
+@pytest.mark.parametrize("model", ["lenet64-elu", "lenet64-relu"])
+@pytest.mark.parametrize("indices", [(0, 1, 3, 4), (4, 5, 1, 2), (4, 5, 7, 19)])
+def test_peeling_gives_the_true_outputs_of_the_layers_below(model: str, indices: tuple[int, ...]) -> None:
+    peeled, outputs, order = peeled_and_true(model, indices)
+    assert peeled.solved == ("body.2", "body.4")
+    for level in peeled.levels:
+        true, found, known = outputs[level.link.name], level.outputs[order].float(), level.known[order]
+        assert known.double().mean() > 0.2
+        assert ((found - true) * known).norm() < 5e-3 * (true * known).norm()
+
+
+def test_what_is_not_determined_is_a_hole_and_nothing_else() -> None:
+    peeled, _, _ = peeled_and_true("lenet64-relu", (0, 1, 3, 4))
+    lowest = peeled.levels[0]
+    assert not lowest.known.all()
+    assert lowest.outputs[~lowest.known].eq(0).all()
+    assert peeled.links[-1].name == peeled.levels[1].link.name  # the whole level above is kept to fill the holes

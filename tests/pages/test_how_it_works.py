@@ -1,0 +1,162 @@
+"""How it works: every section, its figures from the files that ship, its links."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from benchmarks import explain
+from benchmarks.browser import open_page
+from deepleak_core.events import from_message
+from ui import figures, sources
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = 500_000  # bytes of all figures together
+
+
+@pytest.fixture(scope="module")
+def page() -> AppTest:
+    """The page by itself, as `st.navigation` runs it."""
+    app = AppTest.from_file(str(ROOT / "app_pages" / "how_it_works.py"), default_timeout=60).run()
+    assert not app.exception, app.exception[0].value
+    return app
+
+
+def anchors(page: AppTest) -> list[str]:
+    return [header.anchor for header in page.header]
+
+
+def written(page: AppTest) -> str:
+    return "\n".join(piece.value for piece in page.markdown)
+
+
+def drawn(page: AppTest) -> str:
+    return "\n".join(piece.value for piece in page.html)
+
+
+def pictures(numbers: Any) -> Iterator[str]:
+    """Every picture that figures.json names."""
+    if isinstance(numbers, dict):
+        numbers = list(numbers.values())
+    if isinstance(numbers, list):
+        for entry in numbers:
+            yield from pictures(entry)
+    elif isinstance(numbers, str) and numbers.endswith(".png"):
+        yield numbers
+
+
+# ------------------------------------------------------------------------------------------------------ the page
+
+
+def test_contents_lead_to_every_section_and_to_nothing_else(page: AppTest) -> None:
+    contents = page.markdown[0].value
+    assert re.findall(r"\(#([\w-]+)\)", contents) == anchors(page)
+    assert len(set(anchors(page))) == len(anchors(page)) >= 14
+    assert all(header.value.startswith(f"{n}. ") for n, header in enumerate(page.header, 1))
+
+
+def test_every_section_that_a_page_links_to_is_there(page: AppTest) -> None:
+    files = [*(ROOT / "ui").glob("*.py"), *(ROOT / "app_pages").glob("*.py"), ROOT / "README.md"]
+    linked = {anchor for file in files for anchor in re.findall(r"how-it-works#([\w-]+)", file.read_text())}
+    assert linked <= set(anchors(page))
+
+
+def test_sections_named_by_number_are_the_ones_meant(page: AppTest) -> None:
+    titles = {header.value.partition(". ")[0]: header.anchor for header in page.header}
+    named = {titles[n] for n in re.findall(r"[Ss]ection (\d+)", written(page))}
+    assert named == {"beyond", "proof"}
+
+
+def test_the_formulas_are_there_and_closed(page: AppTest) -> None:
+    text = written(page)
+    for formula in (
+        r"\frac{\theta_0 - \theta_T}{\eta\, T}",
+        r"n = K\,\bar p - K",
+        r"U S V^\top",
+        r"S^{-1} c_l = [k = l]",
+    ):
+        assert formula in text
+    for piece in page.markdown:
+        assert piece.value.count("$") % 2 == 0 and piece.value.count("{") == piece.value.count("}")
+
+
+def test_every_figure_has_a_picture_or_chart_and_a_caption(page: AppTest) -> None:
+    named = [picture for name in figures.measured() for picture in pictures(figures.measured()[name])]
+    assert drawn(page).count("<img") >= len(set(named))
+    functions = [draw for draw in vars(figures).values() if inspect.isfunction(draw)]
+    told = [draw for draw in functions if "_caption" in draw.__code__.co_names]
+    assert drawn(page).count("dl-caption") == len(told)
+    assert len(page.get("echarts_chart")) == 9
+
+
+def test_captions_quote_the_run(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other numbers, other captions: none of them is typed by hand."""
+    cases = figures.measured()["wrong_label"]["cases"]
+    assert f"the worst has {min(cases[0]['psnr']):.0f} dB" in drawn(page)
+    said: list[str] = []
+    monkeypatch.setattr(figures, "_caption", said.append)
+    changed = json.loads(json.dumps(figures.measured()))
+    changed["fusion"] |= {"exact_pixels": False, "psnr_to_mean": 0.0}
+    monkeypatch.setattr(figures, "measured", lambda: changed)
+    figures.exact()
+    figures.fused()
+    assert "not every pixel is exact" in said[0] and "no closer to their mean" in said[1]
+
+
+def test_every_source_has_a_link_and_the_papers_named_are_among_them(page: AppTest) -> None:
+    table = sources.table()
+    assert table in [piece.value for piece in page.markdown]
+    for paper in ("2110.09074", "1906.08935", "2001.02610", "2003.14053", "2104.07586", "2105.09369"):
+        assert f"https://arxiv.org/abs/{paper}" in table
+    assert all(link.startswith("https://") for _, whose in sources.SOURCES for link in whose.values())
+    years = set(re.findall(r"\b(20[12]\d)\b", written(page).replace(table, "")))
+    assert years <= set(re.findall(r"\b(20[12]\d)\b", table))
+
+
+@pytest.mark.browser
+def test_a_link_to_a_section_opens_there(chrome: Any, app_url: str) -> None:
+    """Though formulas and charts above it are drawn later, and push it down."""
+    page = open_page(chrome, app_url + "/how-it-works#proof", steps=("Ethics",))
+    top = "document.getElementById('proof').getBoundingClientRect().top"
+    page.wait_for_function(f"0 <= {top} && {top} < innerHeight / 4", timeout=60_000)
+    page.context.close()
+
+
+# ------------------------------------------------------------------------------------------------ what ships
+
+
+def test_numbers_and_pictures_ship_and_are_small() -> None:
+    numbers = json.loads((figures.FOLDER / "figures.json").read_text())
+    assert list(numbers) == ["machine", *explain.FIGURES]
+    named = set(pictures(numbers))
+    assert named == {file.name for file in figures.FOLDER.glob("*.png")}
+    for name in named:
+        with Image.open(figures.FOLDER / name) as picture:
+            assert max(picture.size) < 200, "figures are kept at the resolution of the data"
+    assert sum(file.stat().st_size for file in figures.FOLDER.iterdir()) < SHIPPED
+
+
+def test_what_a_figure_keeps_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick ones are: same pictures, same numbers."""
+    monkeypatch.setattr(explain, "FOLDER", tmp_path)
+    kept = figures.measured()
+    assert explain.brief(explain.pixels()) == kept["pixels"]
+    assert (tmp_path / "pixels-one.png").read_bytes() == (figures.FOLDER / "pixels-one.png").read_bytes()
+    update = explain.brief(explain.shared())["update"]
+    assert from_message(update) == from_message(kept["shared"]["update"])
+
+
+def test_a_sheet_is_as_square_as_it_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "FOLDER", tmp_path)
+    with Image.open(tmp_path / explain.sheet("three", np.zeros((3, 4, 4, 3), np.uint8))) as picture:
+        assert picture.size == (2 * 4 + explain.GAP, 2 * 4 + explain.GAP)
+        assert picture.getpixel((0, 0))[3] == 255 and picture.getpixel((9, 9))[3] == 0

@@ -1,0 +1,555 @@
+"""The engine with real workers: what a run tells arrives whole, and nothing that dies takes a run with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from deepleak_core.attack import run as attack
+from deepleak_core.events import (
+    Event,
+    Finished,
+    LabelsInferred,
+    LastLayerRead,
+    Prepared,
+    Scored,
+    Snapshot,
+    Stage,
+    StrategyAnswered,
+    UpdateShared,
+)
+from deepleak_core.labels.strategies import STRATEGIES
+from deepleak_core.runs import workers
+from deepleak_core.runs.engine import Engine, RunRejected
+from deepleak_core.runs.store import RunRecord, Store
+from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+from deepleak_core.studies.label_accuracy import Study
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 180  # seconds: these tests ask whether things happen, not when
+
+SHORT = Scenario(indices=(0, 3), model="lenet", max_iterations=20)
+LONG = Scenario(indices=(0, 3), model="lenet", max_iterations=10**6)
+
+
+def eventually(happened: Callable[[], Any]) -> Any:
+    """Wait until something is true and give it back."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := happened()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def record_of(engine: Engine, run_id: str) -> RunRecord:
+    record = engine.store.run(run_id)
+    assert record is not None
+    return record
+
+
+def ended(engine: Engine, run_id: str) -> RunRecord:
+    eventually(lambda: not record_of(engine, run_id).under_way)
+    return record_of(engine, run_id)
+
+
+def running(engine: Engine, run_id: str, attempt: int = 1) -> None:
+    """Wait until an attempt has told its first snapshots."""
+    eventually(lambda: [m for m in engine.store.curve(run_id) if m.attempt == attempt][1:])
+
+
+def worker_pid(engine: Engine) -> int:
+    (pid,) = engine._client.run(os.getpid).values()
+    return int(pid)
+
+
+def tells_one_whole_story(engine: Engine, run_id: str) -> None:
+    kinds = [type(event) for event in engine.store.events(run_id)]
+    assert kinds[:4] == [Prepared, UpdateShared, LabelsInferred, Stage]
+    assert kinds[4] is Snapshot and kinds[-2:] == [Snapshot, Finished]
+    assert set(kinds[4:-1]) <= {Snapshot, Stage}
+    steps = [moment.step for moment in engine.store.curve(run_id)]
+    assert steps[0] == 0 and steps[-1] == SHORT.max_iterations and steps == sorted(steps)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    logging.getLogger("deepleak_core.runs.engine").setLevel(logging.INFO)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DEEPLEAK_SCHEDULER", raising=False)
+        patch.setenv("DEEPLEAK_THREADS", "1")
+        engine = Engine(Store(f"sqlite:///{tmp_path_factory.mktemp('engine')}/runs.sqlite"))
+        yield engine
+        engine.close()
+
+
+# ---------------------------------------------------------------------------------------------- the usual course
+
+
+def test_a_run_is_executed_and_recorded_whole(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    run_id = engine.submit(SHORT)
+    record = ended(engine, run_id)
+    assert (record.status, record.attempt, record.message, record.scenario) == ("finished", 1, "", SHORT)
+    tells_one_whole_story(engine, run_id)
+    assert engine.workers == 1
+    eventually(lambda: "attacks on CPU, 1 thread." in caplog.text)
+
+
+def test_the_worker_uses_the_threads_it_was_given(engine: Engine) -> None:
+    assert list(engine._client.run(torch.get_num_threads).values()) == [1]
+    prepared = engine.store.latest(engine.store.runs()[-1].id, "Prepared")
+    assert isinstance(prepared, Prepared) and prepared.device == "CPU, 1 thread"
+
+
+def test_runs_wait_in_line_and_any_of_them_can_be_stopped(engine: Engine) -> None:
+    first, second, third = engine.submit(LONG), engine.submit(LONG), engine.submit(SHORT)
+    running(engine, first)
+    assert [engine.store.position(i) for i in (first, second, third)] == [None, 1, 2]
+
+    engine.stop(second)
+    assert record_of(engine, second).status == "stopped"
+    assert engine.store.position(third) == 1 and engine.store.events(second) == []
+
+    engine.stop(first)
+    assert ended(engine, first).status == "stopped"
+    assert ended(engine, third).status == "finished"
+    tells_one_whole_story(engine, third)
+
+
+def test_a_stopped_run_ends_with_its_outcome(engine: Engine) -> None:
+    run_id = engine.submit(LONG)
+    running(engine, run_id)
+    engine.stop(run_id)
+    engine.stop(run_id)
+    assert ended(engine, run_id).status == "stopped"
+    finished = eventually(lambda: engine.store.latest(run_id, "Finished"))
+    assert isinstance(finished, Finished) and finished.reason == "stopped"
+    assert finished.step == engine.store.curve(run_id)[-1].step
+
+
+def test_a_worker_at_a_long_iteration_is_not_waited_for(engine: Engine) -> None:
+    engine._client.run(_replace_attack, "stubborn")
+    try:
+        run_id = engine.submit(LONG)
+        eventually(lambda: record_of(engine, run_id).events)
+        engine.stop(run_id)
+        assert ended(engine, run_id).status == "stopped"
+        assert run_id in engine._underway, "its worker is not done yet"
+    finally:
+        engine._client.run(_replace_attack, None)
+    assert ended(engine, engine.submit(SHORT)).status == "finished"
+
+
+def test_the_line_has_an_end(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "max_waiting", 1)
+    runs = [engine.submit(LONG), engine.submit(LONG)]
+    with pytest.raises(RunRejected, match="1 runs wait already and no more than 1 may; stop one"):
+        engine.submit(LONG)
+    for run_id in runs[::-1]:
+        engine.stop(run_id)
+        assert ended(engine, run_id).status == "stopped"
+    assert ended(engine, engine.submit(SHORT)).status == "finished"
+
+
+BATCH = Scenario(indices=(0, 3), model="lenet")
+SPREAD = Scenario(composition="random", model="lenet")
+
+
+def test_studies_wait_for_attacks_and_the_shorter_ones_go_first(engine: Engine) -> None:
+    attack = engine.submit(LONG)
+    running(engine, attack)
+    point = engine.study(Study(scenario=SPREAD, repeats=2))
+    batch = engine.study(Study(scenario=BATCH))
+    second = engine.submit(SHORT)
+    assert engine.store.position(second) == 1
+    assert engine.study(Study(scenario=BATCH)) == batch, "one computation for all who ask"
+    engine.stop(attack)
+    assert ended(engine, point).status == ended(engine, batch).status == "finished"
+    begun = [record_of(engine, run_id).started for run_id in (second, batch, point)]
+    assert begun == sorted(begun)
+    kinds = [type(event) for event in engine.store.events(batch)]
+    assert kinds.count(StrategyAnswered) == len(STRATEGIES) == len(kinds) - 1 and LastLayerRead in kinds
+    assert [event.draws for event in engine.store.events(point) if isinstance(event, Scored)] == [1, 2]
+    assert engine.study(Study(scenario=SPREAD, repeats=2)) == point, "an answer stays"
+    assert not {point, batch} & {record.id for record in engine.store.runs()}
+
+
+def test_a_study_makes_way_for_an_attack_and_goes_on_afterwards(engine: Engine) -> None:
+    study = engine.study(Study(scenario=SPREAD.changed(seed=7), repeats=10**6))
+    eventually(lambda: engine.store.events(study))
+    assert ended(engine, engine.submit(SHORT)).status == "finished"
+    told = len(engine.store.events(study))
+    eventually(lambda: len(engine.store.events(study)) > told)
+    assert record_of(engine, study).under_way
+    engine.stop(study)
+    assert ended(engine, study).status == "stopped"
+
+
+def test_a_study_can_be_stopped_and_asked_again(engine: Engine) -> None:
+    long, waits = (Study(scenario=SPREAD.changed(seed=seed), repeats=10**6) for seed in (1, 2))
+    runs = [engine.study(study) for study in (long, waits)]
+    eventually(lambda: engine.store.events(runs[0]))
+    for run_id in runs[::-1]:
+        engine.stop(run_id)
+        assert ended(engine, run_id).status == "stopped"
+    assert engine.store.events(runs[0]) and not engine.store.events(runs[1])
+    again = engine.study(long)
+    assert again not in runs
+    engine.stop(again)
+    assert ended(engine, again).status == "stopped"
+
+
+def test_the_line_of_studies_has_an_end_too(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "max_waiting_studies", 1)
+    attack = engine.submit(LONG)
+    running(engine, attack)
+    first = engine.study(Study(scenario=BATCH.changed(seed=5)))
+    with pytest.raises(RunRejected, match="1 studies wait already and no more than 1 may; stop one"):
+        engine.study(Study(scenario=BATCH.changed(seed=6)))
+    with pytest.raises(UnsupportedScenario, match="model was 'vgg'"):
+        engine.study(Study(scenario=Scenario(model="vgg")))
+    engine.stop(attack)
+    assert ended(engine, first).status == "finished"
+
+
+def test_what_cannot_run_is_refused_at_once(engine: Engine) -> None:
+    before = len(engine.store.runs())
+    with pytest.raises(UnsupportedScenario, match="attack was 'nothing'"):
+        engine.submit(Scenario(attack="nothing"))
+    assert len(engine.store.runs()) == before
+
+
+# ------------------------------------------------------------------------------------ several runs as one job
+
+
+def runs_of(engine: Engine, group_id: str) -> list[str]:
+    return [record.id for record in engine.store.members(group_id)]
+
+
+def test_a_group_runs_side_by_side_and_is_recorded_run_by_run(engine: Engine) -> None:
+    scenarios = [SHORT.changed(max_iterations=600), SHORT.changed(max_iterations=600, wrong_labels=1)]
+    first, second = runs_of(engine, engine.submit_group(scenarios))
+    running(engine, second)
+    assert record_of(engine, first).under_way, "the second did not wait for the first to end"
+    for run_id, scenario in zip((first, second), scenarios, strict=True):
+        record = ended(engine, run_id)
+        assert (record.status, record.attempt, record.scenario) == ("finished", 1, scenario)
+        kinds = [type(event) for event in engine.store.events(run_id)]
+        assert kinds.count(Prepared) == kinds.count(Finished) == 1 and kinds[-1] is Finished
+        assert engine.store.curve(run_id)[-1].step == 600
+
+
+def test_a_group_in_turn_tells_of_each_run_as_it_ends(engine: Engine) -> None:
+    first, second = runs_of(engine, engine.submit_group([SHORT, LONG], "in turn"))
+    running(engine, second)
+    assert record_of(engine, first).status == "finished"
+    tells_one_whole_story(engine, first)
+    engine.stop(first)  # it has ended itself, its group has not
+    assert ended(engine, second).status == "stopped" and record_of(engine, first).status == "finished"
+
+
+def test_a_group_waits_in_one_place_and_is_stopped_as_one(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "max_waiting", 1)
+    busy = engine.submit(LONG)
+    running(engine, busy)
+    waiting = runs_of(engine, engine.submit_group([LONG, LONG, LONG]))
+    with pytest.raises(RunRejected, match="1 runs wait already"):
+        engine.submit(SHORT)
+    engine.stop(waiting[1])
+    assert [record_of(engine, run_id).status for run_id in waiting] == ["stopped"] * 3
+    engine.stop(busy)
+    assert ended(engine, busy).status == "stopped"
+    begun = runs_of(engine, engine.submit_group([LONG, LONG]))
+    running(engine, begun[1])
+    engine.stop(begun[0])
+    assert [ended(engine, run_id).status for run_id in begun] == ["stopped"] * 2
+    assert [type(engine.store.events(run_id)[-1]) for run_id in begun] == [Finished] * 2
+
+
+def test_a_group_that_cannot_run_leaves_no_run(engine: Engine) -> None:
+    before = len(engine.store.runs())
+    with pytest.raises(UnsupportedScenario, match="attack was 'nothing'"):
+        engine.submit_group([SHORT, Scenario(attack="nothing")])
+    assert len(engine.store.runs()) == before
+
+
+def test_what_fails_in_a_group_ends_those_that_have_not_ended(engine: Engine, tmp_path: Path) -> None:
+    gone = Scenario(dataset="folder", images=str(tmp_path / "gone"))
+    done, failed, never = runs_of(engine, engine.submit_group([SHORT, gone, SHORT], "in turn"))
+    assert ended(engine, never).status == "failed"
+    assert record_of(engine, done).status == "finished"
+    assert "gone" in record_of(engine, failed).message
+    tells_one_whole_story(engine, done)
+
+
+def test_a_killed_worker_costs_a_group_no_more_than_time(engine: Engine) -> None:
+    """The run that had ended keeps its one story, though its job starts again."""
+    done, cut_off = runs_of(engine, engine.submit_group([SHORT, SHORT.changed(max_iterations=1500)], "in turn"))
+    running(engine, cut_off)
+    os.kill(worker_pid(engine), signal.SIGKILL)
+    record = ended(engine, cut_off)
+    assert (record.status, record.attempt) == ("finished", 2) and "started again" in record.message
+    assert engine.store.curve(cut_off)[-1].step == 1500
+    record = record_of(engine, done)
+    assert (record.status, record.attempt, record.message) == ("finished", 1, "")
+    tells_one_whole_story(engine, done)
+
+
+# ------------------------------------------------------------------------------------------------ what goes wrong
+
+
+def test_a_refusal_on_the_worker_is_the_cause(engine: Engine, tmp_path: Path) -> None:
+    record = ended(engine, engine.submit(Scenario(dataset="folder", images=str(tmp_path / "gone"))))
+    assert record.status == "failed"
+    assert "gone" in record.message and "Traceback" not in record.message and "broke off" not in record.message
+
+
+def test_an_unexpected_error_is_named_and_logged_in_full(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    engine._client.run(_replace_attack, "broken")
+    try:
+        record = ended(engine, engine.submit(SHORT))
+    finally:
+        engine._client.run(_replace_attack, None)
+    assert record.status == "failed"
+    assert record.message == (
+        "The run broke off on an unexpected ZeroDivisionError (nobody thought of this); the app's log has the details."
+    )
+    assert "in _broken" in caplog.text
+
+
+def test_a_killed_worker_costs_a_run_no_more_than_time(engine: Engine) -> None:
+    run_id, waiting = engine.submit(LONG), engine.submit(SHORT)
+    running(engine, run_id)
+    told = engine.store.events(run_id)
+    os.kill(worker_pid(engine), signal.SIGKILL)
+
+    record = eventually(lambda: (r := record_of(engine, run_id)).message and r)
+    assert record.under_way and "started again from its beginning" in record.message and "killed" in record.message
+    running(engine, run_id, attempt=2)
+    record = record_of(engine, run_id)
+    assert (record.status, record.attempt) == ("running", 2)
+    assert [type(event) for event in engine.store.events(run_id)[: len(told)]] == [type(event) for event in told]
+    assert engine.store.position(waiting) == 1
+
+    # Killed once more, this time as the nanny would: it says so first.
+    (address,) = engine._client.nthreads()
+    engine._client.log_event("worker-restart-memory", {"worker": address})
+    os.kill(worker_pid(engine), signal.SIGKILL)
+    kept = record_of(engine, run_id).events
+    record = ended(engine, run_id)
+    assert (record.status, record.attempt) == ("failed", 2)
+    assert "given up after two attempts" in record.message and "more memory than it may have" in record.message
+    assert len(engine.store.events(run_id)) >= kept > len(told)
+
+    # The run that only waited has nothing to do with it.
+    record = ended(engine, waiting)
+    assert (record.status, record.attempt, record.message) == ("finished", 1, "")
+
+
+def test_a_run_that_survives_a_killed_worker_finishes(engine: Engine) -> None:
+    scenario = SHORT.changed(max_iterations=1500)
+    run_id = engine.submit(scenario)
+    eventually(lambda: engine.store.curve(run_id))
+    os.kill(worker_pid(engine), signal.SIGKILL)
+    record = ended(engine, run_id)
+    assert (record.status, record.attempt) == ("finished", 2) and "started again" in record.message
+    assert engine.store.curve(run_id)[-1].step == 1500
+
+
+def test_a_killed_worker_costs_a_study_no_more_than_time(engine: Engine) -> None:
+    run_id = engine.study(Study(scenario=SPREAD.changed(seed=3), repeats=10**6))
+    eventually(lambda: engine.store.events(run_id, "Scored"))
+    os.kill(worker_pid(engine), signal.SIGKILL)
+    eventually(lambda: record_of(engine, run_id).attempt == 2)
+    assert "started again" in record_of(engine, run_id).message
+    group = runs_of(engine, engine.submit_group([SHORT, SHORT], "in turn"))
+    engine.stop(run_id)
+    assert ended(engine, run_id).status == "stopped"
+    assert [ended(engine, member).status for member in group] == ["finished"] * 2
+
+
+def test_a_run_can_be_stopped_while_its_worker_is_down(engine: Engine) -> None:
+    run_id = engine.submit(LONG)
+    running(engine, run_id)
+    os.kill(worker_pid(engine), signal.SIGKILL)
+    eventually(lambda: record_of(engine, run_id).message)
+    engine.stop(run_id)
+    assert ended(engine, run_id).status == "stopped"
+    assert ended(engine, engine.submit(SHORT)).status == "finished"
+
+
+APP = """
+import sys, time
+from deepleak_core.runs.engine import Engine
+from deepleak_core.scenario import Scenario
+from deepleak_core.runs.store import Store
+
+if __name__ == "__main__":
+    engine = Engine(Store(sys.argv[1]))
+    runs = [engine.submit(Scenario.from_json(text)) for text in sys.argv[2:]]
+    while len(engine.store.curve(runs[1])) < 2:
+        time.sleep(0.05)
+    print(*runs, flush=True)
+    time.sleep(1000)
+"""
+
+
+def test_an_app_that_dies_or_closes_leaves_its_runs_in_order(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/runs.sqlite"
+    script = tmp_path / "app.py"
+    script.write_text(APP)
+    command = [sys.executable, str(script), url, SHORT.to_json(), LONG.to_json(), SHORT.to_json()]
+    app = subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, text=True)
+    assert app.stdout is not None
+    done, cut_off, waiting = app.stdout.readline().split()
+    children = psutil.Process(app.pid).children(recursive=True)
+    assert children
+    app.kill()
+    app.wait()
+
+    engine = Engine(Store(url))
+    try:
+        assert record_of(engine, done).status == "finished"
+        tells_one_whole_story(engine, done)
+        for run_id in (cut_off, waiting):
+            record = record_of(engine, run_id)
+            assert record.status == "interrupted" and "run it again" in record.message
+        assert len(engine.store.curve(cut_off)) >= 2
+        eventually(lambda: not any(child.is_running() for child in children))
+        begun, waiting = engine.submit(LONG), engine.submit(LONG)
+        running(engine, begun)
+    finally:
+        engine.close()
+    for run_id in (begun, waiting):
+        record = record_of(engine, run_id)
+        assert record.status == "interrupted" and "run it again" in record.message
+
+
+# ------------------------------------------------------------------------------------------------- a cluster apart
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def _start(*command: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dask", *command],
+        env=_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _end(*processes: subprocess.Popen[bytes]) -> None:
+    for process in processes:
+        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+            child.kill()
+        process.wait()
+
+
+def test_a_cluster_by_its_address_lost_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    address = f"tcp://127.0.0.1:{port}"
+    scheduler = ("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
+    worker = ("worker", address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path))
+    monkeypatch.setenv("DEEPLEAK_SCHEDULER", address)
+    processes = [_start(*scheduler), _start(*worker)]
+    engine = Engine(Store(f"sqlite:///{tmp_path}/runs.sqlite"))
+    try:
+        run_id = engine.submit(SHORT)
+        assert ended(engine, run_id).status == "finished"
+        tells_one_whole_story(engine, run_id)
+        assert engine._cluster is None and engine.workers == 1
+
+        run_id = engine.submit(LONG)
+        running(engine, run_id)
+        _end(*processes)
+        record = ended(engine, run_id)
+        assert record.status == "failed" and f"scheduler at {address}" in record.message
+        assert len(engine.store.curve(run_id)) >= 2
+
+        processes = [_start(*scheduler), _start(*worker)]
+        run_id = engine.submit(SHORT)
+        assert ended(engine, run_id).status == "finished"
+        tells_one_whole_story(engine, run_id)
+    finally:
+        _end(*processes)
+        engine.close()
+
+
+def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepleak_core.runs.engine.CONNECT_SECONDS", 0.5)
+    engine = Engine(Store(f"sqlite:///{tmp_path}/runs.sqlite"), scheduler="tcp://127.0.0.1:1")
+    try:
+        record = ended(engine, engine.submit(SHORT))
+        assert record.status == "failed"
+        assert "No worker could be had" in record.message and "tcp://127.0.0.1:1" in record.message
+    finally:
+        engine.close()
+
+
+# -------------------------------------------------------------------------------------------- workers and threads
+
+
+def test_workers_have_cores_less_one_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.delenv("DEEPLEAK_THREADS", raising=False)
+    for cores, threads in ((1, "1"), (2, "1"), (8, "7")):
+        monkeypatch.setattr("deepleak_core.runs.threads.CPU_COUNT", cores)
+        assert workers.local_environments()["cpu"]["OMP_NUM_THREADS"] == threads
+    monkeypatch.setenv("DEEPLEAK_THREADS", "3")
+    assert set(workers.local_environments()["cpu"].values()) == {"3"}
+
+
+def test_there_is_one_worker_for_each_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    devices = [environment["CUDA_VISIBLE_DEVICES"] for environment in workers.local_environments().values()]
+    assert devices == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    devices = [environment["CUDA_VISIBLE_DEVICES"] for environment in workers.local_environments().values()]
+    assert devices == ["5", "7"]
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "many"])
+def test_threads_that_are_no_number(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPLEAK_THREADS", given)
+    with pytest.raises(DeepLeakError, match=f"DEEPLEAK_THREADS was '{given}'; accepted is a number from 1 up"):
+        workers.local_environments()
+
+
+# ---------------------------------------------------------------------------- sabotage, called on the worker
+
+STUBBORN_SECONDS = 4
+
+
+def _replace_attack(how: str | None) -> None:
+    replacements = {"stubborn": SimpleNamespace(run=_stubborn), "broken": SimpleNamespace(run=_broken), None: attack}
+    vars(workers)["attack"] = replacements[how]
+
+
+def _stubborn(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
+    """One iteration that takes long, as at a large model; the events around it are real."""
+    story = attack.run(scenario, stop=stop)
+    yield next(story)
+    time.sleep(STUBBORN_SECONDS)
+
+
+def _broken(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
+    raise ZeroDivisionError("nobody thought of this\nnot at all")
+    yield

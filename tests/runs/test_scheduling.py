@@ -1,0 +1,73 @@
+"""Runs that share a worker: each gets its share of the time, and the same result as by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from deepleak_core.attack import run as attack
+from deepleak_core.events import Event, Finished, Snapshot
+from deepleak_core.runs.scheduling import in_turn, side_by_side
+from deepleak_core.scenario import Scenario
+
+SCENARIOS = (
+    Scenario(indices=(0, 1, 4), max_iterations=60),
+    Scenario(indices=(4, 5, 7), max_iterations=60, attack="gradinversion", restarts=2),
+    Scenario(indices=(0, 4), max_iterations=12, attack="exact"),
+)
+
+
+def told_by(place: int, events: list[tuple[int, Event]]) -> list[Event]:
+    return [event for at, event in events if at == place]
+
+
+def last_images(events: list[Event]) -> np.ndarray:
+    return [event for event in events if isinstance(event, Snapshot)][-1].images
+
+
+def test_runs_side_by_side_rebuild_the_same_images_as_alone() -> None:
+    together = list(side_by_side([attack.run(scenario) for scenario in SCENARIOS]))
+    for place, scenario in enumerate(SCENARIOS):
+        alone, beside = list(attack.run(scenario)), told_by(place, together)
+        assert np.array_equal(last_images(beside), last_images(alone))
+        assert isinstance(beside[-1], Finished) and isinstance(alone[-1], Finished)
+        assert (beside[-1].psnr, beside[-1].residual) == (alone[-1].psnr, alone[-1].residual)
+
+
+def test_whoever_has_attacked_the_shortest_goes_on() -> None:
+    """Neither run is ever ahead by more than the time from one event of its own to the next."""
+    seconds, longest, going = [0.0, 0.0], [0.0, 0.0], {0, 1}
+    for place, event in side_by_side([attack.run(scenario) for scenario in SCENARIOS[:2]]):
+        now = getattr(event, "seconds", 0.0)
+        longest[place] = max(longest[place], now - seconds[place])
+        seconds[place] = now
+        if isinstance(event, Finished):
+            going.discard(place)
+        if len(going) == 2:
+            assert seconds[0] - seconds[1] <= longest[0] and seconds[1] - seconds[0] <= longest[1]
+    assert not going and min(seconds) > 0
+
+
+def test_waiting_for_ones_turn_is_no_attack_time(monkeypatch: object) -> None:
+    """Between two turns of a run its clock stands still, its last snapshot included."""
+    lost, real = 0.0, attack.time.perf_counter
+    began = real()
+    monkeypatch.setattr(attack.time, "perf_counter", lambda: real() + lost)  # type: ignore[attr-defined]
+    for _, event in side_by_side([attack.run(scenario) for scenario in SCENARIOS]):
+        lost += 1000.0
+        if isinstance(event, Finished):
+            assert event.seconds <= real() - began
+
+
+def test_in_turn_one_run_ends_before_the_next_begins() -> None:
+    scenarios = [SCENARIOS[0].changed(max_iterations=2, wrong_labels=wrong) for wrong in range(3)]
+    events = list(in_turn([attack.run(scenario) for scenario in scenarios]))
+    places = [place for place, _ in events]
+    assert places == sorted(places) and set(places) == {0, 1, 2}
+    assert sum(isinstance(event, Finished) for _, event in events) == 3
+
+
+def test_a_run_leaves_its_reader_the_settings_of_pytorch() -> None:
+    before = torch.backends.cudnn.deterministic
+    for _ in side_by_side([attack.run(scenario.changed(max_iterations=2)) for scenario in SCENARIOS]):
+        assert torch.backends.cudnn.deterministic == before

@@ -1,0 +1,326 @@
+"""The store: what goes in comes out in order, whoever reads meanwhile, and orphans are found."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from sqlalchemy import event as sqlalchemy_event
+
+from deepleak_core.events import Downloading, Event, Prepared, Snapshot, to_message
+from deepleak_core.runs.store import Moment, Store, StoreUnavailable, this_process
+from deepleak_core.scenario import Scenario
+
+HERE = this_process()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'runs.sqlite'}"
+
+
+@pytest.fixture
+def store(url: str) -> Store:
+    return Store(url)
+
+
+def snapshot(step: int, psnr: float = 20.0) -> Snapshot:
+    images = np.full((2, 4, 4, 3), step % 256, dtype=np.uint8)
+    return Snapshot(
+        step=step,
+        seconds=step / 8,
+        loss=0.1,
+        residual=0.5,
+        labels=(3, 5),
+        psnr=(psnr, 10.0),
+        mean_psnr=psnr / 2 + 5,
+        progress=None,
+        images=images,
+    )
+
+
+def prepared() -> Prepared:
+    return Prepared(
+        labels=(3, 5),
+        class_names=("cat", "Hündchen"),
+        pictures=snapshot(7).pictures(),
+        model_title="LeNet",
+        parameters=12,
+        device="CPU, 1 thread",
+        stage_note="untrained",
+    )
+
+
+def same(a: Event | None, b: Event | None) -> bool:
+    return a is not None and b is not None and to_message(a) == to_message(b)
+
+
+def test_a_run_from_the_queue_to_its_end(store: Store) -> None:
+    scenario = Scenario(indices=(0, 1, 3, 4), mode="fedavg", local_epochs=5)
+    run_id = store.create(scenario, HERE)
+    queued = store.run(run_id)
+    assert queued is not None and queued.under_way
+    assert (queued.scenario, queued.status, queued.attempt, queued.message) == (scenario, "queued", 0, "")
+    assert (queued.started, queued.ended, queued.owner) == (None, None, HERE)
+    assert store.start(run_id) == 1
+    store.note(run_id, "Started again.")
+    assert store.start(run_id) == 2
+    running = store.run(run_id)
+    assert running is not None and (running.status, running.attempt, running.message) == (
+        "running",
+        2,
+        "Started again.",
+    )
+    assert store.finish(run_id, "finished")
+    finished = store.run(run_id)
+    assert finished is not None and not finished.under_way
+    assert (finished.status, finished.message) == ("finished", "Started again.")
+    assert finished.created <= (finished.started or 0) <= (finished.ended or 0)
+
+
+def test_the_first_end_counts(store: Store) -> None:
+    run_id = store.create(Scenario(), HERE)
+    assert store.finish(run_id, "stopped")
+    assert not store.finish(run_id, "failed", "Too late.")
+    assert store.start(run_id) == 0
+    record = store.run(run_id)
+    assert record is not None and (record.status, record.attempt, record.message) == ("stopped", 0, "")
+
+
+def test_ids_are_short_and_fit_for_a_url(store: Store) -> None:
+    ids = {store.create(Scenario(), HERE) for _ in range(20)}
+    assert len(ids) == 20
+    assert all(len(i) == 12 and i.replace("-", "").replace("_", "").isalnum() for i in ids)
+
+
+def test_events_come_back_in_order_and_unchanged(store: Store) -> None:
+    told: list[Event] = [
+        prepared(),
+        snapshot(0, math.inf),
+        snapshot(1, math.nan),
+        Downloading(dataset="c", bytes_done=1, bytes_total=0),
+    ]
+    run_id, other = store.create(Scenario(), HERE), store.create(Scenario(), HERE)
+    store.append(run_id, told[:1])
+    store.append(other, [snapshot(9)])
+    store.append(run_id, [to_message(event) for event in told[1:]])
+    kept = store.events(run_id)
+    assert [repr(to_message(a)) for a in kept] == [repr(to_message(b)) for b in told]
+    assert same(store.latest(run_id, "Prepared"), told[0])
+    assert same(store.latest(other, "Snapshot"), snapshot(9))
+    assert store.latest(run_id, "Finished") is None
+    assert [type(event) for event in store.events(run_id, "Snapshot")] == [Snapshot, Snapshot]
+    record = store.run(run_id)
+    assert record is not None and (record.events, record.snapshots) == (4, 2)
+
+
+def test_curve_and_pictures(store: Store) -> None:
+    run_id = store.create(Scenario(), HERE)
+    assert store.curve(run_id) == [] and store.pictures(run_id) is None
+    store.start(run_id)
+    store.append(run_id, [prepared(), snapshot(0), snapshot(5)])
+    store.start(run_id)
+    store.append(run_id, [prepared(), snapshot(1)])
+    curve = store.curve(run_id)
+    assert [(m.n, m.attempt, m.step) for m in curve] == [(0, 1, 0), (1, 1, 5), (2, 2, 1)]
+    assert curve[1].psnr == (20.0, 10.0) and curve[1].labels == (3, 5) and curve[1].progress is None
+    assert store.curve(run_id, start=2) == curve[2:]
+    for n, step in ((0, 0), (1, 5), (2, 1), (-1, 1), (-3, 0)):
+        found = store.pictures(run_id, n)
+        assert found is not None
+        moment, pictures = found
+        assert moment == curve[n] and pictures == snapshot(step).pictures()
+    assert store.pictures(run_id, 3) is None and store.pictures(run_id, -4) is None
+
+
+def test_the_story_has_all_but_the_snapshots_pictures(store: Store) -> None:
+    run_id = store.create(Scenario(), HERE)
+    store.append(run_id, [prepared(), snapshot(0), snapshot(1)])
+    first, *moments = store.story(run_id)
+    assert isinstance(first, Prepared) and same(first, prepared())
+    assert moments == store.curve(run_id) and all(isinstance(m, Moment) for m in moments)
+
+
+def test_unknown_runs(store: Store) -> None:
+    assert store.run("no such run") is None and store.position("no such run") is None
+    assert store.events("no such run") == [] and store.pictures("no such run") is None
+
+
+def test_positions_in_the_queue(store: Store) -> None:
+    first, second, third = (store.create(Scenario(seed=seed), HERE) for seed in range(3))
+    elsewhere = store.create(Scenario(), "elsewhere:1:2.00")
+    assert [store.position(i) for i in (first, second, third, elsewhere)] == [1, 2, 3, 1]
+    assert store.queued() == 4
+    store.start(first)
+    store.finish(second, "stopped")
+    assert [store.position(i) for i in (first, second, third, elsewhere)] == [None, None, 1, 1]
+    assert store.queued() == 2
+
+
+def test_the_list_is_newest_first(store: Store) -> None:
+    ids = [store.create(Scenario(seed=seed), HERE) for seed in range(4)]
+    assert [record.id for record in store.runs()] == ids[::-1]
+    assert [record.scenario.seed for record in store.runs(limit=2)] == [3, 2]
+
+
+def test_a_study_is_found_by_its_key_and_keeps_out_of_lists_and_queues(store: Store) -> None:
+    first = store.create(Scenario(), HERE, study="a" * 64)
+    attack = store.create(Scenario(seed=1), HERE)
+    other = store.create(Scenario(seed=2), HERE, study="b" * 64)
+    assert [record.id for record in store.runs()] == [attack]
+    assert store.position(attack) == 1
+    found = store.studies(["a" * 64, "b" * 64, "c" * 64])
+    assert {key: record.id for key, record in found.items()} == {"a" * 64: first, "b" * 64: other}
+
+    store.finish(first, "stopped")
+    again = store.create(Scenario(), HERE, study="a" * 64)
+    assert store.studies(["a" * 64])["a" * 64].id == again, "the latest answers"
+    assert store.run(first).status == "stopped"
+
+
+def test_the_newest_of_many_runs(store: Store) -> None:
+    runs = [store.create(Scenario(seed=seed), HERE) for seed in range(3)]
+    for done in (1, 2):
+        store.append(runs[0], [Downloading(dataset="a", bytes_done=done, bytes_total=9)])
+    store.append(runs[1], [Downloading(dataset="b", bytes_done=5, bytes_total=9), prepared()])
+    newest = store.newest(runs, "Downloading")
+    assert {run_id: event.bytes_done for run_id, event in newest.items()} == {runs[0]: 2, runs[1]: 5}
+
+
+def test_runs_of_another_version_do_not_spoil_the_list(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Scenario, "to_json", lambda self: '{"a_setting_of_old": 1}')
+        store.create(Scenario(), HERE)
+    run_id = store.create(Scenario(), HERE)
+    assert [record.id for record in store.runs()] == [run_id]
+
+
+def test_asking_what_is_new_is_one_query(store: Store) -> None:
+    run_id = store.create(Scenario(), HERE)
+    store.append(run_id, [snapshot(0)])
+    queries = []
+    sqlalchemy_event.listen(
+        store._engine, "before_cursor_execute", lambda c, cursor, statement, *rest: queries.append(statement)
+    )
+    store.run(run_id)
+    assert len(queries) == 1
+    store.curve(run_id)
+    assert len(queries) == 2 and "pictures" not in queries[1]
+
+
+READER = """
+import sys
+from deepleak_core.runs.store import Store
+store, run_id = Store(sys.argv[1]), sys.argv[2]
+seen, record = 0, store.run(run_id)
+while record.under_way or seen < record.events:
+    record = store.run(run_id)
+    events = store.story(run_id)
+    assert len(events) >= record.events >= seen
+    assert [e.step for e in events] == list(range(len(events)))
+    seen = record.events
+print(seen)
+"""
+
+
+def test_readers_see_a_growing_run_and_never_a_gap(store: Store, url: str) -> None:
+    """Threads on the same store, one on its own store, and another process, all while one writes."""
+    run_id = store.create(Scenario(), HERE)
+    store.start(run_id)
+    command = [sys.executable, "-c", READER, url, run_id]
+    other = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+
+    def read(reader: Store) -> int:
+        seen = 0
+        while (record := reader.run(run_id)) and (record.under_way or seen < record.snapshots):
+            moments = reader.curve(run_id, start=seen)
+            assert [m.n for m in moments] == list(range(seen, seen + len(moments)))
+            seen += len(moments)
+            if found := reader.pictures(run_id):
+                moment, pictures = found
+                assert pictures == snapshot(moment.step).pictures()
+        return seen
+
+    with ThreadPoolExecutor() as pool:
+        readers = [pool.submit(read, reader) for reader in (store, store, store, Store(url))]
+        for step in range(0, 200, 2):
+            store.append(run_id, [snapshot(step), snapshot(step + 1)])
+        store.finish(run_id, "finished")
+        assert [reader.result(timeout=60) for reader in readers] == [200] * 4
+    assert other.communicate(timeout=60)[0].strip() == "200" and other.returncode == 0
+
+
+def test_writers_of_one_run_do_not_take_each_others_places(store: Store) -> None:
+    run_id = store.create(Scenario(), HERE)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda step: store.append(run_id, [snapshot(step)]), range(40)))
+    assert [m.n for m in store.curve(run_id)] == list(range(40))
+    assert {m.step for m in store.curve(run_id)} == set(range(40))
+
+
+def test_orphans_are_interrupted_and_the_living_left_alone(store: Store) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    host, pid, born = HERE.rsplit(":", 2)
+    owners = {
+        HERE: "running",
+        f"{host}:{gone.pid}:{born}": "interrupted",  # no such process
+        f"{host}:{pid}:1.00": "interrupted",  # its id belongs to another process now
+        f"container-of-old:{pid}:{born}": "interrupted",  # a SQLite file has one host at a time
+        f"{host}:{os.getppid()}:{psutil.Process(os.getppid()).create_time():.2f}": "running",  # another app, alive
+    }
+    runs = {}
+    for owner in owners:
+        runs[owner] = store.create(Scenario(), owner)
+        store.start(runs[owner])
+    waiting = store.create(Scenario(), f"{host}:{pid}:1.00")
+    done = store.create(Scenario(), f"{host}:{pid}:1.00")
+    store.finish(done, "finished")
+
+    assert socket.gethostname() == host and store.interrupt_orphans() == 4
+
+    for owner, status in owners.items():
+        record = store.run(runs[owner])
+        assert record is not None and record.status == status
+        assert ("run it again" in record.message) == (status == "interrupted")
+    assert [r.status for r in (store.run(waiting), store.run(done)) if r] == ["interrupted", "finished"]
+    assert store.interrupt_orphans() == 0
+
+
+def test_the_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEEPLEAK_DB", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    run_id = Store().create(Scenario(), HERE)
+    assert (tmp_path / "share" / "deepleak" / "runs.sqlite").exists()
+    monkeypatch.setenv("DEEPLEAK_DB", f"sqlite:///{tmp_path}/share/deepleak/runs.sqlite")
+    assert Store().run(run_id) is not None
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "sqlite://", "sqlite:////proc/no/such/place.sqlite", "oracle+nothing://u:secret@h/d"]
+)
+def test_a_database_that_cannot_be_opened(url: str) -> None:
+    with pytest.raises(StoreUnavailable, match="DEEPLEAK_DB") as refusal:
+        Store(url)
+    assert "secret" not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "runs.sqlite").write_text("This is a letter, not a database. " * 50)
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        Store(f"sqlite:///{tmp_path}/runs.sqlite")
+
+
+def test_a_group_keeps_its_runs_in_order(store: Store) -> None:
+    first, other, second = (store.create(Scenario(seed=seed), HERE) for seed in range(3))
+    group_id = store.group([second, first])
+    assert [record.id for record in store.members(group_id)] == [second, first]
+    assert store.members("nowhere") == [] and store.members(store.group([other]))[0].scenario == Scenario(seed=1)

@@ -1,0 +1,218 @@
+"""Scores of label inference and studies of it, against trials worked out by hand, naive references and real draws."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from deepleak_core.attack.run import target_model
+from deepleak_core.data import datasets
+from deepleak_core.events import Event, LastLayerRead, Scored, StrategyAnswered, from_message, to_message
+from deepleak_core.federated import models
+from deepleak_core.labels.strategies import STRATEGIES, Evidence
+from deepleak_core.scenario import Scenario, UnsupportedScenario
+from deepleak_core.studies import label_accuracy as evaluation
+from deepleak_core.studies.label_accuracy import (
+    LAID_OPEN,
+    SLOWEST,
+    LabelTrial,
+    Study,
+    curve,
+    label_scores,
+    label_trials,
+    of_the_update,
+    verdict,
+)
+
+
+def trial(counts: list[int], true: list[int], proven: bool = False, seconds: float = 1.0) -> LabelTrial:
+    found = torch.tensor(counts)
+    return LabelTrial(
+        strategy="idlg",
+        found=Evidence(evidence=found.double(), real_counts=found.double(), counts=found, proven=proven),
+        true_counts=torch.tensor(true),
+        seconds=seconds,
+    )
+
+
+def test_scores_worked_out_by_hand() -> None:
+    scores = label_scores(
+        [
+            trial([2, 0, 2, 0, 0], [2, 0, 2, 0, 0], proven=True),  # all right
+            trial([3, 1, 0, 0, 0], [2, 0, 2, 0, 0], seconds=3.0),  # 2 of 4 labels, classes 1 and 2 wrong
+        ]
+    )
+    assert list(scores) == ["idlg"]
+    assert scores["idlg"].exact_rate == 0.5
+    assert scores["idlg"].instance_accuracy == pytest.approx((1 + 2 / 4) / 2)
+    assert scores["idlg"].presence_accuracy == pytest.approx((1 + 3 / 5) / 2)
+    assert scores["idlg"].proven_rate == 0.5
+    assert scores["idlg"].wrongly_proven == 0.0
+    wrongly = label_scores([trial([1, 1], [2, 0], proven=True), trial([1, 1], [2, 0]), trial([2, 0], [2, 0])])
+    assert wrongly["idlg"].wrongly_proven == pytest.approx(1 / 3)
+    assert scores["idlg"].seconds == 2.0
+
+
+def test_scores_come_in_the_order_of_the_registry_and_others_after_them() -> None:
+    one = trial([1, 1], [1, 1])
+    named = [replace(one, strategy=name) for name in ("somebody's", "zero-shot", "idlg", "verified")]
+    assert list(label_scores(named)) == ["verified", "zero-shot", "idlg", "somebody's"]
+
+
+def test_every_strategy_sees_every_draw_and_the_model_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    real = models.build
+    monkeypatch.setattr(models, "build", lambda *a, **k: built.append(a) or real(*a, **k))
+    trials = list(label_trials(Scenario(model="lenet", composition="random", batch_size=6), repeats=4))
+    assert len(built) == 1
+    assert [t.strategy for t in trials] == [*list(STRATEGIES)[1:], "verified"] * 4, "a proof may take its time"
+    assert list(label_scores(trials)) == list(STRATEGIES)
+    truths = [tuple(t.true_counts.tolist()) for t in trials]
+    assert all(len(set(truths[i : i + len(STRATEGIES)])) == 1 for i in range(0, len(trials), len(STRATEGIES)))
+    assert len(set(truths)) == 4, "each draw is another batch"
+    assert all(int(t.found.counts.sum()) == 6 for t in trials)
+    third = list(label_trials(Scenario(model="lenet", composition="random", batch_size=6), first=2))
+    assert {tuple(t.true_counts.tolist()) for t in third} == {truths[2 * len(STRATEGIES)]}
+
+
+def test_named_images_stay_and_the_noise_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
+    real = evaluation.labels.infer
+    monkeypatch.setattr(evaluation.labels, "infer", lambda *a, **k: seeds.append(k["seed"]) or real(*a, **k))
+    trials = list(label_trials(Scenario(model="lenet", indices=(0, 4)), repeats=3))
+    assert len({tuple(t.true_counts.tolist()) for t in trials}) == 1
+    assert len(set(seeds)) == 3
+    assert seeds[0] == Scenario().seed_for("labels"), "the first draw is the attack's own"
+
+
+def test_what_cannot_run_is_refused_first() -> None:
+    with pytest.raises(UnsupportedScenario, match="model was 'vgg'"):
+        next(label_trials(Scenario(model="vgg")))
+
+
+# ------------------------------------------------------------------------------------------------- studies
+
+
+def answer(strategy: str, counts: list[int], truth: list[int]) -> StrategyAnswered:
+    return StrategyAnswered(
+        strategy=strategy, counts=tuple(counts), true_counts=tuple(truth), proven=False, note="", seconds=0.1
+    )
+
+
+def mean_probabilities(model: torch.nn.Module, seed: int) -> torch.Tensor:
+    """What the model predicts for noise, on average (C,)."""
+    noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        return model(noise * model.std + model.mean).softmax(1).mean(0)
+
+
+@pytest.mark.parametrize("mode", ["fedsgd", "fedavg"])
+def test_a_batch_laid_open_says_what_the_gradient_says(mode: str) -> None:
+    scenario = Scenario(indices=(0, 1, 3, 4), model="lenet", mode=mode)
+    told = list(Study(scenario=scenario).run())
+    (read,) = (event for event in told if isinstance(event, LastLayerRead))
+    answers = {event.strategy: event for event in told if isinstance(event, StrategyAnswered)}
+    assert set(answers) == set(STRATEGIES) and list(answers)[-1] == SLOWEST
+
+    batch = datasets.load_batch(scenario)
+    model = target_model(scenario)
+    torch.nn.functional.cross_entropy(model(batch.images), batch.labels).backward()
+    # One local step over the whole batch says what the gradient says, up to the rounding of weights.
+    assert read.gradient == pytest.approx(model.head.bias.grad.tolist(), abs=1e-7 if mode == "fedsgd" else 1e-4)
+    guess = mean_probabilities(model, scenario.seed_for("labels"))
+    if mode == "fedavg":
+        torch.optim.SGD(model.parameters(), lr=scenario.local_lr).step()
+        guess = (guess + mean_probabilities(model, scenario.seed_for("labels"))) / 2
+    assert read.probabilities == pytest.approx(guess.tolist(), abs=1e-6 if mode == "fedsgd" else 1e-4)
+    by_hand = [4 * (p - g) for p, g in zip(read.probabilities, read.gradient, strict=True)]
+    assert read.real_counts == pytest.approx(by_hand)
+    assert read.true_counts == tuple(batch.labels.bincount(minlength=10).tolist()) == answers[LAID_OPEN].true_counts
+    assert read.counts == answers[LAID_OPEN].counts
+
+
+def test_studies_score_what_trials_score_and_say_how_far_they_are() -> None:
+    scenario = Scenario(model="lenet", composition="random", batch_size=6)
+    told = list(Study(scenario=scenario, repeats=3).run())
+    assert all(isinstance(event, Scored) for event in told)
+    assert [(event.draws, event.repeats) for event in told] == [(1, 3), (2, 3), (3, 3)]
+    expected = label_scores(list(label_trials(scenario, repeats=3)))
+    for name, score in expected.items():
+        assert told[-1].scores[name] | {"seconds": 0} == asdict(score) | {"seconds": 0}
+
+
+def test_a_study_that_is_stopped_says_no_more() -> None:
+    scenario = Scenario(model="lenet", composition="random")
+    told: list[Event] = []
+    for event in Study(scenario=scenario, repeats=9).run(lambda: bool(told)):
+        told.append(event)
+    assert [event.draws for event in told] == [1]
+
+
+def test_what_studies_tell_survives_the_road() -> None:
+    scenario = Scenario(model="lenet", indices=(0, 4))
+    events = [*Study(scenario=scenario).run(), *Study(scenario=scenario, repeats=1).run()]
+    assert [from_message(to_message(event)) for event in events] == events
+
+
+def test_equal_questions_have_one_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = Scenario(indices=(0, 1))
+    keys = [
+        Study(scenario=scenario).key,
+        Study(scenario=scenario.changed(seed=1)).key,
+        Study(scenario=scenario, repeats=1).key,
+    ]
+    assert len(set(keys)) == 3
+    assert keys[0] == Study(scenario=of_the_update(scenario.changed(attack="dlg", max_seconds=3.0))).key
+    monkeypatch.setattr(evaluation.labels, "STRATEGIES", STRATEGIES | {"new": STRATEGIES["idlg"]})
+    assert Study(scenario=scenario).key not in keys
+
+
+def test_every_setting_is_of_the_update_or_of_the_attack() -> None:
+    attack_only = {
+        "attack", "fedavg", "label_strategy", "wrong_labels", "feature_term", "learning_rate", "total_variation",
+        "restarts", "max_seconds", "max_iterations", "mislabel", "repair_labels",
+    }  # fmt: skip
+    assert set(evaluation.OF_THE_UPDATE).isdisjoint(attack_only)
+    assert set(Scenario.model_fields) - attack_only <= set(evaluation.OF_THE_UPDATE)
+
+
+def test_curves_have_the_points_that_the_data_can_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(scenario: Scenario) -> None:
+        datasets.pick(scenario, datasets.items(scenario).labels)
+
+    named = Scenario(indices=(0, 1, 2))
+    sizes = {
+        composition: [
+            point.scenario.batch_size
+            for point in curve(named, over="batch_size", composition=composition, repeats=7, check=check)
+        ]
+        for composition in ("random", "distinct", "half", "same", "pair")
+    }
+    # 20 images of 8 classes, of each 2 or 4
+    assert sizes == {"random": [1, 2, 4, 8, 16], "distinct": [1, 2, 4, 8], "half": [2, 4, 8], "same": [1, 2, 4],
+                     "pair": [2, 4, 8]}  # fmt: skip
+    monkeypatch.setattr(models, "stages", lambda name, vocabulary: {"untrained": None, "late": None})
+    points = curve(named, over="stage", composition="random", repeats=7, check=check)
+    assert [(p.scenario.stage, p.scenario.batch_size, p.repeats) for p in points] == [
+        ("untrained", 3, 7),
+        ("late", 3, 7),
+    ]
+
+
+def test_the_verdict_is_what_was_computed() -> None:
+    names, truth = ["cat", "frog"], [1, 3]
+    right, sign, minima = (
+        answer(name, counts, truth)
+        for name, counts in (("zero-shot", [1, 3]), ("idlg", [2, 2]), ("gradinversion", [1, 1]))
+    )
+    assert verdict([right, replace(sign, counts=(1, 3))], names) == "All 2 strategies have the whole batch right."
+    assert verdict([right, sign, minima], names) == (
+        "1 of 3 strategies has the whole batch right: Zero-shot restoration. "
+        "GradInversion finds 1 of 3 frog images, no label more than once."
+    )
+    assert verdict([sign, minima], names) == (
+        "None of 2 strategies has the whole batch right. iDLG comes closest with 3 of 4 labels. "
+        "GradInversion finds 1 of 3 frog images, no label more than once."
+    )
