@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from deepleak_core.scenario import DeepLeakError
+from deepleak_core.errors import DeepLeakError
 from deepleak_core.studies import comparisons as findings
 from ui import acts, controls, live, markup, versus
 from ui.backend import engine, give_way

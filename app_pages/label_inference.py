@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from deepleak_core.scenario import DeepLeakError, Scenario
+from deepleak_core.errors import DeepLeakError
+from deepleak_core.scenario import Scenario
 from deepleak_core.studies import label_accuracy as evaluation
 from ui import address, controls, label_curves, label_study, markup
 from ui.backend import engine, give_way, store

@@ -2,8 +2,9 @@
 
 import streamlit as st
 
+from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Finished
-from deepleak_core.scenario import DeepLeakError, Scenario
+from deepleak_core.scenario import Scenario
 from ui import address, controls, live, markup
 from ui.backend import engine, give_way, pace, store
 

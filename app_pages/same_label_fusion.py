@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import FeaturesSeparated
-from deepleak_core.scenario import DeepLeakError
 from deepleak_core.studies import comparisons as findings
 from ui import acts, controls, live, markup, versus
 from ui.backend import engine, give_way, store

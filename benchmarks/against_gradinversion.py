@@ -31,8 +31,9 @@ import torch
 
 from benchmarks.machine import describe_machine
 from deepleak_core.attack import run as attack
+from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Finished, LabelsInferred
-from deepleak_core.scenario import Scenario, UnsupportedScenario
+from deepleak_core.scenario import Scenario
 from deepleak_core.studies import comparisons as findings
 
 RESULTS = Path(__file__).parent / "results" / "against_gradinversion.json"

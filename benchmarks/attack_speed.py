@@ -24,10 +24,11 @@ import torch
 from benchmarks.machine import describe_machine
 from deepleak_core.attack import run as attack
 from deepleak_core.attack.presets import PRESETS
+from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Finished, LabelsInferred
 from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.threads import cpu_threads
-from deepleak_core.scenario import DeepLeakError, Scenario
+from deepleak_core.scenario import Scenario
 
 RESULTS = Path(__file__).parent / "results"
 IMAGES = (0, 1, 3, 4)

@@ -37,11 +37,12 @@ from torch import Tensor
 from benchmarks.machine import describe_machine
 from deepleak_core.attack import run as attack
 from deepleak_core.data import datasets
+from deepleak_core.errors import DeepLeakError
 from deepleak_core.federated import client, models
 from deepleak_core.federated.models import MODELS
 from deepleak_core.labels.strategies import Evidence
 from deepleak_core.runs.threads import cpu_threads
-from deepleak_core.scenario import COMPOSITIONS, DeepLeakError, Scenario
+from deepleak_core.scenario import COMPOSITIONS, Scenario
 from deepleak_core.studies import label_accuracy as evaluation
 
 RESULTS = Path(__file__).parent / "results" / "label_accuracy.json"

@@ -11,7 +11,6 @@ True
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
@@ -25,6 +24,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from deepleak_core.errors import UnsupportedScenario
+from deepleak_core.seeds import derive_seed
+from deepleak_core.text import shorten
 
 Composition = Literal["distinct", "pair", "half", "same", "random", "skewed"]
 Mode = Literal["fedsgd", "fedavg"]
@@ -45,21 +48,6 @@ FEDAVG_METHODS: dict[FedAvgMethod, str] = {
     "simulated": "the local steps are simulated and differentiated through",
 }
 LOCAL_SETTINGS = ("local_epochs", "local_batch_size", "local_lr", "fedavg")
-
-
-class DeepLeakError(Exception):
-    """Base of every refusal: one sentence that says what was given, what is accepted, what to do."""
-
-
-class UnsupportedScenario(DeepLeakError, ValueError):
-    """A scenario that cannot run as it is; `problems` lists every reason, one sentence each."""
-
-    def __init__(self, problems: Sequence[str]):
-        self.problems = tuple(problems)
-        super().__init__(" ".join(self.problems))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.problems,)
 
 
 def _split(value: object) -> object:
@@ -195,7 +183,7 @@ class Scenario(BaseModel):
             problems.append("Both wrong_labels and mislabel were given; give one of them.")
         malformed = [swap for swap in self.mislabel or () if not re.fullmatch(r"[^>]+>[^>]+", swap)]
         if malformed:
-            problems.append(f"mislabel was {_shorten(repr(malformed[0]))}; accepted are pairs of classes like cat>dog.")
+            problems.append(f"mislabel was {shorten(repr(malformed[0]))}; accepted are pairs of classes like cat>dog.")
         if self.mode == "fedsgd":
             problems += [
                 f"{name} applies to mode 'fedavg' only; leave it out or switch the mode."
@@ -255,8 +243,7 @@ class Scenario(BaseModel):
         >>> Scenario().seed_for("model") == Scenario(wrong_labels=1).seed_for("model")
         True
         """
-        digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
-        return int.from_bytes(digest[:4], "big")
+        return derive_seed(self.seed, purpose)
 
 
 def _as_text(value: object) -> str:
@@ -273,7 +260,7 @@ ACCEPTED = {"int": "are whole numbers", "float": "are numbers", "bool": "are tru
 def _sentences(error: Any) -> tuple[str, ...]:
     """One pydantic error as sentences that say what was given and what is accepted; mostly it is one."""
     name = ".".join(map(str, error["loc"][:1])) or "scenario"
-    kind, context, given = error["type"], error.get("ctx", {}), _shorten(repr(error.get("input")))
+    kind, context, given = error["type"], error.get("ctx", {}), shorten(repr(error.get("input")))
     if kind == "value_error":
         cause = context["error"]
         return cause.problems if isinstance(cause, UnsupportedScenario) else (str(cause),)
@@ -290,11 +277,6 @@ def _sentences(error: Any) -> tuple[str, ...]:
     if (accepts := ACCEPTED.get(kind.partition("_")[0])) is not None:
         return (f"{name} was {given}; accepted {accepts}.",)
     return (f"{name} was {given}; {error['msg'][0].lower()}{error['msg'][1:]}.",)
-
-
-def _shorten(text: str) -> str:
-    """What a visitor gave may be long; a sentence is not."""
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def vars_of(limit: object) -> dict[str, Any]:

@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepleak_core.scenario import (
-    COMPOSITIONS,
-    FEDAVG_METHODS,
-    Composition,
-    FedAvgMethod,
-    Scenario,
-    UnsupportedScenario,
-)
+from deepleak_core.errors import UnsupportedScenario
+from deepleak_core.scenario import COMPOSITIONS, FEDAVG_METHODS, Composition, FedAvgMethod, Scenario
 
 words = st.text(max_size=12)
 rates = st.floats(0, 10, exclude_min=True)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from deepleak_core.errors import DeepLeakError, UnsupportedScenario
 from deepleak_core.events import Finished
 from deepleak_core.runs.scheduling import Turns
 from deepleak_core.runs.store import RunRecord
-from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+from deepleak_core.scenario import Scenario
 from ui import address, controls, live, markup
 from ui.backend import engine, store
 

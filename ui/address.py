@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.runs.store import Store
-from deepleak_core.scenario import Scenario, UnsupportedScenario
+from deepleak_core.scenario import Scenario
 
 WELCOME = Scenario(indices=(0, 1, 3, 4))
 DISCARDED = "So nothing of this link was used; shown is the batch that everybody starts with."

@@ -19,21 +19,14 @@ import torch
 from deepleak_core.attack import run as attack
 from deepleak_core.attack.presets import PRESETS
 from deepleak_core.data import datasets
-from deepleak_core.data.datasets import DATASETS, DatasetUnavailable
+from deepleak_core.data.datasets import DATASETS
+from deepleak_core.errors import DatasetUnavailable, DeepLeakError, UnsupportedScenario
 from deepleak_core.events import Finished
 from deepleak_core.federated import models
 from deepleak_core.federated.models import MODELS
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs.store import RunRecord
-from deepleak_core.scenario import (
-    COMPOSITIONS,
-    FEDAVG_METHODS,
-    LOCAL_SETTINGS,
-    DeepLeakError,
-    Scenario,
-    UnsupportedScenario,
-    vars_of,
-)
+from deepleak_core.scenario import COMPOSITIONS, FEDAVG_METHODS, LOCAL_SETTINGS, Scenario, vars_of
 from deepleak_core.studies import comparisons as findings
 from ui.address import WELCOME
 

@@ -14,12 +14,13 @@ from typing import Any
 import streamlit as st
 
 from deepleak_core.data.datasets import DATASETS, names_of_classes
+from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Scored
 from deepleak_core.federated import models
 from deepleak_core.federated.models import MODELS
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs.store import RunRecord
-from deepleak_core.scenario import COMPOSITIONS, DeepLeakError, Scenario
+from deepleak_core.scenario import COMPOSITIONS, Scenario
 from deepleak_core.studies import label_accuracy as evaluation
 from deepleak_core.studies.label_accuracy import Study
 from ui import charts, controls, markup

@@ -18,6 +18,7 @@ from typing import Any
 import streamlit as st
 
 from deepleak_core.data import datasets
+from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import (
     Downloading,
     FeaturesSeparated,
@@ -31,7 +32,7 @@ from deepleak_core.events import (
 )
 from deepleak_core.runs import export
 from deepleak_core.runs.store import Moment, RunRecord
-from deepleak_core.scenario import DeepLeakError, Scenario
+from deepleak_core.scenario import Scenario
 from deepleak_core.scoring.score import pixels
 from ui import markup
 from ui.backend import engine, give_way, pace, store

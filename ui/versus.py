@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
+from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Stage
 from deepleak_core.runs.store import Moment, RunRecord
-from deepleak_core.scenario import DeepLeakError, Scenario
-from deepleak_core.scoring.metrics import percent
+from deepleak_core.scenario import Scenario
 from deepleak_core.studies import comparisons as findings
+from deepleak_core.text import percent
 from ui import charts, live, markup
 from ui.acts import Act
 from ui.backend import give_way, pace, store

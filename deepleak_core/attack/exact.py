@@ -20,9 +20,9 @@ from deepleak_core.attack.objectives import Comparison, Matching
 from deepleak_core.attack.peeling import Level, Link, Peeled, chain, peel, unactivate
 from deepleak_core.attack.presets import Preset
 from deepleak_core.attack.solvers import Iterate, adam, lbfgs, levenberg_marquardt
+from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import FeaturesSeparated, Stage
-from deepleak_core.features.one_by_one import CannotDisaggregate
-from deepleak_core.features.separate import Disaggregation, NotResolved, disaggregate
+from deepleak_core.features.separate import Disaggregation, disaggregate
 from deepleak_core.federated.client import ClientUpdate, mean_gradient, weights_of
 from deepleak_core.federated.models import TargetModel
 from deepleak_core.scenario import Scenario
@@ -46,7 +46,7 @@ def reconstruct_exactly(
     found = None
     try:
         found = attacker.separate(stop)
-    except (CannotDisaggregate, NotResolved) as reason:
+    except (CannotSeparate, NotSeparated) as reason:
         yield Stage(name="Features stay mixed", sentence=f"{reason}")
     inputs = None
     if found is not None:
@@ -147,7 +147,7 @@ def separate_features(
 ) -> Disaggregation:
     """Disaggregate the last layer's part of an update, given believed labels (B,).
 
-    Raises `CannotDisaggregate` or `NotResolved`.
+    Raises `CannotSeparate` or `NotSeparated`.
     """
     gradient = update.gradient(model)
     counts = torch.bincount(believed.cpu(), minlength=model.head.out_features)

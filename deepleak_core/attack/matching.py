@@ -11,9 +11,8 @@ from deepleak_core.attack.exact import separate_features
 from deepleak_core.attack.objectives import BatchNormPrior, Matching
 from deepleak_core.attack.presets import Preset
 from deepleak_core.attack.solvers import SOLVERS, Iterate
+from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import Stage
-from deepleak_core.features.one_by_one import CannotDisaggregate
-from deepleak_core.features.separate import NotResolved
 from deepleak_core.federated.client import ClientUpdate
 from deepleak_core.federated.models import TargetModel
 from deepleak_core.scenario import Scenario
@@ -39,7 +38,7 @@ def match_update(
         try:
             features = separate_features(model, update, classes, scenario, stop).features.float()
             yield Stage(name="Features separated", sentence="They are matched as well.")
-        except (CannotDisaggregate, NotResolved) as reason:
+        except (CannotSeparate, NotSeparated) as reason:
             yield Stage(name="Features stay mixed", sentence=f"No feature term: {reason}")
     generator = torch.Generator().manual_seed(scenario.seed_for("attack"))
     start = torch.randn(preset.restarts, update.batch_size, 3, size, size, generator=generator).to(device)

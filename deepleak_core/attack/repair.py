@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from deepleak_core.attack.solvers import Iterate
+from deepleak_core.errors import CannotSeparate
 from deepleak_core.events import LABELS_CHANGED, FeaturesSeparated, LabelsInferred, LabelsRevised, Stage
-from deepleak_core.features.one_by_one import CannotDisaggregate
 from deepleak_core.labels import strategies as labels
 from deepleak_core.labels.certification import Verdict, verify
 from deepleak_core.labels.strategies import Knowledge
-from deepleak_core.scoring.metrics import percent
+from deepleak_core.text import percent
 
 PATIENCE = 50  # iterations a search is given before its residual is judged
 STUCK = 0.05  # squared relative residual after them above which a label is doubted
@@ -98,7 +98,7 @@ def prove(knowledge: Knowledge, believed: Sequence[int], estimates: Sequence[Ten
             seed=knowledge.seed,
             stop=knowledge.stop,
         )
-    except CannotDisaggregate:
+    except CannotSeparate:
         return None
     return verdict if verdict.proven else None
 

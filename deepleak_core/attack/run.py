@@ -34,6 +34,7 @@ from deepleak_core.attack.repair import LONGEST, is_uncertain, search_and_repair
 from deepleak_core.attack.solvers import Iterate
 from deepleak_core.data import datasets
 from deepleak_core.data.datasets import PrivateBatch
+from deepleak_core.errors import DatasetUnavailable, OutOfMemory, UnsupportedScenario
 from deepleak_core.events import (
     Event,
     FeaturesSeparated,
@@ -50,15 +51,11 @@ from deepleak_core.federated.models import TargetModel
 from deepleak_core.labels import strategies as labels
 from deepleak_core.labels import wrong_labels as mislabelling
 from deepleak_core.labels.strategies import Knowledge
-from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+from deepleak_core.scenario import Scenario
 from deepleak_core.scoring.score import Judge, pixels
 
 SNAPSHOT_SECONDS = 0.125
 UNMOVED_STEPS = 10  # iterations after which a residual that never changed never will
-
-
-class OutOfMemory(DeepLeakError):
-    """The device has too little memory for this scenario."""
 
 
 def check(scenario: Scenario) -> None:
@@ -78,7 +75,7 @@ def check(scenario: Scenario) -> None:
     known("label_strategy", scenario.label_strategy or "true", [*labels.STRATEGIES, "true"])
     dataset_known = known("dataset", scenario.dataset, list(datasets.DATASETS))
     if dataset_known and scenario.mislabel:
-        with suppress(datasets.DatasetUnavailable):  # the run will say so
+        with suppress(DatasetUnavailable):  # the run will say so
             try:
                 mislabelling.swaps(scenario.mislabel, datasets.names_of_classes(scenario))
             except UnsupportedScenario as error:

@@ -28,13 +28,14 @@ from rich.table import Table
 from deepleak_core.attack import run as attacks
 from deepleak_core.attack.presets import PRESETS
 from deepleak_core.data import datasets
+from deepleak_core.errors import DeepLeakError, TrainingDiverged
 from deepleak_core.events import LABELS_CHANGED, Downloading, Event, Finished, LabelsInferred, Prepared, Snapshot, Stage
 from deepleak_core.federated import models, training
 from deepleak_core.labels import wrong_labels as mislabelling
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs import export
 from deepleak_core.runs.threads import cpu_threads
-from deepleak_core.scenario import DeepLeakError, Scenario
+from deepleak_core.scenario import Scenario
 from deepleak_core.studies import label_accuracy as evaluation
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
@@ -218,7 +219,7 @@ def train(
                     raise KeyboardInterrupt
         except KeyboardInterrupt as interrupt:
             raise Failed("Stopped before the last stage; what was saved until then is kept.") from interrupt
-        except training.TrainingDiverged as error:
+        except TrainingDiverged as error:
             raise Failed(str(error)) from error
     return DONE
 

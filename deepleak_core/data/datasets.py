@@ -25,8 +25,9 @@ from torch import Tensor
 
 from deepleak_core.data.class_names import CIFAR10_CLASSES, CIFAR100_CLASSES, IMAGENET_CLASSES
 from deepleak_core.data.downloads import fetch
+from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
 from deepleak_core.events import Downloading
-from deepleak_core.scenario import COMPOSITIONS, DeepLeakError, Scenario, UnsupportedScenario
+from deepleak_core.scenario import COMPOSITIONS, Scenario
 
 DIRICHLET = 0.5  # concentration of class shares in a skewed batch; federated learning is simulated with 0.1 to 1
 MAX_PIXELS = 50_000_000  # of one image file, before decoding
@@ -35,10 +36,6 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 CIFAR_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 CIFAR100_STATISTICS = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-class DatasetUnavailable(DeepLeakError):
-    """A data set that cannot be had: a download that failed, a folder that is not there."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from deepleak_core.scenario import DeepLeakError
+from deepleak_core.errors import CannotSeparate
 
 EPSILON = torch.finfo(torch.float32).eps  # clients compute in single precision
 NOISE = 6.0  # residual of an image in units of rounding noise, root mean square, up to which it counts as found
@@ -37,10 +37,6 @@ ROUNDS = 10  # times a class is searched anew before an image counts as hidden
 Equations = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # points and labels to residuals and Jacobians
 # Points (T, n) and labels to squared residuals (T,), half their gradients (T, n) and half their Hessians (T, n, n).
 Quadratics = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-
-
-class CannotDisaggregate(DeepLeakError):
-    """Never: this update does not hold the features of single images in its last layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +149,7 @@ def summed_gradient(layer: LastLayer, images: int) -> Tensor:
     if layer.bias_gradient is not None:
         gradient = torch.cat([gradient, layer.bias_gradient.double()[:, None] * images], 1)
     if not torch.isfinite(gradient).all() or not gradient.any():
-        raise CannotDisaggregate("The last layer's gradient is zero or not finite: it holds no features at all.")
+        raise CannotSeparate("The last layer's gradient is zero or not finite: it holds no features at all.")
     return gradient
 
 
@@ -204,7 +200,7 @@ def find_images(
     """Features (n, D) and labels (n,) of the images that the gradient of K `images` lets find, n <= K.
 
     Only images of the `classes` given are looked for. What is returned explains its part of the gradient down to
-    rounding noise; that it explains all of it, `disaggregation` proves. Raises `CannotDisaggregate`.
+    rounding noise; that it explains all of it, `disaggregation` proves. Raises `CannotSeparate`.
     """
     generator = torch.Generator().manual_seed(seed)
     rest = summed_gradient(layer, images)

@@ -28,11 +28,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.features.ica import independent_images
 from deepleak_core.features.joint import read_labels, solve_for_many, solve_together
 from deepleak_core.features.one_by_one import (
     EPSILON,
-    CannotDisaggregate,
     Factors,
     LastLayer,
     can_be_found_one_by_one,
@@ -45,7 +45,6 @@ from deepleak_core.features.one_by_one import (
     without_rounding,
 )
 from deepleak_core.features.simplex import largest_simplices
-from deepleak_core.scenario import DeepLeakError
 
 LOGITS_OFF = 1.5  # units of float32 by which logits are off, in proportion to those of the image, as measured
 DENSE_UNKNOWNS = 1600  # up to here the normal equations are solved directly, above by conjugate gradients
@@ -61,17 +60,6 @@ TOGETHER = 12  # images up to which the equations of all are also solved side by
 CLEAR = 30.0  # the K-th singular value over the next, noise, from which on every image shows; wrong labels fit below 8
 LARGEST_RESIDUAL = 1e-8  # of the squared norm: features of absurd size excuse any misfit as rounding
 BELOW = 0.05  # of a feature vector's length that may lie below the floor, beside five times its estimated error
-
-
-class NotResolved(DeepLeakError):
-    """Not with these label counts: no features explain the gradient. `misfit` says how far off the best is."""
-
-    def __init__(self, message: str, misfit: float):
-        self.misfit = misfit
-        super().__init__(message)
-
-    def __reduce__(self) -> tuple[type[NotResolved], tuple[str, float]]:
-        return type(self), (str(self), self.misfit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +89,12 @@ class Disaggregation:
 
 
 def check_room(layer: LastLayer, images: int) -> None:
-    """Raises `CannotDisaggregate` where a last layer has too few classes or features for so many images."""
+    """Raises `CannotSeparate` where a last layer has too few classes or features for so many images."""
     classes, dimension = layer.weight.shape
     # Signals sum to zero over the classes; without a bias, one more equation is missing.
     room = min(classes - (1 if layer.bias_gradient is not None else 2), dimension - 1)
     if images > room:
-        raise CannotDisaggregate(
+        raise CannotSeparate(
             f"{images} images share a last layer of {classes} classes and {dimension} features; at most "
             f"{room} can be told apart: make the batch smaller."
         )
@@ -123,8 +111,8 @@ def disaggregate(
 ) -> Disaggregation:
     """The features of every image, from the last layer's mean gradient and label counts (C,).
 
-    `start` (K, D), features in the order of ascending labels, is tried first. Raises `CannotDisaggregate` where
-    there are too many images for the layer, `NotResolved` where the counts are wrong or the gradient is not that
+    `start` (K, D), features in the order of ascending labels, is tried first. Raises `CannotSeparate` where
+    there are too many images for the layer, `NotSeparated` where the counts are wrong or the gradient is not that
     of a single step without noise.
     """
     problem = _Problem.of(layer, counts)
@@ -140,7 +128,7 @@ def disaggregate(
         if misfit < SOLVED or stop():
             break
     if best is None or misfit > PROVEN:
-        raise NotResolved(
+        raise NotSeparated(
             f"No {problem.images} feature vectors with these label counts explain the last layer's gradient "
             f"(misfit {misfit:.1e} times rounding noise after {tried} tries, expected about 1): "
             "a label count is wrong, or the update is not the plain gradient of one batch.",
@@ -150,7 +138,7 @@ def disaggregate(
     if layer.floor is not None:
         below = (answer.features - layer.floor).clamp_max(0).norm(dim=1) / answer.features.norm(dim=1)
         if bool((below > BELOW + 5 * answer.errors).any()):
-            raise NotResolved(
+            raise NotSeparated(
                 f"The {problem.images} feature vectors that explain the last layer's gradient with these label counts "
                 f"are none of this network's: {float(below.max()):.0%} of one lies below {layer.floor:g}, as no "
                 "activation can; a label count is wrong.",
@@ -231,7 +219,7 @@ class _Problem:
         check_room(layer, images)
         gradient = layer.weight_gradient.double() * images
         if not torch.isfinite(gradient).all() or not gradient.any():
-            raise CannotDisaggregate("The last layer's gradient is zero or not finite: it holds no features at all.")
+            raise CannotSeparate("The last layer's gradient is zero or not finite: it holds no features at all.")
         lengths = row_lengths(gradient)
         u, s, vt, singular_values = without_rounding(gradient, images)
         basis = vt.T

@@ -22,9 +22,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_file
 from torch import Tensor, nn
 
+from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.features.one_by_one import LastLayer
 from deepleak_core.federated.class_statistics import MOST_CLASSES, Validation
-from deepleak_core.scenario import BatchNormMode, UnsupportedScenario
+from deepleak_core.scenario import BatchNormMode
 
 CHECKPOINTS = Path(__file__).parents[2] / "assets" / "checkpoints"
 PARAMETER_LIMIT = 250_000_000

@@ -18,23 +18,19 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from deepleak_core.attack import run as attack
-from deepleak_core.attack.run import OutOfMemory
 from deepleak_core.data import datasets
-from deepleak_core.data.datasets import DATASETS, DatasetUnavailable, Items
+from deepleak_core.data.datasets import DATASETS, Items
+from deepleak_core.errors import DatasetUnavailable, OutOfMemory, TrainingDiverged, UnsupportedScenario
 from deepleak_core.federated import models
 from deepleak_core.federated.class_statistics import Validation
 from deepleak_core.federated.models import TargetModel
-from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+from deepleak_core.scenario import Scenario
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 LARGEST_GRADIENT = 5.0  # norm; a steeper one is shortened, or networks without BatchNorm could run away at the start
 MOST_EPOCHS = 1000
 TEST_BATCH = 250
 TOLD = 100  # how many times reading a folder says how far it is
-
-
-class TrainingDiverged(DeepLeakError):
-    """The loss is no finite number any more, nothing can come of this training."""
 
 
 @dataclass(frozen=True, kw_only=True)

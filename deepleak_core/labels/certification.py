@@ -19,6 +19,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from deepleak_core.errors import NotSeparated
 from deepleak_core.features.ica import independent_images
 from deepleak_core.features.joint import MARGIN, NEAR, OPEN, read_labels, solve_for_many, solve_together
 from deepleak_core.features.one_by_one import (
@@ -29,7 +30,7 @@ from deepleak_core.features.one_by_one import (
     starts_for,
     summed_gradient,
 )
-from deepleak_core.features.separate import Disaggregation, NotResolved, check_room, disaggregate
+from deepleak_core.features.separate import Disaggregation, check_room, disaggregate
 from deepleak_core.features.simplex import largest_simplices
 
 PULLED = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a corner to the middle at which images may lie
@@ -99,7 +100,7 @@ def verify(
     Where images are not found right away, the search goes on only if `thorough`; where nothing comes close, the last
     estimate is believed.
     After so many `seconds`, as a rule `patience`, or once `stop` says yes, the best counts so far are given.
-    Raises `CannotDisaggregate` where the layer has too few classes or features for so many images.
+    Raises `CannotSeparate` where the layer has too few classes or features for so many images.
     """
     check_room(layer, images)
     return _Verification(layer, images, estimates, seed=seed, seconds=seconds, stop=stop).verdict(thorough)
@@ -159,7 +160,7 @@ class _Verification:
                 return Verdict(counts=counts, separated=separated)
             misfit, self.unclear = separated.misfit, True
             self.solve(self.factors.coordinates(separated.features.double())[None], 60)
-        except NotResolved as refusal:
+        except NotSeparated as refusal:
             misfit = refusal.misfit
         labels = tuple(torch.repeat_interleave(torch.arange(self.classes), counts.cpu()).tolist())
         self.misfits[labels] = min(misfit, self.misfits.get(labels, misfit))

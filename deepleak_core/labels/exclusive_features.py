@@ -37,7 +37,7 @@ Floats = npt.NDArray[np.float64]
 def count_solitary(layer: LastLayer, images: int) -> Tensor:
     """How many images of each class (C,) have two features or more for themselves; at most K `images` in all.
 
-    Zero for every class where the layer has no floor and no bias to measure it by. Raises `CannotDisaggregate`.
+    Zero for every class where the layer has no floor and no bias to measure it by. Raises `CannotSeparate`.
 
     >>> weight = torch.zeros(2, 4)
     >>> alone = torch.tensor([[-2.0, -3.0, 0.1, 0.2], [2.0, 3.0, -0.1, -0.2]])  # two images, two features each

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import interpolate
 
-from deepleak_core.features.one_by_one import CannotDisaggregate, LastLayer
+from deepleak_core.errors import CannotSeparate, UnsupportedScenario
+from deepleak_core.features.one_by_one import LastLayer
 from deepleak_core.federated.client import ClientUpdate, Weights, weights_of
 from deepleak_core.federated.models import TargetModel
 from deepleak_core.labels.certification import round_counts, verify
 from deepleak_core.labels.exclusive_features import count_solitary
-from deepleak_core.scenario import UnsupportedScenario
 
 NOISE_IMAGES = 64
 ALIKE = 0.1  # mean total variation of predictions up to which they count as one and the same
@@ -307,7 +307,7 @@ def verified(knowledge: Knowledge) -> Evidence:
             seed=knowledge.seed,
             stop=knowledge.stop,
         )
-    except CannotDisaggregate:
+    except CannotSeparate:
         return estimate
     if verdict.proven:
         return replace(
@@ -378,7 +378,7 @@ def solitary(knowledge: Knowledge) -> Tensor:
     None after local training, not even of one step: what faint images leave in weights is lost in their rounding.
     """
     if knowledge.update.local is None:
-        with suppress(CannotDisaggregate):
+        with suppress(CannotSeparate):
             return count_solitary(knowledge.last_layer, knowledge.batch_size)
     return torch.zeros(len(knowledge.weight), dtype=torch.long, device=knowledge.weight.device)
 

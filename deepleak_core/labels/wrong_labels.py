@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from deepleak_core.data.datasets import class_index
-from deepleak_core.scenario import UnsupportedScenario
+from deepleak_core.errors import UnsupportedScenario
 
 
 def falsify(labels: Sequence[int], wrong: int, classes: int, *, seed: int = 0) -> tuple[list[int], tuple[int, ...]]:

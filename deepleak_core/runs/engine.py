@@ -33,10 +33,11 @@ from typing import Any
 from distributed import Client, KilledWorker, fire_and_forget
 
 from deepleak_core.attack import run as attack
+from deepleak_core.errors import DeepLeakError, RunRejected
 from deepleak_core.runs import workers
 from deepleak_core.runs.scheduling import Turns
 from deepleak_core.runs.store import INTERRUPTED, Status, Store, this_process
-from deepleak_core.scenario import DeepLeakError, Scenario
+from deepleak_core.scenario import Scenario
 from deepleak_core.studies.label_accuracy import Study
 
 logger = logging.getLogger(__name__)
@@ -47,10 +48,6 @@ CONNECT_SECONDS = 10  # how long a scheduler may take to answer, and to come bac
 
 LOST = "its worker process was killed, from outside or by the system for want of memory"
 TOO_LARGE = "its worker took more memory than it may have"
-
-
-class RunRejected(DeepLeakError):
-    """A run that is not taken on, because too many wait already."""
 
 
 class Engine:

@@ -9,9 +9,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Event, Finished, LabelsInferred, LabelsRevised, Prepared, Snapshot
 from deepleak_core.runs.store import Moment
-from deepleak_core.scenario import DeepLeakError, Scenario
+from deepleak_core.scenario import Scenario
 
 COLUMNS = 8  # pictures side by side in a sheet, further ones follow below
 CELL = 160  # pixels a picture is enlarged to, as near as a whole factor comes

@@ -60,8 +60,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
+from deepleak_core.errors import StoreUnavailable, UnsupportedScenario
 from deepleak_core.events import Event, from_message, to_message
-from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+from deepleak_core.scenario import Scenario
 
 Status = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
 UNDER_WAY: tuple[Status, ...] = ("queued", "running")
@@ -115,10 +116,6 @@ _members = Table(
     Column("place", Integer, primary_key=True, autoincrement=False),
     Column("run", String(16), nullable=False),
 )
-
-
-class StoreUnavailable(DeepLeakError):
-    """The database cannot be opened."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import os
 
 from dask.system import CPU_COUNT
 
-from deepleak_core.scenario import DeepLeakError
+from deepleak_core.errors import DeepLeakError
 
 
 def cpu_threads(processes: int = 1) -> int:

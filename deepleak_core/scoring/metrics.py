@@ -13,7 +13,6 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 PIXEL_EXACT_FLOOR = 1e-12  # mean squared error that counts as none: PSNR is reported up to 120 dB
-LITTLE = 1e-6  # residual below which its size no longer matters
 
 
 def match(rebuilt: Tensor, private: Tensor) -> Tensor:
@@ -76,16 +75,3 @@ def noise_psnr(private: Tensor, seed: int = 0) -> float:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(private.shape, generator=generator)
     return float(psnr(noise, private.cpu().float()).mean())
-
-
-def percent(residual: float) -> str:
-    """A residual in words, in two digits as far as they matter; pictures may be further off than none at all.
-
-    >>> percent(52.0), percent(0.997), percent(0.114), percent(0.00014), percent(3e-9)
-    ('over 100%', '100%', '11%', '0.014%', 'under 0.0001%')
-    """
-    if residual > 1:
-        return "over 100%"
-    if residual < LITTLE:
-        return f"under {100 * LITTLE:g}%"
-    return f"{residual:.0%}" if residual >= 0.1 else f"{100 * residual:.2g}%"

@@ -17,9 +17,10 @@ import torch
 
 from deepleak_core.attack.run import target_model
 from deepleak_core.data import datasets
+from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import LABELS_CHANGED, Finished, LabelsInferred, Prepared, Stage, from_png, png
-from deepleak_core.scenario import Scenario, UnsupportedScenario
-from deepleak_core.scoring.metrics import percent
+from deepleak_core.scenario import Scenario
+from deepleak_core.text import percent
 
 COMPARED = ("gradinversion", "general-deep-leakage")
 

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from deepleak_core.attack.run import check, choose_device, local_training_of, target_model
 from deepleak_core.data import datasets
+from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event, LastLayerRead, Scored, StrategyAnswered
 from deepleak_core.federated import client, models
 from deepleak_core.labels import strategies as labels
 from deepleak_core.labels.strategies import Evidence
-from deepleak_core.scenario import Composition, Scenario, UnsupportedScenario
+from deepleak_core.scenario import Composition, Scenario
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 LAID_OPEN = "zero-shot"  # the strategy whose steps are shown one by one

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from deepleak_core.attack import run as attack
 from deepleak_core.attack.presets import PRESETS
-from deepleak_core.attack.run import Clock, OutOfMemory, check, reconstruct, run, trouble
+from deepleak_core.attack.run import Clock, check, reconstruct, run, trouble
 from deepleak_core.attack.solvers import Iterate
+from deepleak_core.errors import OutOfMemory, UnsupportedScenario
 from deepleak_core.events import (
     Event,
     Finished,
@@ -34,7 +35,7 @@ from deepleak_core.events import (
 from deepleak_core.federated import client, models
 from deepleak_core.federated.models import MODELS, TargetModel
 from deepleak_core.labels.strategies import STRATEGIES
-from deepleak_core.scenario import FEDAVG_METHODS, Scenario, UnsupportedScenario
+from deepleak_core.scenario import FEDAVG_METHODS, Scenario
 from deepleak_core.scoring import metrics
 from deepleak_core.scoring.score import Judge
 

@@ -20,6 +20,7 @@ from deepleak_core.attack import run as attack
 from deepleak_core.attack.presets import PRESETS
 from deepleak_core.cli import app as cli
 from deepleak_core.data import datasets
+from deepleak_core.errors import OutOfMemory, TrainingDiverged
 from deepleak_core.events import Event, Prepared, Snapshot
 from deepleak_core.federated import models, training
 from deepleak_core.labels.strategies import STRATEGIES
@@ -353,7 +354,7 @@ def story(*ends: BaseException) -> Callable[..., Iterator[Event]]:
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (attack.OutOfMemory("It does\nnot fit."), "It does not fit.\n"),
+        (OutOfMemory("It does\nnot fit."), "It does not fit.\n"),
         (RuntimeError("shapes differ"), "The work failed with RuntimeError: shapes differ\n"),
         (KeyboardInterrupt(), "Stopped before there was a result.\n"),
     ],
@@ -370,7 +371,7 @@ def test_an_attack_that_breaks_is_one_line_and_status_1(
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (training.TrainingDiverged("It went\nastray."), "It went astray.\n"),
+        (TrainingDiverged("It went\nastray."), "It went astray.\n"),
         (OSError("disk full"), "The work failed with OSError: disk full\n"),
         (KeyboardInterrupt(), "Stopped before the last stage; what was saved until then is kept.\n"),
     ],

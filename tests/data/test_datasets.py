@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deepleak_core.data import datasets
-from deepleak_core.data.datasets import DATASETS, DatasetUnavailable, load_batch, open_image, pick
+from deepleak_core.data.datasets import DATASETS, load_batch, open_image, pick
 from deepleak_core.data.downloads import fetch
-from deepleak_core.scenario import Scenario, UnsupportedScenario
+from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
+from deepleak_core.scenario import Scenario
 
 BUNDLED = [name for name, dataset in DATASETS.items() if dataset.bundled]
 

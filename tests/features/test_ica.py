@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.features.test_one_by_one import factored, last_layer
 from torch import Tensor
 from torch.distributions import Gamma
 
@@ -22,6 +21,7 @@ from deepleak_core.features.one_by_one import Factors, summed_gradient
 from deepleak_core.federated import client
 from deepleak_core.labels.strategies import Knowledge
 from deepleak_core.scenario import Scenario
+from tests.features.test_one_by_one import factored, last_layer
 
 
 def smooth(images: int, seed: int, features: int = 600) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.features.test_one_by_one import CLASSES, drawn, factored, last_layer
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -22,6 +21,7 @@ from deepleak_core.features.joint import (
     solve_together,
 )
 from deepleak_core.features.one_by_one import Factors, can_be_found_one_by_one, starts_for
+from tests.features.test_one_by_one import CLASSES, drawn, factored, last_layer
 
 
 def batch(images: int, seed: int, *, bias: bool = True, floor: float | None = 0.0) -> tuple[Factors, Tensor, Tensor]:

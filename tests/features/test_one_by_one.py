@@ -14,9 +14,9 @@ from scipy.optimize import least_squares
 from torch import Tensor
 from torch.func import jacrev
 
+from deepleak_core.errors import CannotSeparate
 from deepleak_core.features.one_by_one import (
     NOISE,
-    CannotDisaggregate,
     Factors,
     LastLayer,
     can_be_found_one_by_one,
@@ -213,7 +213,7 @@ def test_a_gradient_without_features_is_refused(value: float) -> None:
         weight_gradient=torch.full_like(layer.weight_gradient, value),
         bias_gradient=torch.full_like(layer.bias_gradient, value),
     )
-    with pytest.raises(CannotDisaggregate, match="zero or not finite"):
+    with pytest.raises(CannotSeparate, match="zero or not finite"):
         find_images(empty, 2, range(CLASSES))
 
 

@@ -17,14 +17,10 @@ from torch import Tensor
 from deepleak_core.attack import run as attack
 from deepleak_core.attack.exact import separate_features
 from deepleak_core.data import datasets
+from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.features import separate as disaggregation
-from deepleak_core.features.one_by_one import CannotDisaggregate, LastLayer
-from deepleak_core.features.separate import (
-    PROVEN,
-    NotResolved,
-    _Problem,
-    disaggregate,
-)
+from deepleak_core.features.one_by_one import LastLayer
+from deepleak_core.features.separate import PROVEN, _Problem, disaggregate
 from deepleak_core.federated import client
 from deepleak_core.scenario import Scenario
 
@@ -113,7 +109,7 @@ def test_creeping_conjugate_gradients_give_way_to_direct_steps(monkeypatch: pyte
     assert taken and found.misfit < disaggregation.SOLVED
     taken.clear()
     monkeypatch.setattr(disaggregation, "FACTORABLE_UNKNOWNS", 35)
-    with suppress(NotResolved):
+    with suppress(NotSeparated):
         disaggregate(layer, counts_of(labels, 12), start=near, tries=0)
     assert not taken, "there is no room for the matrix"
 
@@ -180,7 +176,7 @@ def test_the_label_of_an_image_that_leaves_next_to_nothing_shows() -> None:
         wrong = labels.clone()
         wrong[place] = 7
         start = features[wrong.argsort(stable=True)].double()
-        with pytest.raises(NotResolved) as refusal:
+        with pytest.raises(NotSeparated) as refusal:
             disaggregate(layer, counts_of(wrong, 12), start=start, tries=2)
         assert refusal.value.misfit > 10 * PROVEN
 
@@ -195,7 +191,7 @@ def test_a_wrong_count_is_told(seed: int) -> None:
     present = int(labels[0])
     wrong[present] -= 1
     wrong[(present + 1) % 12] += 1
-    with pytest.raises(NotResolved) as refusal:
+    with pytest.raises(NotSeparated) as refusal:
         disaggregate(last_layer(features, labels, 12, seed=seed), wrong, tries=6)
     assert refusal.value.misfit > 10 * PROVEN
     assert "a label count is wrong" in str(refusal.value)
@@ -225,7 +221,7 @@ def test_eight_images_of_one_class_of_a_thousand_on_resnet18() -> None:
 
 def test_more_images_than_the_layer_can_tell_apart_are_refused() -> None:
     features, labels = random_features(5, 40, 0), torch.tensor([0, 1, 2, 3, 4])
-    with pytest.raises(CannotDisaggregate, match="5 images share a last layer of 5 classes"):
+    with pytest.raises(CannotSeparate, match="5 images share a last layer of 5 classes"):
         disaggregate(last_layer(features, labels, 5), counts_of(labels, 5))
 
 
@@ -235,7 +231,7 @@ def test_a_gradient_without_features_is_refused(value: float) -> None:
     empty = LastLayer(
         weight=layer.weight, bias=None, weight_gradient=torch.full_like(layer.weight, value), bias_gradient=None
     )
-    with pytest.raises(CannotDisaggregate, match="zero or not finite"):
+    with pytest.raises(CannotSeparate, match="zero or not finite"):
         disaggregate(empty, torch.tensor([1, 1, 0, 0, 0]))
 
 
@@ -243,7 +239,7 @@ def test_noise_and_several_local_steps_are_no_plain_gradient() -> None:
     scenario = Scenario(indices=(4, 5, 7, 19), mode="fedavg", local_epochs=5, local_lr=0.1)
     batch, target = datasets.load_batch(scenario), attack.target_model(scenario)
     trained = client.share(target, batch.images, batch.labels, attack.local_training_of(scenario))
-    with pytest.raises(NotResolved):
+    with pytest.raises(NotSeparated):
         separate_features(target, trained, batch.labels, scenario)
 
     update = client.share(target, batch.images, batch.labels)
@@ -252,7 +248,7 @@ def test_noise_and_several_local_steps_are_no_plain_gradient() -> None:
         name: tensor + 1e-2 * tensor.std() * torch.randn(tensor.shape, generator=generator)
         for name, tensor in update.tensors.items()
     }
-    with pytest.raises(NotResolved):
+    with pytest.raises(NotSeparated):
         separate_features(target, client.ClientUpdate(tensors=noisy, batch_size=4), batch.labels, scenario)
 
 

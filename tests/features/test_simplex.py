@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import HalfspaceIntersection
-from tests.features.test_one_by_one import drawn, factored, last_layer
 from threadpoolctl import threadpool_info
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from deepleak_core.features.simplex import SHARES, _Polytope, largest_simplices
 from deepleak_core.federated import client
 from deepleak_core.labels.strategies import Knowledge
 from deepleak_core.scenario import Scenario
+from tests.features.test_one_by_one import drawn, factored, last_layer
 
 
 def sparse(images: int, seed: int, features: int = 400) -> tuple[Tensor, Tensor]:

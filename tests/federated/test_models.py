@@ -11,9 +11,9 @@ import torchvision
 from safetensors.torch import save_model
 from torch import nn
 
+from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.federated import models
 from deepleak_core.federated.models import MODELS, TargetModel
-from deepleak_core.scenario import UnsupportedScenario
 
 STATISTICS: dict[str, Any] = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 

@@ -17,13 +17,12 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from deepleak_core.attack import run as attack
-from deepleak_core.attack.run import OutOfMemory
 from deepleak_core.data import datasets
-from deepleak_core.data.datasets import DatasetUnavailable
+from deepleak_core.errors import DatasetUnavailable, DeepLeakError, OutOfMemory, TrainingDiverged, UnsupportedScenario
 from deepleak_core.federated import models, training
 from deepleak_core.federated.models import TargetModel
-from deepleak_core.federated.training import Progress, Reading, Saved, Step, TrainingDiverged
-from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+from deepleak_core.federated.training import Progress, Reading, Saved, Step
+from deepleak_core.scenario import Scenario
 
 COLOURS = {"airplane": (115, 120, 140), "cat": (140, 115, 120), "frog": (120, 140, 115)}
 TRAIN, TEST = 8, 4  # images of each class

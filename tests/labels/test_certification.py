@@ -8,18 +8,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.features.test_one_by_one import last_layer
 from torch import Tensor
 
 from deepleak_core.attack.run import local_training_of, target_model
 from deepleak_core.data import datasets
-from deepleak_core.features.one_by_one import CannotDisaggregate, LastLayer
-from deepleak_core.features.separate import Disaggregation, NotResolved, disaggregate
+from deepleak_core.errors import CannotSeparate, NotSeparated
+from deepleak_core.features.one_by_one import LastLayer
+from deepleak_core.features.separate import Disaggregation, disaggregate
 from deepleak_core.federated import client
 from deepleak_core.labels import certification as verification
 from deepleak_core.labels.certification import classes_shown, round_counts, verify
 from deepleak_core.labels.strategies import Knowledge, ilrg, infer, zero_shot
 from deepleak_core.scenario import Scenario
+from tests.features.test_one_by_one import last_layer
 
 # ------------------------------------------------------------------------------------------------------ rounding
 
@@ -372,13 +373,13 @@ def test_features_that_no_activation_gives_prove_nothing() -> None:
     start = features[labels.argsort()]
     assert disaggregate(known.last_layer, truth, start=start, tries=0).clear
     raised = replace(known.last_layer, floor=float(features.min()) + float(features.mean()))
-    with pytest.raises(NotResolved, match="as no activation can"):
+    with pytest.raises(NotSeparated, match="as no activation can"):
         disaggregate(raised, truth, start=start, tries=0)
 
 
 def test_as_many_images_as_classes_cannot_be_told_apart() -> None:
     known, _ = knowledge(Scenario(model="lenet", indices=tuple(range(10))))
-    with pytest.raises(CannotDisaggregate, match="10 images share a last layer of 10 classes"):
+    with pytest.raises(CannotSeparate, match="10 images share a last layer of 10 classes"):
         verify(known.last_layer, 10, estimates(known))
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.labels.test_certification import knowledge
 from torch import Tensor
 
 from deepleak_core.data.datasets import DATASETS
@@ -15,6 +14,7 @@ from deepleak_core.federated import models
 from deepleak_core.federated.class_statistics import Validation
 from deepleak_core.labels import strategies as labels
 from deepleak_core.scenario import Scenario
+from tests.labels.test_certification import knowledge
 
 CLASSES = 5
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.features.test_one_by_one import last_layer
-from tests.labels.test_certification import knowledge
 from torch import Tensor
 
-from deepleak_core.features.one_by_one import CannotDisaggregate, LastLayer
+from deepleak_core.errors import CannotSeparate
+from deepleak_core.features.one_by_one import LastLayer
 from deepleak_core.labels.exclusive_features import count_solitary
 from deepleak_core.labels.strategies import infer
 from deepleak_core.scenario import Scenario
+from tests.features.test_one_by_one import last_layer
+from tests.labels.test_certification import knowledge
 
 CLASSES = 6
 
@@ -66,7 +67,7 @@ def test_an_empty_gradient_is_refused() -> None:
     empty = replace(
         layer, weight_gradient=torch.zeros_like(layer.weight), bias_gradient=torch.zeros_like(layer.bias_gradient)
     )
-    with pytest.raises(CannotDisaggregate, match="zero or not finite"):
+    with pytest.raises(CannotSeparate, match="zero or not finite"):
         count_solitary(empty, 2)
 
 

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from deepleak_core.attack.run import local_training_of, target_model
 from deepleak_core.data.datasets import load_batch
+from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.federated.client import ClientUpdate, LocalTraining, share
 from deepleak_core.federated.models import MODELS, TargetModel
 from deepleak_core.labels import strategies as labels
 from deepleak_core.labels.strategies import STRATEGIES, Evidence, Knowledge, infer, order, round_counts
 from deepleak_core.labels.wrong_labels import falsify
-from deepleak_core.scenario import Scenario, UnsupportedScenario
+from deepleak_core.scenario import Scenario
 
 # ------------------------------------------------------------------------------------------------- arithmetic
 

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from deepleak_core.attack import run as attack
+from deepleak_core.errors import DeepLeakError, RunRejected, UnsupportedScenario
 from deepleak_core.events import (
     Event,
     Finished,
@@ -33,9 +34,9 @@ from deepleak_core.events import (
 )
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs import workers
-from deepleak_core.runs.engine import Engine, RunRejected
+from deepleak_core.runs.engine import Engine
 from deepleak_core.runs.store import RunRecord, Store
-from deepleak_core.scenario import DeepLeakError, Scenario, UnsupportedScenario
+from deepleak_core.scenario import Scenario
 from deepleak_core.studies.label_accuracy import Study
 
 ROOT = Path(__file__).parents[2]

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from deepleak_core.attack import run as attack
+from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Event, Finished, LabelsRevised, Prepared, Snapshot, from_png, png
 from deepleak_core.runs import export
 from deepleak_core.runs.store import Store, this_process
-from deepleak_core.scenario import DeepLeakError, Scenario
+from deepleak_core.scenario import Scenario
 
 SCENARIO = Scenario(indices=(0, 1, 3, 4), model="lenet", max_iterations=8, wrong_labels=1)
 

@@ -15,8 +15,9 @@ import psutil
 import pytest
 from sqlalchemy import event as sqlalchemy_event
 
+from deepleak_core.errors import StoreUnavailable
 from deepleak_core.events import Downloading, Event, Prepared, Snapshot, to_message
-from deepleak_core.runs.store import Moment, Store, StoreUnavailable, this_process
+from deepleak_core.runs.store import Moment, Store, this_process
 from deepleak_core.scenario import Scenario
 
 HERE = this_process()

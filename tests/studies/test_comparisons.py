@@ -10,9 +10,10 @@ import torch
 
 from deepleak_core.attack import run as attack
 from deepleak_core.data import datasets
+from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event, Finished, LabelsInferred, Prepared, from_png
 from deepleak_core.federated import client
-from deepleak_core.scenario import Scenario, UnsupportedScenario
+from deepleak_core.scenario import Scenario
 from deepleak_core.studies import comparisons as findings
 
 BASE = Scenario(indices=(0, 1, 3, 4), max_iterations=200)

@@ -9,10 +9,11 @@ import torch
 
 from deepleak_core.attack.run import target_model
 from deepleak_core.data import datasets
+from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event, LastLayerRead, Scored, StrategyAnswered, from_message, to_message
 from deepleak_core.federated import models
 from deepleak_core.labels.strategies import STRATEGIES, Evidence
-from deepleak_core.scenario import Scenario, UnsupportedScenario
+from deepleak_core.scenario import Scenario
 from deepleak_core.studies import label_accuracy as evaluation
 from deepleak_core.studies.label_accuracy import (
     LAID_OPEN,
