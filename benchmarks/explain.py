@@ -38,7 +38,8 @@ from deepleak_core.events import (
 )
 from deepleak_core.features.ica import independent_images
 from deepleak_core.features.joint import read_labels, solve_together
-from deepleak_core.features.one_by_one import Factors, starts_for, summed_gradient
+from deepleak_core.features.last_layer import LastLayer, summed_gradient
+from deepleak_core.features.one_by_one import Factors, starts_for
 from deepleak_core.features.simplex import largest_simplices
 from deepleak_core.federated import models
 from deepleak_core.federated.client import ClientUpdate, share
@@ -220,7 +221,7 @@ def corners() -> dict[str, Any]:
         scenario = Scenario(indices=THREE, model=name, stage="late")
         model, batch = target_model(scenario), datasets.load_batch(scenario)
         gradient = share(model, batch.images, batch.labels).tensors
-        layer = model.last_layer(gradient["head.weight"], gradient["head.bias"])
+        layer = LastLayer.of(model, gradient)
         factors = Factors.of(layer, summed_gradient(layer, len(THREE)), len(THREE))
         assert factors.heights is not None and factors.ones is not None
         independent = independent_images(factors)
@@ -255,7 +256,7 @@ def proof() -> dict[str, Any]:
         scenario = Scenario(indices=MIXED, stage=stage)
         model, batch = target_model(scenario), datasets.load_batch(scenario)
         gradient = share(model, batch.images, batch.labels).tensors
-        layer = model.last_layer(gradient["head.weight"], gradient["head.bias"])
+        layer = LastLayer.of(model, gradient)
         factors = Factors.of(layer, summed_gradient(layer, len(MIXED)), len(MIXED))
         right = torch.bincount(batch.labels, minlength=10)
         wrong = [right - row + other for row in _units(right) for other in torch.eye(10).long() if (row - other).any()]

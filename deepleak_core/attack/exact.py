@@ -22,6 +22,7 @@ from deepleak_core.attack.presets import Preset
 from deepleak_core.attack.solvers import Iterate, adam, lbfgs, levenberg_marquardt
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import FeaturesSeparated, Stage
+from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.features.separate import Disaggregation, disaggregate
 from deepleak_core.federated.client import ClientUpdate, mean_gradient, weights_of
 from deepleak_core.federated.models import TargetModel
@@ -149,10 +150,10 @@ def separate_features(
 
     Raises `CannotSeparate` or `NotSeparated`.
     """
-    gradient = update.gradient(model)
     counts = torch.bincount(believed.cpu(), minlength=model.head.out_features)
-    layer = model.last_layer(gradient["head.weight"], gradient.get("head.bias"))
-    return disaggregate(layer, counts, seed=scenario.seed_for("disaggregation"), stop=stop)
+    return disaggregate(
+        LastLayer.of(model, update.gradient(model)), counts, seed=scenario.seed_for("disaggregation"), stop=stop
+    )
 
 
 def layer_equations(peeled: Peeled, dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:

@@ -25,34 +25,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from deepleak_core.errors import CannotSeparate
+from deepleak_core.features.last_layer import EPSILON, LastLayer, row_lengths, summed_gradient
 
-EPSILON = torch.finfo(torch.float32).eps  # clients compute in single precision
 NOISE = 6.0  # residual of an image in units of rounding noise, root mean square, up to which it counts as found
 ROOM = 400_000  # numbers in one Jacobian of all problems that are solved side by side
 WALLS = 300  # features up to which a search can mind the floor of each
-FAINTEST = 1e-6  # of the longest row of a gradient: shorter ones are not measured in units of their own length
 ROUNDS = 10  # times a class is searched anew before an image counts as hidden
 
 Equations = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # points and labels to residuals and Jacobians
 # Points (T, n) and labels to squared residuals (T,), half their gradients (T, n) and half their Hessians (T, n, n).
 Quadratics = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LastLayer:
-    """What the server knows of the last layer: `weight` (C, D) and `bias` (C,) or None, and their gradients.
-
-    `floor` is a value that no feature is below, since none comes out of the activation before: 0 for ReLU, -1 for
-    ELU; None where nothing is known. After `smooth` activations features come near it, after others many lie on it.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    weight_gradient: Tensor
-    bias_gradient: Tensor | None
-    floor: float | None = None
-    smooth: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,16 +125,6 @@ def tangents_of(p: Tensor, logit_map: Tensor) -> Tensor:
     return tangents
 
 
-def summed_gradient(layer: LastLayer, images: int) -> Tensor:
-    """The gradient of all images added up, in float64, with the bias's as a last column where there is one."""
-    gradient = layer.weight_gradient.double() * images
-    if layer.bias_gradient is not None:
-        gradient = torch.cat([gradient, layer.bias_gradient.double()[:, None] * images], 1)
-    if not torch.isfinite(gradient).all() or not gradient.any():
-        raise CannotSeparate("The last layer's gradient is zero or not finite: it holds no features at all.")
-    return gradient
-
-
 def without_rounding(gradient: Tensor, images: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradient (C, D) of rank K that is nearest, each row measured in units of its own length, factored.
 
@@ -165,12 +137,6 @@ def without_rounding(gradient: Tensor, images: int) -> tuple[Tensor, Tensor, Ten
     q, r = torch.linalg.qr(lengths * u[:, :images] * values[:images])
     left, s, right = torch.linalg.svd(r)
     return q @ left, s, right @ vt[:images], values
-
-
-def row_lengths(gradient: Tensor) -> Tensor:
-    """(C, 1): how long each row of a gradient (C, D) is; next to nothing counts as something."""
-    lengths: Tensor = gradient.norm(dim=1, keepdim=True)
-    return lengths.clamp_min(FAINTEST * float(lengths.max()))
 
 
 # ----------------------------------------------------------------------------------------- one image at a time

@@ -31,16 +31,13 @@ from torch.nn.functional import one_hot
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.features.ica import independent_images
 from deepleak_core.features.joint import read_labels, solve_for_many, solve_together
+from deepleak_core.features.last_layer import EPSILON, LastLayer, row_lengths, summed_gradient
 from deepleak_core.features.one_by_one import (
-    EPSILON,
     Factors,
-    LastLayer,
     can_be_found_one_by_one,
     conjugate_gradients,
     find_images,
-    row_lengths,
     starts_for,
-    summed_gradient,
     tangents_of,
     without_rounding,
 )

@@ -23,7 +23,6 @@ from safetensors.torch import load_model, save_file
 from torch import Tensor, nn
 
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.features.one_by_one import LastLayer
 from deepleak_core.federated.class_statistics import MOST_CLASSES, Validation
 from deepleak_core.scenario import BatchNormMode
 
@@ -84,17 +83,6 @@ class TargetModel(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(images))
         return logits
-
-    def last_layer(self, weight_gradient: Tensor, bias_gradient: Tensor | None) -> LastLayer:
-        """The layer as the server sent it, and its gradient (C, D) and (C,)."""
-        return LastLayer(
-            weight=self.head.weight.detach(),
-            bias=None if self.head.bias is None else self.head.bias.detach(),
-            weight_gradient=weight_gradient,
-            bias_gradient=bias_gradient,
-            floor=self.floor,
-            smooth=self.smooth,
-        )
 
 
 Body = Callable[[int], nn.Module]

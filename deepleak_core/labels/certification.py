@@ -22,14 +22,8 @@ from torch import Tensor
 from deepleak_core.errors import NotSeparated
 from deepleak_core.features.ica import independent_images
 from deepleak_core.features.joint import MARGIN, NEAR, OPEN, read_labels, solve_for_many, solve_together
-from deepleak_core.features.one_by_one import (
-    Factors,
-    LastLayer,
-    can_be_found_one_by_one,
-    find_images,
-    starts_for,
-    summed_gradient,
-)
+from deepleak_core.features.last_layer import LastLayer, summed_gradient
+from deepleak_core.features.one_by_one import Factors, can_be_found_one_by_one, find_images, starts_for
 from deepleak_core.features.separate import Disaggregation, check_room, disaggregate
 from deepleak_core.features.simplex import largest_simplices
 

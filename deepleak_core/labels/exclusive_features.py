@@ -23,7 +23,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from deepleak_core.features.one_by_one import EPSILON, LastLayer, summed_gradient
+from deepleak_core.features.last_layer import EPSILON, LastLayer, summed_gradient
 
 VISIBLE = 30.0  # length of a column in units of rounding noise from which on its direction is looked at
 BELOW = 3.0  # of that noise: what counts as negative

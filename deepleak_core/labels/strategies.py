@@ -20,7 +20,7 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate
 
 from deepleak_core.errors import CannotSeparate, UnsupportedScenario
-from deepleak_core.features.one_by_one import LastLayer
+from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.federated.client import ClientUpdate, Weights, weights_of
 from deepleak_core.federated.models import TargetModel
 from deepleak_core.labels.certification import round_counts, verify
@@ -74,7 +74,7 @@ class Knowledge:
     @property
     def last_layer(self) -> LastLayer:
         """The layer as the server sent it, and its gradient."""
-        return self.model.last_layer(self.weight, self.bias)
+        return LastLayer.of(self.model, self.update.gradient(self.model))
 
     @property
     def row_sums(self) -> Tensor:

@@ -17,7 +17,8 @@ from deepleak_core.attack.run import target_model
 from deepleak_core.data import datasets
 from deepleak_core.features.ica import FEATURES, _Voices, independent_images
 from deepleak_core.features.joint import read_labels
-from deepleak_core.features.one_by_one import Factors, summed_gradient
+from deepleak_core.features.last_layer import summed_gradient
+from deepleak_core.features.one_by_one import Factors
 from deepleak_core.federated import client
 from deepleak_core.labels.strategies import Knowledge
 from deepleak_core.scenario import Scenario

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.func import jacrev
 
 from deepleak_core.errors import CannotSeparate
+from deepleak_core.features.last_layer import LastLayer, summed_gradient
 from deepleak_core.features.one_by_one import (
     NOISE,
     Factors,
-    LastLayer,
     can_be_found_one_by_one,
     conjugate_gradients,
     find_images,
@@ -27,7 +27,6 @@ from deepleak_core.features.one_by_one import (
     single_equations,
     squared,
     starts_for,
-    summed_gradient,
     without_rounding,
 )
 

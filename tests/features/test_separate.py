@@ -19,7 +19,7 @@ from deepleak_core.attack.exact import separate_features
 from deepleak_core.data import datasets
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.features import separate as disaggregation
-from deepleak_core.features.one_by_one import LastLayer
+from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.features.separate import PROVEN, _Problem, disaggregate
 from deepleak_core.federated import client
 from deepleak_core.scenario import Scenario

@@ -17,7 +17,8 @@ from deepleak_core.attack.run import target_model
 from deepleak_core.data import datasets
 from deepleak_core.features import simplex
 from deepleak_core.features.joint import read_labels
-from deepleak_core.features.one_by_one import Factors, summed_gradient
+from deepleak_core.features.last_layer import summed_gradient
+from deepleak_core.features.one_by_one import Factors
 from deepleak_core.features.simplex import SHARES, _Polytope, largest_simplices
 from deepleak_core.federated import client
 from deepleak_core.labels.strategies import Knowledge

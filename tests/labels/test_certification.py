@@ -13,7 +13,7 @@ from torch import Tensor
 from deepleak_core.attack.run import local_training_of, target_model
 from deepleak_core.data import datasets
 from deepleak_core.errors import CannotSeparate, NotSeparated
-from deepleak_core.features.one_by_one import LastLayer
+from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.features.separate import Disaggregation, disaggregate
 from deepleak_core.federated import client
 from deepleak_core.labels import certification as verification

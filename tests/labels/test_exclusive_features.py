@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deepleak_core.errors import CannotSeparate
-from deepleak_core.features.one_by_one import LastLayer
+from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.labels.exclusive_features import count_solitary
 from deepleak_core.labels.strategies import infer
 from deepleak_core.scenario import Scenario
