@@ -26,7 +26,7 @@ from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.federated.class_statistics import MOST_CLASSES, Validation
 from deepleak_core.scenario import BatchNormMode
 
-CHECKPOINTS = Path(__file__).parents[2] / "assets" / "checkpoints"
+CHECKPOINTS = Path(__file__).parent / "weights"
 PARAMETER_LIMIT = 250_000_000
 
 
