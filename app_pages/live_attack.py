@@ -70,7 +70,7 @@ if scenario != state.untouched:  # a control was changed: this is a new scenario
 
 # ---------------------------------------------------------------------------------------- the sentence and the button
 
-finished = store().latest(record.id, "Finished") if record and not under_way else None
+finished = store().latest(record.id, Finished) if record and not under_way else None
 further = controls.further(record.scenario, finished) if isinstance(finished, Finished) else None
 said, pressed = st.columns([3, 2] if further else [4, 1], vertical_alignment="center")
 with pressed, st.container(horizontal=True, horizontal_alignment="right"):

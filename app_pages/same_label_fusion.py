@@ -84,7 +84,7 @@ def fused(runs, shown):
 def unfused(runs, shown):
     """The fused pictures as they ended, the features that separate first, the pictures that follow."""
     before = versus.last(duel.runs[1])
-    separated = store().latest(runs[0].id, "FeaturesSeparated")
+    separated = store().latest(runs[0].id, FeaturesSeparated)
     names = live.facts_of(duel.runs[1]).prepared.class_names
     maps = markup.separated(separated, names) if isinstance(separated, FeaturesSeparated) else ""
     return markup.side_by_side(

@@ -139,7 +139,7 @@ def _computed(points: Sequence[Study], slowed: int) -> None:
     if slowed and (not any(record.under_way for record in records.values()) or pace(viewer()) != slowed):
         st.rerun()
     over, right = st.session_state.over, st.session_state.right
-    scored = store().newest([record.id for record in records.values()], "Scored")
+    scored = store().newest([record.id for record in records.values()], Scored)
     found = {
         _place(point, over): score
         for point in points

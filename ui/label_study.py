@@ -47,7 +47,7 @@ def _wait(run_id: str) -> None:
 
 def said(run_id: str, scenario: Scenario) -> str:
     """The sentence about a batch whose strategies have all answered, empty before."""
-    answers = store().events(run_id, "StrategyAnswered")
+    answers = store().events(run_id, StrategyAnswered)
     return verdict(answers, names_of_classes(scenario)) if len(answers) == len(STRATEGIES) else ""
 
 
@@ -61,8 +61,8 @@ def laid_open(run_id: str, scenario: Scenario, busy: bool) -> None:
     if busy and not record.under_way:
         st.rerun()
     names = names_of_classes(scenario)
-    read = store().latest(run_id, "LastLayerRead")
-    answers = [a for a in store().events(run_id, "StrategyAnswered") if isinstance(a, StrategyAnswered)]
+    read = store().latest(run_id, LastLayerRead)
+    answers = [a for a in store().events(run_id, StrategyAnswered) if isinstance(a, StrategyAnswered)]
     answers = answers[-len(STRATEGIES) :]  # of the last attempt, should a worker have been lost
     pictures = f'<div class="dl-small">{live.client(scenario, suspense=False)}</div>'
     if not isinstance(read, LastLayerRead) or not answers:
@@ -82,8 +82,8 @@ def _words(record: RunRecord) -> str:
         return "Waiting for a free worker: attacks go first."
     if record.message:
         return record.message
-    download = store().latest(record.id, "Downloading")
-    if isinstance(download, Downloading) and not store().latest(record.id, "LastLayerRead"):
+    download = store().latest(record.id, Downloading)
+    if isinstance(download, Downloading) and not store().latest(record.id, LastLayerRead):
         return f"Downloading {download.dataset}: {download.bytes_done / 1e6:.0f} MB"
     if not record.under_way:
         return "There is no answer."

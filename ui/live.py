@@ -65,7 +65,7 @@ def facts_of(record: RunRecord) -> Facts:
     if key in known:
         return known[key]
     inferred, shared, prepared = (
-        store().latest(record.id, kind) for kind in ("LabelsInferred", "UpdateShared", "Prepared")
+        store().latest(record.id, kind) for kind in (LabelsInferred, UpdateShared, Prepared)
     )
     facts = Facts(prepared, shared, inferred)
     if facts.inferred is not None:
@@ -131,14 +131,14 @@ def client_and_server(run_id: str, suspense: bool) -> None:
     seen = nothing_shared(record.scenario)
     if facts.shared is not None and facts.inferred is not None:
         names = facts.prepared.class_names
-        mended = store().latest(run_id, "LabelsRevised")
+        mended = store().latest(run_id, LabelsRevised)
         used = mended.order if isinstance(mended, LabelsRevised) else facts.inferred.order
         seen = markup.update(facts.shared) + markup.labels(facts.inferred, used, names, suspense=suspense)
         if record.scenario.stage != "untrained":
             seen = markup.note(f"{facts.prepared.model_title}, {facts.prepared.stage_note}") + seen
     apart = ""
     if record.scenario.attack == "exact" and facts.prepared is not None:
-        separated = store().latest(run_id, "FeaturesSeparated")
+        separated = store().latest(run_id, FeaturesSeparated)
         if isinstance(separated, FeaturesSeparated):
             apart = f"<section>{markup.separated(separated, facts.prepared.class_names)}</section>"
     kept = markup.step(1, client(record.scenario, facts.prepared, suspense=suspense))
@@ -190,13 +190,13 @@ def end_of(record: RunRecord) -> Finished | None:
         return None
     known = st.session_state.setdefault("ends", {})
     if record.id not in known:
-        _remember(known, record.id, store().latest(record.id, "Finished"))
+        _remember(known, record.id, store().latest(record.id, Finished))
     return known[record.id]
 
 
 def stages(run_id: str) -> None:
     """What the attack of a run did, stage by stage, where it had more than one."""
-    told = [stage for stage in store().events(run_id, "Stage") if isinstance(stage, Stage)]
+    told = [stage for stage in store().events(run_id, Stage) if isinstance(stage, Stage)]
     if len(told) > 1:
         st.html(markup.stages(told))
 
@@ -221,7 +221,7 @@ def chart(run_id: str | None) -> None:
 
 def _frame(record: RunRecord, suspense: bool) -> str:
     moment, pictures = store().pictures(record.id)
-    stage = store().latest(record.id, "Stage")
+    stage = store().latest(record.id, Stage)
     about = f" of about {moment.seconds / moment.progress:.0f} s" if moment.progress else ""
     return markup.step(
         3,
@@ -243,7 +243,7 @@ def _grid(moment: Moment, pictures: Sequence[bytes], prepared: Prepared, *, susp
 def waiting(record: RunRecord) -> str:
     """Why there is no picture yet."""
     if record.status == "running":
-        download = store().latest(record.id, "Downloading") if record.events else None
+        download = store().latest(record.id, Downloading) if record.events else None
         if isinstance(download, Downloading) and record.events and facts_of(record).prepared is None:
             done = download.bytes_done / download.bytes_total if download.bytes_total else None
             total = f" of {download.bytes_total / 1e6:.0f}" if download.bytes_total else ""
@@ -268,7 +268,7 @@ def named(prepared: Prepared, labels: Sequence[int]) -> list[str]:
 @st.cache_data(max_entries=20, show_spinner=False)
 def picture_sheet(run_id: str) -> bytes:
     """The private and the last rebuilt pictures of a finished run on one PNG."""
-    prepared = store().latest(run_id, "Prepared")
+    prepared = store().latest(run_id, Prepared)
     moment, pictures = store().pictures(run_id)
     titles = named(prepared, prepared.labels)
     captions = [f"{title} {psnr:.1f} dB" for title, psnr in zip(titles, moment.psnr, strict=True)]
@@ -279,7 +279,7 @@ def picture_sheet(run_id: str) -> bytes:
 def figures(run_id: str) -> str:
     """The outcome of a finished run as JSON text."""
     record = store().run(run_id)
-    return json.dumps(export.summary(record.scenario, store().story(run_id)), indent=1)
+    return json.dumps(export.summary(record.scenario, store().history(run_id)), indent=1)
 
 
 def downloads(run_id: str, finished: Finished) -> None:

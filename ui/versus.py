@@ -200,7 +200,7 @@ def labels_read(run: RunRecord, *, truth: bool = False) -> str:
 
 def told(run: RunRecord) -> list[Stage]:
     """What the attack of a run has done so far, stage by stage."""
-    return [event for event in store().events(run.id, "Stage") if isinstance(event, Stage)]
+    return [event for event in store().events(run.id, Stage) if isinstance(event, Stage)]
 
 
 def stages(run: RunRecord) -> str:

@@ -1,27 +1,32 @@
-"""Where runs are kept: one row a run, one row an event, pictures beside their numbers.
+"""Store runs and their events in an SQL database.
 
-The engine writes; any number of viewers read, during a run and long after it. A viewer that asks "what is new?"
-reads one row by its key (`Store.run`, whose `events` grows with every event) and fetches only what it lacks.
-Numbers of an event are kept as JSON text, its pictures as one blob in their own column: curves are read without
-touching a picture, pictures are handed on as the PNG bytes they are.
+One row a run, one row an event; the numbers of an event are JSON text, its pictures a blob in a column of their own.
+So curves are read without touching a picture, and pictures are handed on as the PNG bytes that they are.
 
-A study (see `evaluation`) is a run that tells other events. A table beside the runs says which ones answer which
-question, by the hash of its settings: whoever asks the same finds the same run, and all that holds for runs, that they
-outlive a reload, a killed worker and the app, holds for studies. Lists of runs leave them out.
+The engine writes. Any number of viewers read, during a run and after it: `Store.run` reads one row by its key, whose
+`events` grows with every event, so a viewer fetches only what is new. Reads are typed by the class of the event.
+
+A study (see `studies.label_accuracy`) is a run with other events. The table `studies` maps the hash of its settings to
+its run, so equal questions share one answer. Lists of runs leave studies out.
+
+The table `meta` holds the version of the schema. A database of another version is not read: an SQLite file is renamed
+and a new one begun, see `Store.notice`.
 
 >>> import tempfile
 >>> from deepleak_core.events import Downloading
 >>> store = Store(f"sqlite:///{tempfile.mkdtemp()}/runs.sqlite")
 >>> run_id = store.create(Scenario(), owner=this_process())
 >>> store.append(run_id, [Downloading(dataset="cifar10", bytes_done=1, bytes_total=4)])
->>> store.run(run_id).status, store.run(run_id).events, store.events(run_id)[0].bytes_total
+>>> store.run(run_id).status, store.run(run_id).events, store.latest(run_id, Downloading).bytes_total
 ('queued', 1, 4)
 """
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import json
+import logging
 import os
 import secrets
 import socket
@@ -31,14 +36,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
 import msgpack
 import psutil
 from sqlalchemy import (
+    URL,
     Column,
     ColumnElement,
     Double,
+    Engine,
     FromClause,
     Index,
     Integer,
@@ -51,27 +58,34 @@ from sqlalchemy import (
     Text,
     case,
     create_engine,
-    event,
     func,
     insert,
+    inspect,
     make_url,
     select,
     update,
 )
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.event import listen
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, OperationalError, ProgrammingError
 
 from deepleak_core.errors import StoreUnavailable, UnsupportedScenario
 from deepleak_core.events import Event, from_message, to_message
 from deepleak_core.scenario import Scenario
 
+logger = logging.getLogger(__name__)
+
 Status = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
+Kind = TypeVar("Kind", bound=Event)
 UNDER_WAY: tuple[Status, ...] = ("queued", "running")
 
 INTERRUPTED = "The app was closed or restarted while this run was under way; run it again."
 
 _PICTURES = {"Prepared": "pictures", "Snapshot": "images"}  # the field of an event that holds PNG bytes
 
+SCHEMA = "2"  # version of the tables below and of the events in them; raised with every change that old readers miss
+
 _tables = MetaData()
+_meta = Table("meta", _tables, Column("name", String(16), primary_key=True), Column("value", Text, nullable=False))
 _runs = Table(
     "runs",
     _tables,
@@ -165,12 +179,19 @@ class Moment:
 class Store:
     """Runs in a database, safe to share among threads and processes.
 
-    `url` is an SQLAlchemy address; without one it is `DEEPLEAK_DB`, or a SQLite file in the user's data folder.
-    Raises `StoreUnavailable`.
+    Args:
+        url: An SQLAlchemy address; by default `DEEPLEAK_DB`, or an SQLite file in the user's data folder.
+
+    Attributes:
+        notice: A sentence for the user where an SQLite file of another version was set aside, else empty.
+
+    Raises:
+        StoreUnavailable: The database cannot be opened, or is a server's and of another version.
     """
 
     def __init__(self, url: str | None = None):
         url = url or os.environ.get("DEEPLEAK_DB") or f"sqlite:///{_data_folder() / 'runs.sqlite'}"
+        self.notice = ""
         try:
             address = make_url(url)
             self._sqlite = address.get_backend_name() == "sqlite"
@@ -180,14 +201,37 @@ class Store:
                 Path(address.database).parent.mkdir(parents=True, exist_ok=True)
             self._engine = create_engine(address)
             if self._sqlite:
-                event.listen(self._engine, "connect", _tune_sqlite)
-            _tables.create_all(self._engine)
+                listen(self._engine, "connect", _tune_sqlite)
+            if _is_of_another_version(self._engine):
+                self._set_aside(address)
+            _create_tables(self._engine)
         except (ArgumentError, DatabaseError, ImportError, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise StoreUnavailable(
                 f"The run database could not be opened ({reason}); set DEEPLEAK_DB to an SQLAlchemy address "
                 "such as sqlite:////home/me/runs.sqlite."
             ) from error
+
+    def _set_aside(self, address: URL) -> None:
+        """Rename the file of an SQLite database of another version, so that a new one takes its place."""
+        if not self._sqlite:
+            raise StoreUnavailable(
+                f"The run database {address.render_as_string()} belongs to another version of DeepLeak; "
+                "set DEEPLEAK_DB to an empty database, or use the version that made it."
+            )
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._engine.dispose()
+        old = Path(str(address.database))
+        new = _free_name(old)
+        for suffix in ("-wal", "-shm", ""):
+            with suppress(FileNotFoundError):
+                Path(f"{old}{suffix}").rename(f"{new}{suffix}")
+        self.notice = (
+            f"The run database was made by another version of DeepLeak, which this one cannot read; it was renamed to "
+            f"{new.name}, and a new one begun."
+        )
+        logger.warning("%s", self.notice)
 
     # ------------------------------------------------------------------------------------------- writing
 
@@ -217,7 +261,7 @@ class Store:
             return connection.execute(query.returning(_runs.c.attempt)).scalar_one_or_none() or 0
 
     def note(self, run_id: str, message: str) -> None:
-        """Leave a sentence for whoever looks at the run."""
+        """Set the message of a run: one sentence for its viewers."""
         with self._engine.begin() as connection:
             connection.execute(update(_runs).where(_runs.c.id == run_id).values(message=message))
 
@@ -318,24 +362,31 @@ class Store:
         )
         return self._rows(query)[0][0] or None
 
-    def events(self, run_id: str, kind: str | None = None) -> list[Event]:
-        """Every event of a run in order, or those of one kind such as "LabelsInferred"."""
+    @overload
+    def events(self, run_id: str) -> list[Event]: ...
+
+    @overload
+    def events(self, run_id: str, kind: type[Kind]) -> list[Kind]: ...
+
+    def events(self, run_id: str, kind: type[Kind] | None = None) -> list[Event] | list[Kind]:
+        """Every event of a run in order, or those of one class such as `LabelsInferred`."""
         query = select(_events).where(_events.c.run == run_id).order_by(_events.c.seq)
         if kind is not None:
-            query = query.where(_events.c.kind == kind)
+            query = query.where(_events.c.kind == kind.__name__)
         return [_event(row) for row in self._rows(query)]
 
-    def latest(self, run_id: str, kind: str) -> Event | None:
-        """The last event of a kind, None where there is none yet."""
-        query = select(_events).where(_events.c.run == run_id, _events.c.kind == kind)
-        return next((_event(row) for row in self._rows(query.order_by(_events.c.seq.desc()).limit(1))), None)
+    def latest(self, run_id: str, kind: type[Kind]) -> Kind | None:
+        """The last event of a class, None where there is none yet."""
+        query = select(_events).where(_events.c.run == run_id, _events.c.kind == kind.__name__)
+        rows = self._rows(query.order_by(_events.c.seq.desc()).limit(1))
+        return cast(Kind, _event(rows[0])) if rows else None
 
-    def newest(self, run_ids: Sequence[str], kind: str) -> dict[str, Event]:
-        """The last event of a kind of each of these runs that has one."""
-        of_kind = select(_events.c.run, func.max(_events.c.seq).label("seq")).where(_events.c.kind == kind)
+    def newest(self, run_ids: Sequence[str], kind: type[Kind]) -> dict[str, Kind]:
+        """The last event of a class for each of these runs that has one."""
+        of_kind = select(_events.c.run, func.max(_events.c.seq).label("seq")).where(_events.c.kind == kind.__name__)
         last = of_kind.where(_events.c.run.in_(run_ids)).group_by(_events.c.run).subquery()
         query = select(_events).join(last, (last.c.run == _events.c.run) & (last.c.seq == _events.c.seq))
-        return {row.run: _event(row) for row in self._rows(query)}
+        return {row.run: cast(Kind, _event(row)) for row in self._rows(query)}
 
     def curve(self, run_id: str, start: int = 0) -> list[Moment]:
         """The numbers of snapshots `start`, `start + 1`, ... in order; no picture is read."""
@@ -350,8 +401,8 @@ class Store:
         rows = self._rows(query)
         return (_moment(rows[0]), tuple(msgpack.unpackb(rows[0].pictures))) if rows else None
 
-    def story(self, run_id: str) -> list[Event | Moment]:
-        """Every event in order, snapshots without their pictures: what summaries are made from."""
+    def history(self, run_id: str) -> list[Event | Moment]:
+        """Every event in order, snapshots without their pictures: what `export.summary` reads."""
         pictures = case((_events.c.snapshot.is_(None), _events.c.pictures)).label("pictures")
         query = select(_events.c.kind, _events.c.attempt, _events.c.snapshot, _events.c.header, pictures)
         rows = self._rows(query.where(_events.c.run == run_id).order_by(_events.c.seq))
@@ -360,6 +411,42 @@ class Store:
     def _rows(self, query: Select[Any]) -> list[Row[Any]]:
         with self._engine.connect() as connection:
             return list(connection.execute(query))
+
+
+def _is_of_another_version(engine: Engine) -> bool:
+    """Whether a database has runs, but not in this version's tables."""
+    tables = set(inspect(engine).get_table_names())
+    if _runs.name not in tables:
+        return False
+    if _meta.name not in tables:
+        return True
+    with engine.connect() as connection:
+        return connection.execute(select(_meta.c.value).where(_meta.c.name == "schema")).scalar() != SCHEMA
+
+
+def _create_tables(engine: Engine) -> None:
+    """Create what is missing. The version comes first: tables without one are an old database."""
+    _create(engine, _meta)
+    with suppress(IntegrityError), engine.begin() as connection:
+        connection.execute(insert(_meta).values(name="schema", value=SCHEMA))
+    for table in _tables.sorted_tables:
+        _create(engine, table)
+
+
+def _create(engine: Engine, table: Table) -> None:
+    """Create a table unless it exists; another process may create it at the same moment."""
+    try:
+        table.create(engine, checkfirst=True)
+    except (OperationalError, ProgrammingError):
+        if not inspect(engine).has_table(table.name):
+            raise
+
+
+def _free_name(path: Path) -> Path:
+    """The path with today's date before its suffix, and a number where there is such a file already."""
+    dated = f"{path.stem}-{datetime.date.today().isoformat()}"
+    names = itertools.chain([dated], (f"{dated}-{number}" for number in itertools.count(2)))
+    return next(new for name in names if not (new := path.with_name(name + path.suffix)).exists())
 
 
 def _new_id() -> str:
@@ -400,7 +487,7 @@ def _moment(row: Row[Any]) -> Moment:
 
 
 def _tune_sqlite(connection: Any, _: object) -> None:
-    """Readers never wait for the writer (WAL); an event lost with the machine's power is none to mourn (NORMAL)."""
+    """WAL: readers never wait for the writer. NORMAL: the last events may be lost if the machine loses power."""
     cursor = connection.cursor()
     for setting in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = NORMAL"):
         cursor.execute(f"PRAGMA {setting}")

@@ -312,7 +312,7 @@ def test_curves_can_be_stopped(visit: Any, store: Store) -> None:
 
     def scored() -> list[Scored]:
         records = store.studies([point.key for point in points])
-        return list(store.newest([record.id for record in records.values()], "Scored").values())
+        return list(store.newest([record.id for record in records.values()], Scored).values())
 
     until(app, scored)
     app.button(key="stop").click().run()

@@ -110,7 +110,7 @@ def test_a_run_is_executed_and_recorded_whole(engine: Engine, caplog: pytest.Log
 
 def test_the_worker_uses_the_threads_it_was_given(engine: Engine) -> None:
     assert list(engine._client.run(torch.get_num_threads).values()) == [1]
-    prepared = engine.store.latest(engine.store.runs()[-1].id, "Prepared")
+    prepared = engine.store.latest(engine.store.runs()[-1].id, Prepared)
     assert isinstance(prepared, Prepared) and prepared.device == "CPU, 1 thread"
 
 
@@ -135,7 +135,7 @@ def test_a_stopped_run_ends_with_its_outcome(engine: Engine) -> None:
     engine.stop(run_id)
     engine.stop(run_id)
     assert ended(engine, run_id).status == "stopped"
-    finished = eventually(lambda: engine.store.latest(run_id, "Finished"))
+    finished = eventually(lambda: engine.store.latest(run_id, Finished))
     assert isinstance(finished, Finished) and finished.reason == "stopped"
     assert finished.step == engine.store.curve(run_id)[-1].step
 
@@ -371,7 +371,7 @@ def test_a_run_that_survives_a_killed_worker_finishes(engine: Engine) -> None:
 
 def test_a_killed_worker_costs_a_study_no_more_than_time(engine: Engine) -> None:
     run_id = engine.study(Study(scenario=SPREAD.changed(seed=3), repeats=10**6))
-    eventually(lambda: engine.store.events(run_id, "Scored"))
+    eventually(lambda: engine.store.events(run_id, Scored))
     os.kill(worker_pid(engine), signal.SIGKILL)
     eventually(lambda: record_of(engine, run_id).attempt == 2)
     assert "started again" in record_of(engine, run_id).message

@@ -90,7 +90,7 @@ def test_a_recorded_run_gives_the_same_figures(told: list[Event], tmp_path: Path
     store = Store(f"sqlite:///{tmp_path}/runs.sqlite")
     run_id = store.create(SCENARIO, this_process())
     store.append(run_id, told)
-    assert export.summary(SCENARIO, store.story(run_id)) == export.summary(SCENARIO, told)
+    assert export.summary(SCENARIO, store.history(run_id)) == export.summary(SCENARIO, told)
 
 
 def test_only_the_last_attempt_counts(told: list[Event]) -> None:

@@ -1,22 +1,26 @@
-"""The store: what goes in comes out in order, whoever reads meanwhile, and orphans are found."""
+"""The store: events come back unchanged and in order, readers and writers work at once, old databases are set aside."""
 
 from __future__ import annotations
 
 import math
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from sqlalchemy import URL, Engine
 from sqlalchemy import event as sqlalchemy_event
 
 from deepleak_core.errors import StoreUnavailable
-from deepleak_core.events import Downloading, Event, Prepared, Snapshot, to_message
+from deepleak_core.events import Downloading, Event, Finished, Prepared, Snapshot, to_message
 from deepleak_core.runs.store import Moment, Store, this_process
 from deepleak_core.scenario import Scenario
 
@@ -115,10 +119,10 @@ def test_events_come_back_in_order_and_unchanged(store: Store) -> None:
     store.append(run_id, [to_message(event) for event in told[1:]])
     kept = store.events(run_id)
     assert [repr(to_message(a)) for a in kept] == [repr(to_message(b)) for b in told]
-    assert same(store.latest(run_id, "Prepared"), told[0])
-    assert same(store.latest(other, "Snapshot"), snapshot(9))
-    assert store.latest(run_id, "Finished") is None
-    assert [type(event) for event in store.events(run_id, "Snapshot")] == [Snapshot, Snapshot]
+    assert same(store.latest(run_id, Prepared), told[0])
+    assert same(store.latest(other, Snapshot), snapshot(9))
+    assert store.latest(run_id, Finished) is None
+    assert [type(event) for event in store.events(run_id, Snapshot)] == [Snapshot, Snapshot]
     record = store.run(run_id)
     assert record is not None and (record.events, record.snapshots) == (4, 2)
 
@@ -142,10 +146,10 @@ def test_curve_and_pictures(store: Store) -> None:
     assert store.pictures(run_id, 3) is None and store.pictures(run_id, -4) is None
 
 
-def test_the_story_has_all_but_the_snapshots_pictures(store: Store) -> None:
+def test_the_history_has_all_but_the_snapshots_pictures(store: Store) -> None:
     run_id = store.create(Scenario(), HERE)
     store.append(run_id, [prepared(), snapshot(0), snapshot(1)])
-    first, *moments = store.story(run_id)
+    first, *moments = store.history(run_id)
     assert isinstance(first, Prepared) and same(first, prepared())
     assert moments == store.curve(run_id) and all(isinstance(m, Moment) for m in moments)
 
@@ -192,7 +196,7 @@ def test_the_newest_of_many_runs(store: Store) -> None:
     for done in (1, 2):
         store.append(runs[0], [Downloading(dataset="a", bytes_done=done, bytes_total=9)])
     store.append(runs[1], [Downloading(dataset="b", bytes_done=5, bytes_total=9), prepared()])
-    newest = store.newest(runs, "Downloading")
+    newest = store.newest(runs, Downloading)
     assert {run_id: event.bytes_done for run_id, event in newest.items()} == {runs[0]: 2, runs[1]: 5}
 
 
@@ -207,14 +211,19 @@ def test_runs_of_another_version_do_not_spoil_the_list(store: Store, monkeypatch
 def test_asking_what_is_new_is_one_query(store: Store) -> None:
     run_id = store.create(Scenario(), HERE)
     store.append(run_id, [snapshot(0)])
-    queries = []
-    sqlalchemy_event.listen(
-        store._engine, "before_cursor_execute", lambda c, cursor, statement, *rest: queries.append(statement)
-    )
-    store.run(run_id)
-    assert len(queries) == 1
-    store.curve(run_id)
-    assert len(queries) == 2 and "pictures" not in queries[1]
+    queries: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        queries.append(statement)
+
+    sqlalchemy_event.listen(Engine, "before_cursor_execute", note)
+    try:
+        store.run(run_id)
+        assert len(queries) == 1
+        store.curve(run_id)
+        assert len(queries) == 2 and "pictures" not in queries[1]
+    finally:
+        sqlalchemy_event.remove(Engine, "before_cursor_execute", note)
 
 
 READER = """
@@ -224,7 +233,7 @@ store, run_id = Store(sys.argv[1]), sys.argv[2]
 seen, record = 0, store.run(run_id)
 while record.under_way or seen < record.events:
     record = store.run(run_id)
-    events = store.story(run_id)
+    events = store.history(run_id)
     assert len(events) >= record.events >= seen
     assert [e.step for e in events] == list(range(len(events)))
     seen = record.events
@@ -325,3 +334,89 @@ def test_a_group_keeps_its_runs_in_order(store: Store) -> None:
     group_id = store.group([second, first])
     assert [record.id for record in store.members(group_id)] == [second, first]
     assert store.members("nowhere") == [] and store.members(store.group([other]))[0].scenario == Scenario(seed=1)
+
+
+# -------------------------------------------------------------------------------------- databases of other versions
+
+FIRST_SCHEMA = """
+CREATE TABLE runs (
+    id VARCHAR(16) NOT NULL, scenario TEXT NOT NULL, status VARCHAR(12) NOT NULL, attempt INTEGER NOT NULL,
+    message TEXT NOT NULL, created DOUBLE NOT NULL, started DOUBLE, ended DOUBLE, owner VARCHAR(300) NOT NULL,
+    events INTEGER NOT NULL, snapshots INTEGER NOT NULL, PRIMARY KEY (id)
+);
+CREATE INDEX runs_by_status ON runs (status, owner, created);
+CREATE INDEX runs_by_age ON runs (created);
+CREATE TABLE studies (run VARCHAR(16) NOT NULL, "key" VARCHAR(64) NOT NULL, PRIMARY KEY (run));
+CREATE INDEX studies_by_key ON studies ("key");
+CREATE TABLE events (
+    run VARCHAR(16) NOT NULL, seq INTEGER NOT NULL, kind VARCHAR(20) NOT NULL, attempt INTEGER NOT NULL,
+    snapshot INTEGER, header TEXT NOT NULL, pictures BLOB, PRIMARY KEY (run, seq)
+);
+CREATE INDEX events_by_kind ON events (run, kind, seq);
+CREATE INDEX events_by_snapshot ON events (run, snapshot);
+CREATE TABLE members (
+    "group" VARCHAR(16) NOT NULL, place INTEGER NOT NULL, run VARCHAR(16) NOT NULL, PRIMARY KEY ("group", place)
+);
+INSERT INTO runs VALUES (
+    'fM369w3NIu_A', '{"dataset":"cifar10-samples"}', 'finished', 1, '', 1795842248.4, 1795842248.5, 1795842249.0,
+    'host:11323:1795842246.71', 1, 0
+);
+INSERT INTO events VALUES (
+    'fM369w3NIu_A', 0, 'Finished', 1, NULL, '{"reason": "iterations", "psnr": [20.0], "noise_psnr": 9.0}', NULL
+);
+"""
+
+
+def old_database(path: Path) -> None:
+    """A database as the first version of the schema had it, in write-ahead mode."""
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.executescript(FIRST_SCHEMA)
+    connection.close()
+
+
+def of_a_later_version(path: Path) -> None:
+    Store(f"sqlite:///{path}").create(Scenario(), HERE)
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE meta SET value = '1000' WHERE name = 'schema'")
+    connection.close()
+
+
+@pytest.mark.parametrize("make", [old_database, of_a_later_version])
+def test_a_database_of_another_version_is_set_aside(make: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    for number in (1, 2):
+        make(path)
+        store = Store(f"sqlite:///{path}")
+        assert store.runs() == [], "a new database was begun"
+        run_id = store.create(Scenario(), HERE)
+        store.append(run_id, [Downloading(dataset="a", bytes_done=1, bytes_total=9)])
+        kept = [other for other in tmp_path.glob("runs-*.sqlite") if other.name in store.notice]
+        assert len(kept) == 1 and len(list(tmp_path.glob("runs-*.sqlite"))) == number
+        with sqlite3.connect(kept[0]) as connection:
+            assert connection.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+        again = Store(f"sqlite:///{path}")
+        assert again.notice == "" and again.run(run_id) == store.run(run_id)
+        path.unlink()
+
+
+def test_a_servers_database_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "runs.sqlite"
+    old_database(path)
+    monkeypatch.setattr(URL, "get_backend_name", lambda self: "postgresql")
+    with pytest.raises(StoreUnavailable, match="another version of DeepLeak; set DEEPLEAK_DB to an empty database"):
+        Store(f"sqlite:///{path}")
+    assert [found.name for found in tmp_path.glob("*.sqlite")] == ["runs.sqlite"]
+
+
+OPENER = "import sys; from deepleak_core.runs.store import Store; print(Store(sys.argv[1]).notice)"
+
+
+def test_a_new_database_opened_by_several_processes_at_once_is_never_taken_for_an_old_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OPENER, f"sqlite:///{tmp_path}/runs.sqlite"]
+    started = [
+        subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    assert [process.communicate(timeout=120)[0].strip() for process in started] == [""] * 4
+    assert [process.returncode for process in started] == [0] * 4
