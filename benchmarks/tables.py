@@ -1,0 +1,297 @@
+"""Write the tables of docs/benchmarks.md from benchmarks/results/*.json.
+
+python -m benchmarks.tables             write them
+python -m benchmarks.tables --print     print one after the other instead
+
+In docs/benchmarks.md a line `<!-- table NAME -->` is followed by what `TABLES[NAME]` makes and a line `<!-- end -->`.
+Each table begins with the command and the machine that its figures were measured with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+BLOCK = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+LABEL_STRATEGIES = ("verified", "zero-shot", "ilrg", "llg", "idlg", "gradinversion")
+STAGES = ("untrained", "early", "late")
+
+Result = dict[str, Any]
+Row = Sequence[object]
+
+
+def main() -> None:
+    """Write or print every table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--print", action="store_true", help="print the tables, leave the page as it is")
+    if parser.parse_args().print:
+        print("\n\n".join(f"{name}\n\n{make()}" for name, make in TABLES.items()))
+    else:
+        PAGE.write_text(updated(PAGE.read_text()))
+
+
+def updated(page: str) -> str:
+    """A page with all its tables made anew. Raises KeyError for a table that is none of `TABLES`."""
+    return BLOCK.sub(lambda block: f"{block[1]}\n{TABLES[block['name']]()}\n\n{block[3]}", page)
+
+
+def markdown(head: Row, rows: Iterable[Row]) -> str:
+    """A markdown table.
+
+    >>> print(markdown(("a", "b"), [(1, None)]))
+    | a | b |
+    | --- | --- |
+    | 1 | - |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join('-' if value is None else str(value) for value in line)} |" for line in lines)
+
+
+def result(name: str) -> Result:
+    """What a benchmark has written."""
+    content: Result = json.loads((RESULTS / f"{name}.json").read_text())
+    return content
+
+
+def source(found: Result) -> str:
+    """The command and the machine of a result, as the sentence above its table."""
+    machine = found["machine"]
+    threads = f", {n} CPU thread{'s' * (n != 1)}" if (n := machine.get("threads")) else ""
+    return f"`{found['command']}`, {machine['date']}, {machine['words']}{threads}:\n\n"
+
+
+def seconds(value: float | None, digits: int = 1) -> str | None:
+    """A time.
+
+    >>> seconds(1.25), seconds(None)
+    ('1.2 s', None)
+    """
+    return None if value is None else f"{value:.{digits}f} s"
+
+
+def decibels(value: float) -> str:
+    """A PSNR.
+
+    >>> decibels(31.24)
+    '31.2 dB'
+    """
+    return f"{value:.1f} dB"
+
+
+# ------------------------------------------------------------------------------------------- the exact attack
+
+
+def solvers() -> str:
+    """Seconds until every image has a PSNR: median and range over the seeds."""
+    found = result("solvers")
+    levels = ("20", "30", "40", "59")
+    rows = [
+        (
+            cell["model"],
+            cell["batch"],
+            cell["attack"],
+            *(spread([run["reached"][level] for run in cell["runs"]]) for level in levels),
+            f"{statistics.median(run['worst_psnr'] for run in cell['runs']):.0f} dB",
+        )
+        for cell in found["cells"]
+    ]
+    head = ("model", "batch", "attack", *(f"{level} dB" for level in levels), "worst image at the end")
+    return source(found) + markdown(head, rows)
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Median and range in seconds; how many of all where half or more are missing.
+
+    >>> spread([0.5, 0.7, 0.6]), spread([None, 1.0, None]), spread([1.0, None, 2.0])
+    ('0.6 (0.5-0.7)', '1 of 3', '2.0 (1.0-)')
+    """
+    there = sorted(value for value in values if value is not None)
+    missing = len(values) - len(there)
+    if missing > len(values) / 2:
+        return f"{len(there)} of {len(values)}" if there else "-"
+    median = statistics.median([*there, *[float("inf")] * missing])
+    return f"{median:.1f} ({there[0]:.1f}-{'' if missing else f'{there[-1]:.1f}'})"
+
+
+# ---------------------------------------------------------------------------------------------- attack by attack
+
+
+def attack_speed(device: str, models: Sequence[str] = ()) -> str:
+    """Every attack on every model; all models unless some are named."""
+    found = result(f"attack_speed_{device}")
+    cells = [cell for cell in found["cells"] if not models or cell["model"] in models]
+    rows = [speed_row(cell) for cell in cells]
+    return source(found) + markdown(SPEED_HEAD, rows)
+
+
+SPEED_HEAD = ("model", "attack", "iterations/s", "20 dB after", "30 dB after", "PSNR at the end", "ended after")
+
+
+def speed_row(cell: Result) -> Row:
+    """One cell of `attack_speed`, or why it was refused."""
+    attack = cell.get("attack", cell.get("preset"))
+    if "refused" in cell:
+        return (cell["model"], attack, cell["refused"], None, None, None, None)
+    return (
+        cell["model"],
+        attack,
+        f"{cell['iterations_per_second']:.1f}",
+        seconds(cell["time_to"]["psnr20"]),
+        seconds(cell["time_to"]["psnr30"]),
+        decibels(cell["mean_psnr"]),
+        f"{cell['seconds']:.1f} s, {cell['reason']}",
+    )
+
+
+# ------------------------------------------------------------------------------------------------- comparisons
+
+
+def against_gradinversion() -> str:
+    """Labels and images of several attacks on the same updates."""
+    found = result("against_gradinversion")
+    return source(found) + markdown(GRADINVERSION_HEAD, map(gradinversion_row, found["cells"]))
+
+
+GRADINVERSION_HEAD = (
+    "model", "batch", "labels", "attack", "labels right", "mean PSNR", "lowest PSNR", "SSIM", "fusion index", "time",
+)  # fmt: skip
+
+
+def gradinversion_row(cell: Result) -> Row:
+    """One attack on one kind of batch."""
+    return (
+        cell["model"],
+        cell["batch"],
+        cell["labels"],
+        cell["attack"],
+        f"{cell['labels_right']:.0%}",
+        decibels(cell["mean_psnr"]),
+        decibels(cell["min_psnr"]),
+        f"{cell['ssim']:.2f}",
+        None if cell["fusion"] is None else f"{cell['fusion']:.2f}",
+        seconds(cell["seconds"]),
+    )
+
+
+def against_breaching() -> str:
+    """Attacks of this project and of breaching, beside each other."""
+    found = result("against_breaching")
+    return source(found) + markdown(BREACHING_HEAD, map(breaching_row, found["cells"]))
+
+
+BREACHING_HEAD = ("model", "batch", "attack", "mean PSNR", "lowest PSNR", "59 dB on every image after")
+
+
+def breaching_row(cell: Result) -> Row:
+    """One attack on one batch."""
+    return (
+        cell["model"],
+        cell["batch"],
+        f"{cell['side']} {cell['attack']}",
+        decibels(cell["mean_psnr"]),
+        decibels(cell["min_psnr"]),
+        seconds(cell["pixel_exact_after"], 2),
+    )
+
+
+def wrong_labels() -> str:
+    """Mean PSNR by the number of wrong labels, with a chart that GitHub draws."""
+    found = result("wrong_labels")
+    wrong = range(found["batch_size"] + 1)
+    rows = [(f"seed {seed}", *map(decibels, values)) for seed, values in enumerate(found["psnr"])]
+    rows.append(("mean", *map(decibels, found["mean"])))
+    steps, values = ", ".join(map(str, wrong)), ", ".join(f"{value:.1f}" for value in found["mean"])
+    chart = (
+        f'```mermaid\nxychart-beta\n    x-axis "wrong labels" [{steps}]\n'
+        f'    y-axis "mean PSNR in dB" 0 --> 50\n    line [{values}]\n```\n\n'
+    )
+    return source(found) + chart + markdown(("batch", *(f"{n} wrong" for n in wrong)), rows)
+
+
+# ----------------------------------------------------------------------------------------------- label inference
+
+
+def label_summary() -> str:
+    """How many batches `verified` certified, and how many of them wrongly, over all cells."""
+    cells = result("label_accuracy")["cells"]
+    scores = [(cell["repeats"], cell["strategies"]["verified"]) for cell in cells]
+    batches = sum(repeats for repeats, _ in scores)
+    certified, wrongly = (
+        sum(round(repeats * score[rate]) for repeats, score in scores) for rate in ("proven_rate", "wrongly_proven")
+    )
+    found = f"{certified:,} certified by `verified`, {wrongly:,} of them wrongly"
+    return f"{len(cells)} cells, {batches:,} batches: {found}."
+
+
+def label_accuracy(composition: str) -> str:
+    """Share of batches whose whole multiset of labels was found and, in brackets, of labels found."""
+    cells = [cell for cell in result("label_accuracy")["cells"] if cell["composition"] == composition]
+    head = ("model", "stage", "mode", "classes", "images", "batches", *LABEL_STRATEGIES, "best of breaching")
+    return markdown(head, map(label_row, sorted(cells, key=place)))
+
+
+def label_row(cell: Result) -> Row:
+    """One cell: a rate for each strategy, and that of the best rule of breaching where there is one."""
+    scores = cell["strategies"]
+    peers = [score for name, score in scores.items() if name.startswith("breaching")]
+    best = max(peers, key=lambda score: (score["exact_rate"], score["instance_accuracy"]), default=None)
+    facts = [cell[name] for name in ("stage", "mode", "classes", "batch_size", "repeats")]
+    shown = [*(scores.get(name) for name in LABEL_STRATEGIES), best]
+    rates = [score and f"{score['exact_rate']:.0%} ({score['instance_accuracy']:.0%})" for score in shown]
+    return [cell["model"] + ("" if cell["head_bias"] else ", no bias"), *facts, *rates]
+
+
+def place(cell: Result) -> tuple[Any, ...]:
+    """What a table of label inference is ordered by."""
+    stage = STAGES.index(cell["stage"]) if cell["stage"] in STAGES else len(STAGES)
+    return cell["mode"] != "fedsgd", not cell["head_bias"], cell["classes"], cell["batch_size"], stage, cell["model"]
+
+
+def label_commands() -> str:
+    """Every command that cells of label inference come from, with its machine."""
+    commands = {(cell["command"], cell["machine"]) for cell in result("label_accuracy")["cells"]}
+    return "\n".join(f"- `{command}` ({machine})" for command, machine in sorted(commands))
+
+
+# ----------------------------------------------------------------------------------------------------- the app
+
+
+def app_overhead() -> str:
+    """What the app costs an attack: median and range of the rounds beside the budget."""
+    found = result("app_overhead")
+    del found["machine"]["threads"]  # those of the measuring process, not of the attack
+    return source(found) + markdown(("figure", "median", "min", "max", "budget"), overhead_rows(found))
+
+
+def overhead_rows(found: Result) -> Iterator[Row]:
+    """One row a figure."""
+    for name, figure in found["figures"].items():
+        values = figure["values"]
+        yield name, *(f"{number(values):.3g}" for number in (statistics.median, min, max)), figure["budget"] or None
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "solvers": solvers,
+    "attack-speed-cpu": lambda: attack_speed("cpu"),
+    "attack-speed-gpu": lambda: attack_speed("cuda"),
+    "against-gradinversion": against_gradinversion,
+    "against-breaching": against_breaching,
+    "wrong-labels": wrong_labels,
+    "label-summary": label_summary,
+    "labels-random": lambda: label_accuracy("random"),
+    "labels-skewed": lambda: label_accuracy("skewed"),
+    "labels-one-class": lambda: label_accuracy("same"),
+    "label-commands": label_commands,
+    "app-overhead": app_overhead,
+}
+
+if __name__ == "__main__":
+    main()
