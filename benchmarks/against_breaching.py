@@ -43,6 +43,7 @@ from torch import Tensor, nn
 from benchmarks.machine import describe_machine
 from deepleak_core.attack import run as attack
 from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch
 from deepleak_core.events import Finished, Snapshot
 from deepleak_core.federated import client
 from deepleak_core.federated.models import TargetModel
@@ -199,7 +200,7 @@ class Watch:
 
 def run_breaching(name: str, scenario: Scenario, budget: float) -> Measured:
     """One run of a breaching preset on the update our client shares."""
-    batch = datasets.load_batch(scenario)
+    batch = load_batch(scenario)
     model = attack.target_model(scenario)
     update = client.share(model, batch.images, batch.labels)
     mean, std = datasets.dataset_of(scenario).statistics

@@ -27,6 +27,7 @@ from benchmarks.machine import describe_machine
 from deepleak_core.attack.presets import PRESETS
 from deepleak_core.attack.run import reconstruct, run, target_model
 from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch
 from deepleak_core.events import (
     FeaturesSeparated,
     Finished,
@@ -76,7 +77,7 @@ def sheet(name: str, images: np.ndarray) -> str:
 
 def private(scenario: Scenario) -> np.ndarray:
     """(B, H, W, 3) uint8."""
-    return metrics.to_8bit(datasets.load_batch(scenario).images).permute(0, 2, 3, 1).numpy()
+    return metrics.to_8bit(load_batch(scenario).images).permute(0, 2, 3, 1).numpy()
 
 
 def attacked(scenario: Scenario) -> tuple[list[Snapshot], Finished, dict[type, Any]]:
@@ -116,7 +117,7 @@ def pixels() -> dict[str, Any]:
     network = TargetModel(nn.Flatten(), nn.Linear(3 * 32 * 32, 10), *datasets.DATASETS["cifar10-samples"].statistics)
     pictures, quality, names = {}, {}, {}
     for name, indices in (("one", DISTINCT[:1]), ("distinct", DISTINCT), ("same", FROGS)):
-        batch = datasets.load_batch(Scenario(indices=indices))
+        batch = load_batch(Scenario(indices=indices))
         update = share(network, batch.images, batch.labels).tensors
         label = int(batch.labels[0])
         row = update["head.weight"][label] / update["head.bias"][label]
@@ -194,7 +195,7 @@ def fusion() -> dict[str, Any]:
     scenario = Scenario(indices=FROGS)
     searched = attacked(scenario)[0][-1]
     exact, end, others = attacked(scenario.changed(attack="exact"))
-    truth = datasets.load_batch(scenario).images
+    truth = load_batch(scenario).images
     mean = truth.mean(0)
     rebuilt = torch.tensor(searched.images).permute(0, 3, 1, 2) / 255
     features: FeaturesSeparated = others[FeaturesSeparated]
@@ -219,7 +220,7 @@ def corners() -> dict[str, Any]:
     networks = {}
     for name in ("lenet64-relu", "lenet64-elu"):
         scenario = Scenario(indices=THREE, model=name, stage="late")
-        model, batch = target_model(scenario), datasets.load_batch(scenario)
+        model, batch = target_model(scenario), load_batch(scenario)
         gradient = share(model, batch.images, batch.labels).tensors
         layer = LastLayer.of(model, gradient)
         factors = Factors.of(layer, summed_gradient(layer, len(THREE)), len(THREE))
@@ -254,7 +255,7 @@ def proof() -> dict[str, Any]:
     stages = {}
     for stage in ("untrained", "late"):
         scenario = Scenario(indices=MIXED, stage=stage)
-        model, batch = target_model(scenario), datasets.load_batch(scenario)
+        model, batch = target_model(scenario), load_batch(scenario)
         gradient = share(model, batch.images, batch.labels).tensors
         layer = LastLayer.of(model, gradient)
         factors = Factors.of(layer, summed_gradient(layer, len(MIXED)), len(MIXED))
@@ -307,7 +308,7 @@ def local_steps() -> dict[str, Any]:
 def noise() -> dict[str, Any]:
     """Gaussian noise added to every number of the gradient, and the same search on what is left."""
     scenario = Scenario(indices=DISTINCT, label_strategy="true")
-    model, batch = target_model(scenario), datasets.load_batch(scenario)
+    model, batch = target_model(scenario), load_batch(scenario)
     gradient = share(model, batch.images, batch.labels).tensors
     numbers = torch.cat([tensor.flatten() for tensor in gradient.values()])
     scale = float(numbers.square().mean().sqrt())

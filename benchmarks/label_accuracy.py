@@ -37,6 +37,7 @@ from torch import Tensor
 from benchmarks.machine import describe_machine
 from deepleak_core.attack import run as attack
 from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.federated import client, models
 from deepleak_core.federated.models import MODELS
@@ -231,7 +232,7 @@ def keep(cell: Cell) -> None:
 
 def breaching_trials(scenario: Scenario, draw: int) -> Iterator[evaluation.LabelTrial]:
     """The label rules of breaching 0.1.2, on the update our client shares."""
-    model, batch = attack.target_model(scenario), datasets.load_batch(scenario, draw=draw)
+    model, batch = attack.target_model(scenario), load_batch(scenario, draw=draw)
     update = client.share(model, batch.images, batch.labels)
     truth = torch.bincount(batch.labels, minlength=model.head.out_features)
     for rule in BREACHING:

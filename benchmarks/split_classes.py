@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deepleak_core.data import datasets
+from deepleak_core.data.folders import folder_classes
+from deepleak_core.data.images import open_image
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="where the folders of the parts go")
     parser.add_argument("--parts", type=int, default=10, help="parts of each class (default: 10)")
     options = parser.parse_args()
-    names = datasets.folder_classes(options.source)
+    names = folder_classes(options.source)
     for index, name in enumerate(names):
         files = sorted((options.source / name).iterdir(), key=brightness)
         for part, members in enumerate(np.array_split(np.arange(len(files)), options.parts)):
@@ -36,7 +37,7 @@ def main() -> None:
 
 def brightness(path: Path) -> tuple[float, str]:
     """The mean grey value of an image, and its name for a tie."""
-    return float(np.asarray(datasets.open_image(path).convert("L")).mean()), path.name
+    return float(np.asarray(open_image(path).convert("L")).mean()), path.name
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 from deepleak_core.attack import run as attack
 from deepleak_core.attack.presets import PRESETS
 from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch, pick
 from deepleak_core.data.datasets import DATASETS
 from deepleak_core.errors import DatasetUnavailable, DeepLeakError, UnsupportedScenario
 from deepleak_core.events import Finished
@@ -137,7 +138,7 @@ def check(scenario: Scenario) -> None:
         )
     attack.check(scenario)
     with suppress(DatasetUnavailable):  # not downloaded yet: the run will do that
-        datasets.pick(scenario, _image_labels(scenario.dataset, scenario.images))
+        pick(scenario, _image_labels(scenario.dataset, scenario.images))
 
 
 class NextStep(NamedTuple):
@@ -210,7 +211,7 @@ def fill_wrong_label(scenario: Scenario | None) -> None:
 def wrong_label(scenario: Scenario, changed: Callable[[], None]) -> str | None:
     """Which label is wrong, as "cat>dog": the worst case or the visitor's own; None while the batch cannot be had."""
     try:
-        labels = datasets.load_batch(scenario).labels.tolist()
+        labels = load_batch(scenario).labels.tolist()
         names = datasets.names_of_classes(scenario)
         worst = _worst_swap(scenario.to_json())
     except DeepLeakError:

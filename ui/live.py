@@ -18,6 +18,7 @@ from typing import Any
 import streamlit as st
 
 from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import (
     Downloading,
@@ -92,7 +93,7 @@ def viewer() -> str:
 @st.cache_data(max_entries=200, ttl="10m", show_spinner=False)
 def private_batch(choice: str) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
     """Pictures and labels that a scenario, as JSON, picks. Raises `DeepLeakError` where they cannot be had."""
-    batch = datasets.load_batch(Scenario.from_json(choice))
+    batch = load_batch(Scenario.from_json(choice))
     return tuple(map(png, pixels(batch.images))), tuple(batch.class_names[label] for label in batch.labels)
 
 

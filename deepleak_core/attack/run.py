@@ -33,7 +33,7 @@ from deepleak_core.attack.presets import PRESETS, Preset
 from deepleak_core.attack.repair import LONGEST, is_uncertain, search_and_repair
 from deepleak_core.attack.solvers import Iterate
 from deepleak_core.data import datasets
-from deepleak_core.data.datasets import PrivateBatch
+from deepleak_core.data.batches import GroundTruth, load_batch
 from deepleak_core.errors import DatasetUnavailable, OutOfMemory, UnsupportedScenario
 from deepleak_core.events import (
     Event,
@@ -202,7 +202,7 @@ def _story(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
     yield from datasets.prepare(scenario)
     device = choose_device(scenario)
     preset = PRESETS[scenario.attack].for_scenario(scenario)
-    batch = datasets.load_batch(scenario)
+    batch = load_batch(scenario)
     model = target_model(scenario).to(device)
     _check_memory(scenario, model, preset)
     yield Prepared(
@@ -249,7 +249,7 @@ def _infer_labels(
     preset: Preset,
     model: TargetModel,
     update: ClientUpdate,
-    batch: PrivateBatch,
+    batch: GroundTruth,
     clock: Clock,
     stop: Callable[[], bool],
 ) -> LabelsInferred:

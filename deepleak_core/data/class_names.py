@@ -1,4 +1,9 @@
-"""The names of the classes, in the order of their indices. torchvision knows CIFAR's only after a download."""
+"""Class names in the order of their indices, and the class that a name means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
 
 from torchvision.models import ResNet18_Weights
 
@@ -12,5 +17,24 @@ pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose
 skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
 tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
-CIFAR100_CLASSES = tuple(_CIFAR100.split())
+CIFAR100_CLASSES = tuple(_CIFAR100.split())  # torchvision knows CIFAR's class names only after a download
 IMAGENET_CLASSES = tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+def class_index(name: str, class_names: Sequence[str]) -> int | None:
+    """The class a name means: a class name in any spelling, or a number at its start.
+
+    >>> class_index("Sweet-Pepper", ("apple", "sweet_pepper")), class_index("001_n0144_tench", ("a", "b"))
+    (1, 1)
+    """
+
+    def plain(text: str) -> str:
+        return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
+
+    plain_names = [plain(known) for known in class_names]
+    if plain(name) in plain_names:
+        return plain_names.index(plain(name))
+    number = re.match(r"\d+", name)
+    if number and int(number[0]) < len(class_names):
+        return int(number[0])
+    return None

@@ -19,7 +19,9 @@ from torch.nn.functional import cross_entropy
 
 from deepleak_core.attack import run as attack
 from deepleak_core.data import datasets
-from deepleak_core.data.datasets import DATASETS, Items
+from deepleak_core.data.datasets import DATASETS
+from deepleak_core.data.images import to_tensor
+from deepleak_core.data.items import Items
 from deepleak_core.errors import DatasetUnavailable, OutOfMemory, TrainingDiverged, UnsupportedScenario
 from deepleak_core.federated import models
 from deepleak_core.federated.class_statistics import Validation
@@ -195,7 +197,7 @@ def _read(
     for position, item in enumerate(drawn):
         if position % math.ceil(len(drawn) / TOLD) == 0:
             yield Reading(folder=folder, done=position / len(drawn))
-        images[position] = (datasets.to_tensor(items.read(item), size) * 255).round().to(torch.uint8)
+        images[position] = (to_tensor(items.read(item), size) * 255).round().to(torch.uint8)
     return images, torch.tensor([items.labels[item] for item in drawn])
 
 

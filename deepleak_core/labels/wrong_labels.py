@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from deepleak_core.data.datasets import class_index
+from deepleak_core.data.class_names import class_index
 from deepleak_core.errors import UnsupportedScenario
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deepleak_core.attack.solvers import Iterate
-from deepleak_core.data.datasets import PrivateBatch
+from deepleak_core.data.batches import GroundTruth
 from deepleak_core.events import Finished, LabelsInferred, LabelsRevised, Snapshot
 from deepleak_core.federated.models import TargetModel
 from deepleak_core.labels import wrong_labels as mislabelling
@@ -26,7 +26,7 @@ TRACE = 5.0  # dB above noise from which something of an image can be seen
 class Judge:
     """Holds the private batch and measures how close the attack came. For display and figures alone."""
 
-    def __init__(self, batch: PrivateBatch, scenario: Scenario):
+    def __init__(self, batch: GroundTruth, scenario: Scenario):
         self.batch = batch
         self.seed = scenario.seed_for("noise baseline")
         self.mode = scenario.mode

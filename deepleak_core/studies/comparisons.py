@@ -17,6 +17,7 @@ import torch
 
 from deepleak_core.attack.run import target_model
 from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch, pick
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import LABELS_CHANGED, Finished, LabelsInferred, Prepared, Stage, from_png, png
 from deepleak_core.scenario import Scenario
@@ -40,7 +41,7 @@ def worst_swap(scenario: Scenario) -> str:
     longest one, among those whose label does not repeat while there are any; it is taken for the absent class that
     the network finds least likely for it. Which class it is matters little, which image matters much.
     """
-    batch, model = datasets.load_batch(scenario), target_model(scenario)
+    batch, model = load_batch(scenario), target_model(scenario)
     model.eval()
     with torch.no_grad():
         features = model.body(model.normalise(batch.images))
@@ -121,7 +122,7 @@ def shares(scenario: Scenario) -> range:
 def _groups(scenario: Scenario) -> tuple[int, list[int], list[int]]:
     """The class to share, its images, and one image of every other class; those of the batch come first."""
     labels = datasets.items(scenario).labels
-    batch = list(datasets.pick(scenario, labels))
+    batch = list(pick(scenario, labels))
     ordered = batch + sorted(set(range(len(labels))) - set(batch))
     size = Counter(labels)
     label = max([*size, *(labels[i] for i in batch)][::-1], key=lambda label: size[label])
@@ -139,7 +140,7 @@ def distinct_and_same(scenario: Scenario, share: int) -> tuple[Scenario, Scenari
 
 def sharing(scenario: Scenario) -> int:
     """How many images of the batch share the label that most of them share."""
-    return max(Counter(datasets.load_batch(scenario).labels.tolist()).values())
+    return max(Counter(load_batch(scenario).labels.tolist()).values())
 
 
 def mean_pictures(prepared: Prepared) -> list[tuple[bytes, str, int]]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from deepleak_core.attack.run import check, choose_device, local_training_of, target_model
 from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event, LastLayerRead, Scored, StrategyAnswered
 from deepleak_core.federated import client, models
@@ -79,7 +80,7 @@ def label_trials(
     device = choose_device(scenario)
     model = target_model(scenario).to(device)
     for draw in range(first, first + repeats):
-        batch = datasets.load_batch(scenario, draw=draw)
+        batch = load_batch(scenario, draw=draw)
         update = client.share(model, batch.images.to(device), batch.labels.to(device), local_training_of(scenario))
         true_counts = torch.bincount(batch.labels, minlength=len(batch.class_names))
         for strategy in sorted(labels.STRATEGIES, key=SLOWEST.__eq__):

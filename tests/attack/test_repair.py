@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from deepleak_core.attack.repair import EXCHANGES, PATIENCE, _exchanges, _told_apart, is_uncertain, search_and_repair
 from deepleak_core.attack.run import local_training_of, run, target_model
 from deepleak_core.attack.solvers import Iterate
-from deepleak_core.data.datasets import load_batch
+from deepleak_core.data.batches import load_batch
 from deepleak_core.events import Event, Finished, LabelsInferred, LabelsRevised, Snapshot, Stage
 from deepleak_core.federated import client
 from deepleak_core.labels.strategies import Knowledge

@@ -488,7 +488,7 @@ def test_running_out_of_memory_is_explained(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_pixel_exactness_is_noticed() -> None:
     """The judge, shown the truth in another order, finds every image and says so."""
-    from deepleak_core.data.datasets import load_batch
+    from deepleak_core.data.batches import load_batch
 
     batch, model = load_batch(QUICK), attack.target_model(QUICK)
     judge = Judge(batch, QUICK)

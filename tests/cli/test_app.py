@@ -20,6 +20,8 @@ from deepleak_core.attack import run as attack
 from deepleak_core.attack.presets import PRESETS
 from deepleak_core.cli import app as cli
 from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch
+from deepleak_core.data.images import to_tensor
 from deepleak_core.errors import OutOfMemory, TrainingDiverged
 from deepleak_core.events import Event, Prepared, Snapshot
 from deepleak_core.federated import models, training
@@ -99,8 +101,8 @@ def test_the_pictures_of_attack(command: Callable[..., Ended], tmp_path: Path) -
     assert command("attack", "--indices", "0,4", *QUICK, "--out", str(folder)).status == 0
     names = ["private-0.png", "private-1.png", "rebuilt-0.png", "rebuilt-1.png", "sheet.png"]
     assert sorted(path.name for path in folder.iterdir()) == names
-    private = datasets.to_tensor(Image.open(folder / "private-1.png"), 32)
-    assert private.equal(datasets.load_batch(Scenario(indices=(4,))).images[0])
+    private = to_tensor(Image.open(folder / "private-1.png"), 32)
+    assert private.equal(load_batch(Scenario(indices=(4,))).images[0])
     assert all(Image.open(folder / name).size == (32, 32) for name in names[:-1])
     sheet = Image.open(folder / "sheet.png")
     assert min(sheet.size) > 64

@@ -21,9 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deepleak_core.data import datasets
-from deepleak_core.data.datasets import DATASETS, load_batch, open_image, pick
+from deepleak_core.data import datasets, samples
+from deepleak_core.data.batches import load_batch, pick
+from deepleak_core.data.datasets import DATASETS
 from deepleak_core.data.downloads import fetch
+from deepleak_core.data.images import open_image, to_tensor
 from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
 from deepleak_core.scenario import Scenario
 
@@ -62,7 +64,7 @@ def test_the_size_is_the_scenarios() -> None:
 
 def test_cifar_pixels_arrive_unchanged() -> None:
     """At its own resolution an image is its file, value by value: pixel-exactness means something."""
-    path, _ = datasets._sample_files("cifar10")[3]
+    path, _ = samples.sample_files("cifar10")[3]
     images = load_batch(Scenario(indices=(3,))).images
     assert np.array_equal((images[0].permute(1, 2, 0) * 255).numpy(), np.asarray(Image.open(path)).astype(np.float32))
 
@@ -140,7 +142,7 @@ def test_a_skewed_draw_is_less_even_than_a_random_one() -> None:
     def shared(composition: str) -> float:
         chances = []
         for seed in range(40):
-            picked = datasets.pick(Scenario(composition=composition, batch_size=20, seed=seed), available)
+            picked = pick(Scenario(composition=composition, batch_size=20, seed=seed), available)
             counts = np.bincount([available[i] for i in picked])
             chances.append((counts * (counts - 1)).sum() / (20 * 19))
         return float(np.mean(chances))
@@ -182,7 +184,7 @@ def test_photos_are_turned_upright_and_lose_their_metadata(tmp_path: Path) -> No
 def test_images_are_cropped_in_the_middle(tmp_path: Path) -> None:
     wide = Image.new("RGB", (96, 32), "red")
     wide.paste("lime", (32, 0, 64, 32))
-    square = datasets.to_tensor(wide, 32)
+    square = to_tensor(wide, 32)
     assert torch.equal(square, torch.tensor([0.0, 1.0, 0.0]).view(3, 1, 1).expand(3, 32, 32))
 
 
@@ -287,8 +289,8 @@ def test_refusals_say_what_was_given_and_what_there_is(values: Any, sentence: st
 
 
 def test_without_the_package_of_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    datasets._sample_files.cache_clear()
-    monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda name: None)
+    samples.sample_files.cache_clear()
+    monkeypatch.setattr(samples.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DatasetUnavailable, match="foolbox, which is not installed; pip install foolbox"):
         load_batch(Scenario())
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Gamma
 
 from deepleak_core.attack.run import target_model
-from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch
 from deepleak_core.features.ica import FEATURES, _Voices, independent_images
 from deepleak_core.features.joint import read_labels
 from deepleak_core.features.last_layer import summed_gradient
@@ -78,7 +78,7 @@ def test_what_is_found_is_near_the_images(images: int, seed: int) -> None:
 @pytest.mark.parametrize("stage", ["early", "late"])
 def test_photos_in_a_trained_network_are_read_off_right(stage: str) -> None:
     scenario = Scenario(model="lenet64-elu", stage=stage, indices=(0, 1, 4, 5, 7, 19))
-    batch, model = datasets.load_batch(scenario), target_model(scenario)
+    batch, model = load_batch(scenario), target_model(scenario)
     known = Knowledge.of(model, client.share(model, batch.images, batch.labels), image_size=32, seed=0)
     factors = Factors.of(known.last_layer, summed_gradient(known.last_layer, 6), 6)
     found = independent_images(factors)

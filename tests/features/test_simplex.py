@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from deepleak_core.attack.run import target_model
-from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch
 from deepleak_core.features import simplex
 from deepleak_core.features.joint import read_labels
 from deepleak_core.features.last_layer import summed_gradient
@@ -81,7 +81,7 @@ def test_cutting_planes_end_within_every_wall() -> None:
 def test_labels_of_a_trained_network_are_read_off_the_corners(model: str, stage: str) -> None:
     """Eight images of ten classes, labels repeating: no label is guessed, none is used."""
     scenario = Scenario(model=model, stage=stage, indices=(0, 1, 4, 5, 7, 8, 9, 19))
-    batch, network = datasets.load_batch(scenario), target_model(scenario)
+    batch, network = load_batch(scenario), target_model(scenario)
     known = Knowledge.of(network, client.share(network, batch.images, batch.labels), image_size=32, seed=0)
     factors = Factors.of(known.last_layer, summed_gradient(known.last_layer, 8), 8)
     corners, _ = next(largest_simplices(factors))

@@ -17,7 +17,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from deepleak_core.attack import run as attack
-from deepleak_core.data import datasets
+from deepleak_core.data import datasets, folders
+from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import DatasetUnavailable, DeepLeakError, OutOfMemory, TrainingDiverged, UnsupportedScenario
 from deepleak_core.federated import models, training
 from deepleak_core.federated.models import TargetModel
@@ -111,9 +112,7 @@ def test_a_checkpoint_is_the_network_as_it_was(
     monkeypatch.setattr(models, "save", noting)
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
     stages = of(Saved, train(model=model, stages={"early": 0.5, "late": 1.0}))
-    batch = datasets.load_batch(
-        Scenario(images=str(data / "test"), composition="random", batch_size=TEST * len(COLOURS))
-    )
+    batch = load_batch(Scenario(images=str(data / "test"), composition="random", batch_size=TEST * len(COLOURS)))
     for saved, before, validation in zip(stages, logits, validations, strict=True):
         network = attack.target_model(Scenario(model=model, stage=saved.stage))
         assert torch.equal(network(probe), before)
@@ -166,10 +165,8 @@ def test_it_starts_from_the_untrained_model_of_its_seed(
 
 def test_a_limit_draws_images_at_random(train: Callable[..., list[Progress]], monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    real = datasets.open_image
-    monkeypatch.setattr(
-        datasets, "open_image", lambda path: read.append(f"{path.parent.name}{path.name}") or real(path)
-    )
+    real = folders.open_image
+    monkeypatch.setattr(folders, "open_image", lambda path: read.append(f"{path.parent.name}{path.name}") or real(path))
     train(stages={"late": 0.5}, limit=7)
     train_files, test_files = read[:7], read[7:]
     assert len(set(train_files)) == len(set(test_files)) == 7

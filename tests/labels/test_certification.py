@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deepleak_core.attack.run import local_training_of, target_model
-from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.features.separate import Disaggregation, disaggregate
@@ -78,7 +78,7 @@ BATCHES = {"distinct": (0, 1, 3, 4), "a pair": (0, 1, 4, 5), "one class": (4, 5,
 
 def knowledge(scenario: Scenario, noise: float = 0.0) -> tuple[Knowledge, Tensor]:
     """What the server knows of a batch, and its true counts; `noise` in units of each tensor's standard deviation."""
-    batch, model = datasets.load_batch(scenario), target_model(scenario)
+    batch, model = load_batch(scenario), target_model(scenario)
     update = client.share(model, batch.images, batch.labels, local_training_of(scenario))
     generator = torch.Generator().manual_seed(0)
     noisy = {n: t + noise * t.std() * torch.randn(t.shape, generator=generator) for n, t in update.tensors.items()}
@@ -101,7 +101,7 @@ def test_the_truth_is_proven(trained: tuple[str, str], batch: tuple[int, ...]) -
     assert verdict.proven and torch.equal(verdict.counts, truth)
     assert verdict.separated is not None and torch.equal(torch.bincount(verdict.separated.labels, minlength=10), truth)
     with torch.no_grad():
-        features = known.model.features(datasets.load_batch(Scenario(indices=batch)).images).double()
+        features = known.model.features(load_batch(Scenario(indices=batch)).images).double()
     distance = torch.cdist(verdict.separated.features, features) / features.norm(dim=1)
     assert distance.amin(0).max() < 0.05, "proven by features that are not the images'"
 
@@ -276,7 +276,7 @@ def search_near_the_truth(model: str, lost: int, seed: int = 0) -> tuple[verific
     indices = (0, 1, 2, 4, 5, 7, 8, 12)
     known, truth = knowledge(Scenario(model=model, stage="early", indices=indices))
     search = verification._Verification(known.last_layer, 8, estimates(known), seed=seed)
-    batch = datasets.load_batch(Scenario(indices=indices))
+    batch = load_batch(Scenario(indices=indices))
     with torch.no_grad():
         m = search.factors.coordinates(known.model.features(batch.images[batch.labels.argsort()]).double())
     m[[2, 5][:lost]] = search.random_starts()[0, :lost]
@@ -368,8 +368,8 @@ def test_features_that_no_activation_gives_prove_nothing() -> None:
     """Labels that are wrong for a faint image, explained by features far below the floor of ReLU."""
     known, truth = knowledge(Scenario(model="resnet20", stage="late", indices=(4, 5, 1, 0)))
     with torch.no_grad():
-        features = known.model.features(datasets.load_batch(Scenario(indices=(4, 5, 1, 0))).images).double()
-    labels = datasets.load_batch(Scenario(indices=(4, 5, 1, 0))).labels
+        features = known.model.features(load_batch(Scenario(indices=(4, 5, 1, 0))).images).double()
+    labels = load_batch(Scenario(indices=(4, 5, 1, 0))).labels
     start = features[labels.argsort()]
     assert disaggregate(known.last_layer, truth, start=start, tries=0).clear
     raised = replace(known.last_layer, floor=float(features.min()) + float(features.mean()))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deepleak_core.attack.run import local_training_of, target_model
-from deepleak_core.data.datasets import load_batch
+from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.federated.client import ClientUpdate, LocalTraining, share
 from deepleak_core.federated.models import MODELS, TargetModel

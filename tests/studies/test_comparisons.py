@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deepleak_core.attack import run as attack
-from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event, Finished, LabelsInferred, Prepared, from_png
 from deepleak_core.federated import client
@@ -20,7 +20,7 @@ BASE = Scenario(indices=(0, 1, 3, 4), max_iterations=200)
 
 
 def labels_of(scenario: Scenario) -> list[int]:
-    return datasets.load_batch(scenario).labels.tolist()
+    return load_batch(scenario).labels.tolist()
 
 
 def told(scenario: Scenario) -> list[Event]:
@@ -44,7 +44,7 @@ def right() -> Finished:
 @pytest.mark.parametrize("indices", [(0, 1, 3, 4), (4, 5, 0, 1), (8, 9, 12, 15)])
 def test_the_worst_wrong_label_is_the_one_the_last_layer_feels_most(indices: tuple[int, ...]) -> None:
     scenario = Scenario(indices=indices)
-    batch, model = datasets.load_batch(scenario), attack.target_model(scenario)
+    batch, model = load_batch(scenario), attack.target_model(scenario)
     before, after = findings.worst_swap(scenario).split(">")
     absent = batch.class_names.index(after)
     assert absent not in batch.labels
@@ -123,7 +123,7 @@ def test_the_mean_that_is_shown_is_that_of_the_class() -> None:
     prepared = told(scenario)[0]
     assert isinstance(prepared, Prepared)
     ((picture, name, count),) = findings.mean_pictures(prepared)
-    expected = datasets.load_batch(scenario).images[:2].mean(0).permute(1, 2, 0)
+    expected = load_batch(scenario).images[:2].mean(0).permute(1, 2, 0)
     assert (name, count) == ("frog", 2)
     assert torch.allclose(torch.from_numpy(from_png(picture) / 255.0).float(), expected, atol=0.51 / 255)
 

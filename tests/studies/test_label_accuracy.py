@@ -9,6 +9,7 @@ import torch
 
 from deepleak_core.attack.run import target_model
 from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch, pick
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event, LastLayerRead, Scored, StrategyAnswered, from_message, to_message
 from deepleak_core.federated import models
@@ -117,7 +118,7 @@ def test_a_batch_laid_open_says_what_the_gradient_says(mode: str) -> None:
     answers = {event.strategy: event for event in told if isinstance(event, StrategyAnswered)}
     assert set(answers) == set(STRATEGIES) and list(answers)[-1] == SLOWEST
 
-    batch = datasets.load_batch(scenario)
+    batch = load_batch(scenario)
     model = target_model(scenario)
     torch.nn.functional.cross_entropy(model(batch.images), batch.labels).backward()
     # One local step over the whole batch says what the gradient says, up to the rounding of weights.
@@ -181,7 +182,7 @@ def test_every_setting_is_of_the_update_or_of_the_attack() -> None:
 
 def test_curves_have_the_points_that_the_data_can_give(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(scenario: Scenario) -> None:
-        datasets.pick(scenario, datasets.items(scenario).labels)
+        pick(scenario, datasets.items(scenario).labels)
 
     named = Scenario(indices=(0, 1, 2))
     sizes = {
