@@ -1,35 +1,37 @@
-"""DeepLeak in the browser: page settings and navigation. Run it by `streamlit run app.py`."""
+"""DeepLeak in the browser: page settings and navigation. Start it with `streamlit run app.py`."""
 
 import sys
 from pathlib import Path
 
-ASSETS = Path(__file__).parent / "assets"
+ROOT = Path(__file__).parent
+ASSETS = ROOT / "assets"
 
 
 def main() -> None:
     """Draw the page that the address names."""
     import streamlit as st
 
+    from ui import shell
+
     st.set_page_config(page_title="DeepLeak", page_icon=str(ASSETS / "icon.svg"), layout="wide")
     st.logo(str(ASSETS / "logo.svg"), icon_image=str(ASSETS / "icon.svg"), size="large")
     st.html(ASSETS / "style.css")
-    # Not in a folder `pages`: Streamlit would take that for an app of its own and, for a first visitor who comes by the
-    # link of such a page, run it without this file.
     pages = [
-        st.Page("app_pages/live_attack.py", title="Live attack", default=True),
-        st.Page("app_pages/label_inference.py", title="Label inference"),
-        st.Page("app_pages/one_wrong_label.py", title="One wrong label"),
-        st.Page("app_pages/same_label_fusion.py", title="Same-label fusion"),
-        st.Page("app_pages/gradinversion.py", title="GradInversion"),
-        st.Page("app_pages/how_it_works.py", title="How it works", url_path="how-it-works"),
+        st.Page(ROOT / "pages/live_attack.py", title="Live attack", default=True),
+        st.Page(ROOT / "pages/label_inference.py", title="Label inference"),
+        st.Page(ROOT / "pages/one_wrong_label.py", title="One wrong label"),
+        st.Page(ROOT / "pages/same_label_fusion.py", title="Same-label fusion"),
+        st.Page(ROOT / "pages/gradinversion.py", title="GradInversion"),
+        st.Page(ROOT / "pages/how_it_works.py", title="How it works", url_path="how-it-works"),
     ]
     page = st.navigation(pages, position="top")
     if "torch" not in sys.modules:
-        with st.spinner("Loading PyTorch"):  # by the first visitor, before any page asks for it
+        with st.spinner("Loading PyTorch"):  # once, before any page imports it
             import torch  # noqa: F401
-    page.run()
+    with shell.drawing():
+        page.run()
 
 
-# Python imports the main module again in every worker process it spawns: there it must do nothing at all.
+# Python imports the main module again in every worker process that it spawns: there it must do nothing.
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 
 from deepleak_core.runs.store import Moment
-from deepleak_core.scoring.metrics import LITTLE
+from deepleak_core.text import NEGLIGIBLE_RESIDUAL
 from ui.markup import CLEAR, PHOTOGRAPH
 
 HEIGHT = 360  # pixels
@@ -169,7 +169,7 @@ def _thinned(moments: Sequence[Moment]) -> list[Moment]:
 
 def _residuals(moments: Sequence[Moment]) -> list[tuple[float, float]]:
     """Residuals over seconds, no smaller than their size matters: an axis down to rounding has no room for labels."""
-    return [(m.seconds, max(m.residual, LITTLE)) for m in moments]
+    return [(m.seconds, max(m.residual, NEGLIGIBLE_RESIDUAL)) for m in moments]
 
 
 def _powers(points: Sequence[tuple[float, float]]) -> dict[str, Any]:

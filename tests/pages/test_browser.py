@@ -11,6 +11,9 @@ import pytest
 from playwright.sync_api import expect
 
 from benchmarks.browser import open_page, running_app
+from deepleak_core.attack.run import run as attack
+from deepleak_core.runs.store import Store, this_process
+from deepleak_core.scenario import Scenario
 
 pytestmark = pytest.mark.browser
 PATIENCE = 90_000  # milliseconds: these tests ask whether things happen, other machines are slower
@@ -210,13 +213,42 @@ def test_going_to_another_page_and_back_keeps_both_in_order(visit: Any) -> None:
     expect_private(page, ["frog"] * 4)
 
 
-def test_the_first_visitor_after_a_start_may_come_by_any_link(chrome: Any, tmp_path: Path) -> None:
-    with running_app(tmp_path / "runs.sqlite") as url:
-        page = open_page(chrome, url + LABELS, steps=STEPS[:1])
-        page.set_default_timeout(PATIENCE)
-        page.get_by_role("link", name="Live attack").wait_for()
-        assert page.locator(".dl-step span").first.evaluate("e => getComputedStyle(e).borderRadius") == "50%"
-        page.context.close()
+@pytest.fixture
+def fresh_app(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The address of an app that nobody has visited yet, and its run database."""
+    database = tmp_path / "runs.sqlite"
+    with running_app(database) as url:
+        yield url, database
+
+
+def test_the_first_visit_after_a_start_may_be_a_link_to_a_comparison(chrome: Any, fresh_app: Any) -> None:
+    url, _ = fresh_app
+    page = chrome.new_context(viewport={"width": 1280, "height": 720}).new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{url}/one_wrong_label?indices=0,4&max_iterations=5")
+    expect(page.locator(".dl-sides section").first.locator("img")).to_have_count(2)  # the images of the query
+    expect(page.get_by_role("link", name="Live attack")).to_be_visible()  # drawn by app.py
+    assert page.locator(".dl-sides").evaluate("e => getComputedStyle(e).display") == "grid"  # so is the style sheet
+    page.locator("button:has-text('Run both')").click()
+    expect(page.get_by_role("slider")).to_be_visible()
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    page.context.close()
+
+
+def test_the_first_visit_after_a_start_may_be_a_link_to_a_run(chrome: Any, fresh_app: Any) -> None:
+    url, database = fresh_app
+    store = Store(f"sqlite:///{database}")
+    run_id = store.create(Scenario(indices=(0, 4), max_iterations=3), this_process())
+    store.start(run_id)
+    store.append(run_id, attack(Scenario(indices=(0, 4), max_iterations=3)))
+    store.finish(run_id, "finished")
+    page = chrome.new_context(viewport={"width": 1280, "height": 720}).new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{url}/?run={run_id}")
+    expect(page.locator(".dl-rebuilt img")).to_have_count(2)
+    expect(page.get_by_role("button", name="Pictures (PNG)")).to_be_visible()
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    page.context.close()
 
 
 # ------------------------------------------------------------------------------------------------- the findings

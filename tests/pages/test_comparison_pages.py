@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +14,10 @@ from deepleak_core.events import Finished
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.comparisons import wrong_label
+from tests.helpers import PATIENCE, app_page, checked
+from tests.helpers import page_html as text
 from ui import backend
 
-PAGES = Path(__file__).parents[2] / "app_pages"
-PATIENCE = 120  # seconds
 QUICK = {"indices": "0,4", "max_iterations": "12"}
 
 
@@ -26,22 +25,7 @@ QUICK = {"indices": "0,4", "max_iterations": "12"}
 def visit(store: Store) -> Callable[..., AppTest]:
     """Open a page by a link, as a fresh visitor."""
 
-    def opened(page_name: str, **query: str) -> AppTest:
-        app = AppTest.from_file(str(PAGES / f"{page_name}.py"), default_timeout=PATIENCE)
-        for setting, value in query.items():
-            app.query_params[setting] = value
-        return checked(app.run())
-
-    return opened
-
-
-def checked(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception[0].value
-    return app
-
-
-def text(app: AppTest) -> str:
-    return "\n".join(piece.value for piece in app.html)
+    return app_page
 
 
 def press(app: AppTest, key: str) -> AppTest:

@@ -17,18 +17,15 @@ from streamlit.testing.v1 import AppTest
 from benchmarks import explain
 from benchmarks.browser import open_page
 from deepleak_core.events import from_message
+from tests.helpers import ROOT, app_page, page_html
 from ui import figures, sources
 
-ROOT = Path(__file__).parents[2]
 SHIPPED = 500_000  # bytes of all figures together
 
 
 @pytest.fixture(scope="module")
 def page() -> AppTest:
-    """The page by itself, as `st.navigation` runs it."""
-    app = AppTest.from_file(str(ROOT / "app_pages" / "how_it_works.py"), default_timeout=60).run()
-    assert not app.exception, app.exception[0].value
-    return app
+    return app_page("how_it_works")
 
 
 def anchors(page: AppTest) -> list[str]:
@@ -40,7 +37,7 @@ def written(page: AppTest) -> str:
 
 
 def drawn(page: AppTest) -> str:
-    return "\n".join(piece.value for piece in page.html)
+    return page_html(page)
 
 
 def pictures(numbers: Any) -> Iterator[str]:
@@ -65,7 +62,7 @@ def test_contents_lead_to_every_section_and_to_nothing_else(page: AppTest) -> No
 
 
 def test_every_section_that_a_page_links_to_is_there(page: AppTest) -> None:
-    files = [*(ROOT / "ui").glob("*.py"), *(ROOT / "app_pages").glob("*.py"), ROOT / "README.md"]
+    files = [*(ROOT / "ui").glob("*.py"), *(ROOT / "pages").glob("*.py"), ROOT / "README.md"]
     linked = {anchor for file in files for anchor in re.findall(r"how-it-works#([\w-]+)", file.read_text())}
     assert linked <= set(anchors(page))
 

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,9 @@ from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.label_accuracy import Study, curve
+from tests.helpers import PATIENCE, app_page, checked
+from tests.helpers import page_html as text
 from ui import address, backend, controls, label_curves, label_markup
-
-APP = str(Path(__file__).parents[2] / "app.py")
-PATIENCE = 60  # seconds
 
 
 def read(counts: list[int], truth: list[int]) -> LastLayerRead:
@@ -142,8 +142,8 @@ def cell(**values: Any) -> dict[str, Any]:
 def test_a_benchmark_that_is_not_there_or_is_none_is_left_out(tmp_path: Path) -> None:
     assert label_curves.benchmark(tmp_path / "no.json") == []
     file = tmp_path / "label_accuracy.json"
-    for text in ("{", '{"cells": []}'):
-        file.write_text(text)
+    for content in ("{", '{"cells": []}'):
+        file.write_text(content)
         assert label_curves.benchmark(file) == []
     file.write_text(json.dumps({"cells": [cell()]}))
     assert label_curves.benchmark(file) == [cell()]
@@ -176,24 +176,7 @@ def test_shipped_curves_are_sets_and_the_most_alike_comes_first() -> None:
 def visit(store: Store) -> Callable[..., AppTest]:
     """Open the page by a link, as a fresh visitor."""
 
-    def opened(**query: str) -> AppTest:
-        app = AppTest.from_file(APP, default_timeout=PATIENCE)
-        app.switch_page("app_pages/label_inference.py")
-        for name, value in query.items():
-            app.query_params[name] = value
-        return checked(app.run())
-
-    return opened
-
-
-def checked(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception[0].value
-    return app
-
-
-def text(app: AppTest) -> str:
-    """All pieces of HTML but the style sheet, which names every class."""
-    return "\n".join(piece.value for piece in app.html if not piece.value.startswith("<style"))
+    return partial(app_page, "label_inference")
 
 
 def until(app: AppTest, happened: Callable[[], Any]) -> AppTest:

@@ -17,11 +17,10 @@ from deepleak_core.federated import models
 from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
+from tests.helpers import PATIENCE, app_page, checked
+from tests.helpers import page_html as text
 from ui import address, backend
 from ui.controls import EXAMPLES
-
-APP = str(Path(__file__).parents[2] / "app.py")
-PATIENCE = 60  # seconds
 
 SCENARIOS = [
     *EXAMPLES.values(),
@@ -41,22 +40,7 @@ SCENARIOS = [
 def visit(store: Store) -> Callable[..., AppTest]:
     """Open the app by a link, as a fresh visitor."""
 
-    def opened(**query: str) -> AppTest:
-        app = AppTest.from_file(APP, default_timeout=PATIENCE)
-        for name, value in query.items():
-            app.query_params[name] = value
-        return checked(app.run())
-
-    return opened
-
-
-def checked(app: AppTest) -> AppTest:
-    assert not app.exception, app.exception[0].value
-    return app
-
-
-def text(app: AppTest) -> str:
-    return "\n".join(piece.value for piece in app.html)
+    return app_page
 
 
 def finished(app: AppTest) -> AppTest:

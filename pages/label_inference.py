@@ -1,5 +1,10 @@
 """Label inference: from an update to labels step by step, every strategy beside the truth, how often each is right."""
 
+from ui import shell
+
+shell.within_app()
+
+
 import streamlit as st
 
 from deepleak_core.errors import DeepLeakError

@@ -1,5 +1,10 @@
 """How it works: why a gradient holds images, what the attacks do, what they need, and what helps against them."""
 
+from ui import shell
+
+shell.within_app()
+
+
 from collections.abc import Callable
 
 import streamlit as st

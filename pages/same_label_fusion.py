@@ -1,5 +1,10 @@
 """Same-label fusion: a batch of different classes beside one whose images share a label, then the latter un-fused."""
 
+from ui import shell
+
+shell.within_app()
+
+
 import streamlit as st
 
 from deepleak_core.errors import DeepLeakError

@@ -1,5 +1,10 @@
 """Live attack: compose a private batch, run the attack, watch the server rebuild the images."""
 
+from ui import shell
+
+shell.within_app()
+
+
 import streamlit as st
 
 from deepleak_core.errors import DeepLeakError

@@ -1,5 +1,10 @@
 """One wrong label: the same update attacked twice at once, with the inferred labels and with one of them changed."""
 
+from ui import shell
+
+shell.within_app()
+
+
 import streamlit as st
 
 from deepleak_core.studies import comparisons as findings

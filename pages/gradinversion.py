@@ -1,5 +1,10 @@
 """GradInversion against General Deep Leakage on the same update: the labels, the images, and how good they are."""
 
+from ui import shell
+
+shell.within_app()
+
+
 import streamlit as st
 
 from deepleak_core.errors import DeepLeakError

@@ -1,0 +1,36 @@
+"""The frame around every page: whether `app.main` draws the running page, and what to do where it does not.
+
+Streamlit treats a folder named `pages` as an app of its own until `st.navigation` has been called once. Therefore the
+first visitor after a server start who opens the link of a page gets that page's script without `app.py`: no style
+sheet, no navigation of ours. Every page begins with `within_app`, which then draws the app instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import streamlit as st
+
+_drawing: ContextVar[bool] = ContextVar("deepleak_app_is_drawing", default=False)
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Mark that the code inside runs a page on behalf of `app.main`."""
+    token = _drawing.set(True)
+    try:
+        yield
+    finally:
+        _drawing.reset(token)
+
+
+def within_app() -> None:
+    """Return where `app.main` runs this page; elsewhere draw the whole app, with this page in it, and stop."""
+    if _drawing.get():
+        return
+    import app  # the only import from ui of what is built on it; at module level it would be circular
+
+    app.main()
+    st.stop()
