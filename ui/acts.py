@@ -13,7 +13,7 @@ import streamlit as st
 
 from deepleak_core.errors import DeepLeakError, UnsupportedScenario
 from deepleak_core.events import Finished
-from deepleak_core.runs.scheduling import Turns
+from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from ui import address, controls, live, markup
@@ -97,12 +97,12 @@ def leave() -> None:
 
 
 def begin(
-    name: str, scenarios: Sequence[Scenario], turns: Turns = "side by side", *, instead_of: Sequence[str] = ()
+    name: str, scenarios: Sequence[Scenario], schedule: Schedule = "side by side", *, instead_of: Sequence[str] = ()
 ) -> None:
     """Have an act played, in place of others that no longer fit; or say why it is not."""
     state = st.session_state
     try:
-        group_id = engine().submit_group(scenarios, turns)
+        group_id = engine().submit_group(scenarios, schedule)
         state.acts = {n: i for n, i in state.acts.items() if n not in (name, *instead_of)} | {name: group_id}
         state.problems = ()
     except DeepLeakError as error:

@@ -65,9 +65,7 @@ def facts_of(record: RunRecord) -> Facts:
     known = st.session_state.setdefault("facts", {})
     if key in known:
         return known[key]
-    inferred, shared, prepared = (
-        store().latest(record.id, kind) for kind in (LabelsInferred, UpdateShared, Prepared)
-    )
+    inferred, shared, prepared = (store().latest(record.id, kind) for kind in (LabelsInferred, UpdateShared, Prepared))
     facts = Facts(prepared, shared, inferred)
     if facts.inferred is not None:
         _remember(known, key, facts)

@@ -1,13 +1,14 @@
-"""Several runs on one worker: whose turn it is.
+"""Schedules: the order in which one worker executes several runs.
 
-A run stands still, its clock with it, whenever it has told an event: so turns are taken from event to event.
+A run makes no progress, and its clock stands still, between two of its events. So a schedule chooses the run that
+yields the next event.
 
 >>> from deepleak_core.events import Stage
->>> def story(*moments):
+>>> def run(*moments):
 ...     return iter([Stage(name="", sentence="", step=0, seconds=moment) for moment in moments])
->>> [place for place, _ in side_by_side([story(1, 2, 3), story(2, 4)])]
+>>> [place for place, _ in side_by_side([run(1, 2, 3), run(2, 4)])]
 [0, 1, 0, 0, 1]
->>> [place for place, _ in in_turn([story(1, 2, 3), story(2, 4)])]
+>>> [place for place, _ in in_turn([run(1, 2, 3), run(2, 4)])]
 [0, 0, 0, 1, 1]
 """
 
@@ -18,13 +19,13 @@ from typing import Literal
 
 from deepleak_core.events import Event
 
-Turns = Literal["side by side", "in turn"]
-Stories = Sequence[Iterator[Event]]
+Schedule = Literal["side by side", "in turn"]
+Runs = Sequence[Iterator[Event]]
 
 
-def side_by_side(stories: Stories) -> Iterator[tuple[int, Event]]:
-    """Every event with the place of its run; next is always the run with the fewest seconds of attack so far."""
-    going, seconds = dict(enumerate(stories)), [0.0] * len(stories)
+def side_by_side(runs: Runs) -> Iterator[tuple[int, Event]]:
+    """Yield every event with the place of its run; next is always the run with the least attack time so far."""
+    going, seconds = dict(enumerate(runs)), [0.0] * len(runs)
     while going:
         place = min(going, key=seconds.__getitem__)
         event = next(going[place], None)
@@ -35,14 +36,14 @@ def side_by_side(stories: Stories) -> Iterator[tuple[int, Event]]:
             yield place, event
 
 
-def in_turn(stories: Stories) -> Iterator[tuple[int, Event]]:
-    """Every event with the place of its run, one run after the other."""
-    for place, story in enumerate(stories):
-        for event in story:
+def in_turn(runs: Runs) -> Iterator[tuple[int, Event]]:
+    """Yield every event with the place of its run, one run after the other."""
+    for place, run in enumerate(runs):
+        for event in run:
             yield place, event
 
 
-TURNS: dict[Turns, Callable[[Stories], Iterator[tuple[int, Event]]]] = {
+SCHEDULES: dict[Schedule, Callable[[Runs], Iterator[tuple[int, Event]]]] = {
     "side by side": side_by_side,
     "in turn": in_turn,
 }

@@ -1,6 +1,6 @@
-"""The workers: how those of this machine are started, and what every worker process does for the engine.
+"""Start Dask workers on this machine, and the functions that every worker process runs for the engine.
 
-A worker on another machine is started by `dask worker ADDRESS --nthreads 1` where deepleak_core can be imported.
+To start a worker on another machine, where deepleak_core can be imported: `dask worker ADDRESS --nthreads 1`.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from distributed import Nanny, Scheduler, SpecCluster, get_worker
 
 from deepleak_core.attack import run as attack
 from deepleak_core.events import Event, to_message
-from deepleak_core.runs.scheduling import TURNS, Turns
+from deepleak_core.runs.scheduling import SCHEDULES, Schedule
+from deepleak_core.runs.tasks import Attack, Task
 from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
-from deepleak_core.studies.label_accuracy import Study
 
 DASK_SETTINGS = {
-    "distributed.worker.profile.enabled": False,  # would look at the attack's stack a hundred times a second
-    "distributed.worker.memory.target": False,  # nothing is kept that could move to disk,
+    "distributed.worker.profile.enabled": False,  # would sample the stack of the attack a hundred times a second
+    "distributed.worker.memory.target": False,  # no results are kept that could move to disk
     "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,  # and a worker that pauses would never go on
-    "distributed.admin.low-level-log-length": 50,  # messages remembered for debugging; ours carry pictures
+    "distributed.worker.memory.pause": False,  # a paused worker would never continue
+    "distributed.admin.low-level-log-length": 50,  # messages kept for debugging; ours hold pictures
     "distributed.admin.tick.interval": "500ms",  # instead of fifty times a second, in three processes
-    # Dask sets MALLOC_TRIM_THRESHOLD_ here, which has glibc fetch every tensor's memory from the system anew.
+    # Dask sets MALLOC_TRIM_THRESHOLD_ here, with which glibc asks the system for the memory of every tensor again.
     "distributed.nanny.pre-spawn-environ": {},
-    # Dask would close, for good, a nanny whose worker has been gone for 15 s, also while it brings up a new one.
+    # Dask would close a nanny whose worker has been gone for 15 s, even while it starts a new one.
     "distributed.deploy.lost-worker-timeout": "1000 days",
 }
 
 
 def local_environments() -> dict[str, dict[str, Any]]:
-    """One worker process for each CUDA device, else one for the CPU: names and what their environment holds.
+    """Names and environment variables of the workers: one for each CUDA device, else one for the CPU.
 
-    Threads are set on purpose, see `threads`: Dask would give a worker one, PyTorch would take every core.
+    The number of threads is set (see `threads`): Dask would give a worker one, PyTorch would take every core.
     """
     devices = torch.cuda.device_count()
     threads = str(cpu_threads(processes=max(1, devices)))
@@ -50,7 +50,7 @@ def local_environments() -> dict[str, dict[str, Any]]:
 
 
 def start_cluster(environments: dict[str, dict[str, str]]) -> Any:
-    """A scheduler in this process and worker processes beside it, reachable from this machine only."""
+    """Start a scheduler in this process and worker processes, reachable from this machine only."""
     dask.config.set(DASK_SETTINGS)
     common = {"host": "127.0.0.1", "dashboard": False}
     workers = {
@@ -74,33 +74,32 @@ def start_cluster(environments: dict[str, dict[str, str]]) -> Any:
 
 # ---------------------------------------------------------------------------------------- in the worker's process
 
-_told_to_stop: set[str] = set()  # jobs that shall end, whether they have begun here yet or not
+_stopping: set[str] = set()  # ids of jobs that shall end, whether they have begun here yet or not
 
 
-def tell_to_stop(*jobs: str) -> None:
-    """Have these jobs end after their current iteration; Dask calls this while `execute` is at work."""
-    _told_to_stop.update(jobs)
+def request_stop(*jobs: str) -> None:
+    """Have these jobs end after their current iteration; Dask calls this while `execute` runs."""
+    _stopping.update(jobs)
 
 
-def execute(job: str, topic: str, runs: Mapping[str, Scenario | Study], turns: Turns) -> None:
-    """Execute the runs of a job: say of each that it begins, then log each of its events, all under the topic."""
-    worker, run_ids = get_worker(), list(runs)
+def execute(job: str, topic: str, tasks: Mapping[str, Task], schedule: Schedule) -> None:
+    """Execute the tasks of a job; log under the topic when each begins, and each of its events."""
+    worker, run_ids = get_worker(), list(tasks)
 
     def stop() -> bool:
-        return job in _told_to_stop
+        return job in _stopping
 
-    def story(run_id: str) -> Iterator[Event]:
+    def begin(run_id: str) -> Iterator[Event]:
         worker.log_event(topic, {"run": run_id})
-        task = runs[run_id]
-        yield from task.run(stop) if isinstance(task, Study) else attack.run(task, stop=stop)
+        yield from tasks[run_id].run(stop)
 
-    for place, event in TURNS[turns]([story(run_id) for run_id in run_ids]):
+    for place, event in SCHEDULES[schedule]([begin(run_id) for run_id in run_ids]):
         worker.log_event(topic, {"run": run_ids[place], "event": to_message(event)})
 
 
-def rehearse(topic: str) -> None:
-    """Import, allocate and choose algorithms for a first time, so that no visitor waits for it; tell the device."""
-    for _ in attack.run(Scenario(max_iterations=2)):
+def warm_up(topic: str) -> None:
+    """Import, allocate and choose algorithms for the first time, so that no visitor waits for it; log the device."""
+    for _ in Attack(Scenario(max_iterations=2)).run():
         pass
     device = attack.describe(attack.choose_device(Scenario()))
     logging.getLogger("distributed.worker").info("DeepLeak attacks on %s.", device)

@@ -140,6 +140,15 @@ class Study:
         question = [self.scenario.to_json(), self.repeats, list(labels.STRATEGIES)]
         return hashlib.sha256(json.dumps(question).encode()).hexdigest()
 
+    @property
+    def urgency(self) -> int:
+        """1 for a single batch, which somebody waits for, 2 for a point of a curve; attacks have 0."""
+        return 2 if self.repeats else 1
+
+    def check(self) -> None:
+        """Raise `UnsupportedScenario` where the scenario cannot run here."""
+        check(self.scenario)
+
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """Answer in events, as `attack.run` does: `stop` is asked between any two strategies."""
         check(self.scenario)

@@ -17,7 +17,7 @@ SCENARIOS = (
 )
 
 
-def told_by(place: int, events: list[tuple[int, Event]]) -> list[Event]:
+def events_of(place: int, events: list[tuple[int, Event]]) -> list[Event]:
     return [event for at, event in events if at == place]
 
 
@@ -28,7 +28,7 @@ def last_images(events: list[Event]) -> np.ndarray:
 def test_runs_side_by_side_rebuild_the_same_images_as_alone() -> None:
     together = list(side_by_side([attack.run(scenario) for scenario in SCENARIOS]))
     for place, scenario in enumerate(SCENARIOS):
-        alone, beside = list(attack.run(scenario)), told_by(place, together)
+        alone, beside = list(attack.run(scenario)), events_of(place, together)
         assert np.array_equal(last_images(beside), last_images(alone))
         assert isinstance(beside[-1], Finished) and isinstance(alone[-1], Finished)
         assert (beside[-1].psnr, beside[-1].residual) == (alone[-1].psnr, alone[-1].residual)
