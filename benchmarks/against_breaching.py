@@ -40,13 +40,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepleak_core.runs.run import run
+from deepleak_core.federated.case import target_model
 from benchmarks.machine import describe_machine
 from deepleak_core.attack import run as attack
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch
 from deepleak_core.events import Finished, Snapshot
 from deepleak_core.federated import client
-from deepleak_core.federated.models import TargetModel
+from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.scenario import Scenario
 from deepleak_core.scoring import metrics
 
@@ -131,7 +133,7 @@ def summary(runs: Sequence[Measured]) -> Measured:
 
 def run_ours(name: str, scenario: Scenario, budget: float) -> Measured:
     """One run of our preset `name`, as the app runs it."""
-    events = list(attack.run(scenario.changed(attack=name, max_seconds=budget)))
+    events = list(run(scenario.changed(attack=name, max_seconds=budget)))
     snapshots = [event for event in events if isinstance(event, Snapshot)]
     exact = (s.seconds for s in snapshots if min(s.psnr) >= PIXEL_EXACT)
     return figures(snapshots[-1].psnr, next(exact, None), events[-1])
@@ -201,7 +203,7 @@ class Watch:
 def run_breaching(name: str, scenario: Scenario, budget: float) -> Measured:
     """One run of a breaching preset on the update our client shares."""
     batch = load_batch(scenario)
-    model = attack.target_model(scenario)
+    model = target_model(scenario)
     update = client.share(model, batch.images, batch.labels)
     mean, std = datasets.dataset_of(scenario).statistics
     data = SimpleNamespace(modality="vision", shape=tuple(batch.images.shape[1:]), mean=mean, std=std)

@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 
+from deepleak_core.runs.run import run
 from benchmarks.machine import describe_machine
 from deepleak_core.attack import run as attack
 from deepleak_core.errors import UnsupportedScenario
@@ -112,7 +113,7 @@ def scenario_of(options: argparse.Namespace, model: str, batch: int, share: int,
 
 def run(scenario: Scenario) -> Measured:
     """One attack, as the app runs it."""
-    events = list(attack.run(scenario))
+    events = list(run(scenario))
     inferred = next(event for event in events if isinstance(event, LabelsInferred))
     end = events[-1]
     assert isinstance(end, Finished)

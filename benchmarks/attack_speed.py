@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepleak_core.runs.run import run
+from deepleak_core.attack.presets import PRESETS
 
 from benchmarks.machine import describe_machine
 from deepleak_core.attack import run as attack
-from deepleak_core.attack.presets import PRESETS
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Finished, LabelsInferred
 from deepleak_core.federated.models import MODELS
@@ -80,9 +81,9 @@ def measure(names: Sequence[str], presets: Sequence[str], device: str, seconds: 
 def run(scenario: Scenario, seconds: float) -> dict[str, Any]:
     """The figures of one run; a scenario that cannot run says why instead."""
     try:
-        for _ in attack.run(scenario.changed(max_iterations=2, max_seconds=seconds)):
+        for _ in run(scenario.changed(max_iterations=2, max_seconds=seconds)):
             pass
-        events = list(attack.run(scenario.changed(max_seconds=seconds)))
+        events = list(run(scenario.changed(max_seconds=seconds)))
     except DeepLeakError as error:
         return {"refused": str(error)}
     finished = events[-1]

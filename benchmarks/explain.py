@@ -19,13 +19,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from deepleak_core.federated import checkpoints
+from deepleak_core.attack.presets import PRESETS
 from PIL import Image
 from scipy.spatial import ConvexHull, HalfspaceIntersection
 from torch import Tensor, nn
 
 from benchmarks.machine import describe_machine
-from deepleak_core.attack.presets import PRESETS
-from deepleak_core.attack.run import reconstruct, run, target_model
+from deepleak_core.attack.run import reconstruct
+from deepleak_core.runs.run import run
+from deepleak_core.federated.case import target_model
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch
 from deepleak_core.events import (
@@ -44,7 +47,7 @@ from deepleak_core.features.one_by_one import Factors, starts_for
 from deepleak_core.features.simplex import largest_simplices
 from deepleak_core.federated import models
 from deepleak_core.federated.client import ClientUpdate, share
-from deepleak_core.federated.models import TargetModel
+from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.labels.strategies import order
 from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
@@ -59,7 +62,7 @@ MOMENTS = (0, 10, 40, 100, 400)  # iterations at which an attack is pictured
 NOISE = (0.0, 1e-2, 1e-1, 1.0, 10.0)  # standard deviation over the root mean square of the update's entries
 BATCHES, LOCAL_STEPS = (1, 2, 4, 8, 16), (1, 5, 20, 50)
 SMALL = [name for name in models.MODELS if name != "resnet18"]  # it takes many minutes on two cores
-NETWORKS = tuple((name, stage) for name in SMALL for stage in models.stages(name, "cifar10"))
+NETWORKS = tuple((name, stage) for name in SMALL for stage in checkpoints.stages(name, "cifar10"))
 
 
 def sheet(name: str, images: np.ndarray) -> str:
@@ -163,7 +166,7 @@ def training() -> dict[str, Any]:
     rates: dict[str, Any] = {}
     for size in (4, 8):
         rates[str(size)] = {}
-        for stage in models.stages(scenario.model, "cifar10"):
+        for stage in checkpoints.stages(scenario.model, "cifar10"):
             trials = list(label_trials(scenario.changed(batch_size=size, stage=stage), repeats=repeats))
             scores = label_scores(trials)
             rates[str(size)][stage] = {name: score.exact_rate for name, score in scores.items()}

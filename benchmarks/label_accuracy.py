@@ -34,6 +34,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepleak_core.federated.case import target_model
+from deepleak_core.federated import checkpoints
 from benchmarks.machine import describe_machine
 from deepleak_core.attack import run as attack
 from deepleak_core.data import datasets
@@ -123,7 +125,7 @@ def scenarios(options: argparse.Namespace) -> Iterator[Scenario]:
     for mode in options.modes:
         for model in options.models:
             for stage in options.stages:
-                if stage not in models.stages(model, vocabulary):
+                if stage not in checkpoints.stages(model, vocabulary):
                     continue
                 for size in options.sizes:
                     for composition in options.compositions:
@@ -232,7 +234,7 @@ def keep(cell: Cell) -> None:
 
 def breaching_trials(scenario: Scenario, draw: int) -> Iterator[evaluation.LabelTrial]:
     """The label rules of breaching 0.1.2, on the update our client shares."""
-    model, batch = attack.target_model(scenario), load_batch(scenario, draw=draw)
+    model, batch = target_model(scenario), load_batch(scenario, draw=draw)
     update = client.share(model, batch.images, batch.labels)
     truth = torch.bincount(batch.labels, minlength=model.head.out_features)
     for rule in BREACHING:

@@ -18,6 +18,7 @@ from statistics import mean
 
 import torch
 
+from deepleak_core.runs.run import run
 from benchmarks.machine import describe_machine
 from deepleak_core.attack import run as attack
 from deepleak_core.events import Finished
@@ -58,7 +59,7 @@ def main() -> None:
 
 def mean_psnr(scenario: Scenario) -> float:
     """Mean PSNR in dB at the end of an attack."""
-    finished = list(attack.run(scenario))[-1]
+    finished = list(run(scenario))[-1]
     assert isinstance(finished, Finished)
     return mean(finished.psnr)
 

@@ -1,10 +1,13 @@
-"""What a run tells, in the order it happens. Every event is frozen and knows its place on the attack's clock.
+"""The frozen events of a run, in the order in which they happen.
 
-A run yields `Prepared`, `UpdateShared`, `LabelsInferred`, then `Stage`, `FeaturesSeparated`, `LabelsRevised` and
-`Snapshot` any number of times, then one `Finished`. While a data set is downloaded, `Downloading` comes first.
-A study of label inference (see `evaluation`) yields `LastLayerRead` and a `StrategyAnswered` for each strategy, or
-one `Scored` after another.
-`to_message` and `from_message` turn an event into plain msgpack-ready values and back.
+A run yields `Prepared`, `GroundTruthKnown` (where there is a ground truth), `UpdateShared`, `LabelsInferred`, then
+`Stage`, `FeaturesSeparated`, `LabelsRevised` and `Snapshot` any number of times, then one `Finished`. While a data set
+is downloaded, `Downloading` comes first. A study of label inference (`studies.label_accuracy`) yields `LastLayerRead`
+and one `StrategyAnswered` for each strategy, or one `Scored` after another.
+
+Events hold what the attacker knows, images in the attacker's order. Where a ground truth exists, `scoring` attaches
+a score to `LabelsInferred`, `LabelsRevised`, `Snapshot` and `Finished`; elsewhere `score` is None.
+`to_message` and `from_message` convert an event to plain msgpack-ready values and back.
 
 >>> event = Downloading(dataset="cifar10", bytes_done=1, bytes_total=4)
 >>> from_message(to_message(event)) == event
@@ -14,17 +17,91 @@ True
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
+
+Reason = Literal["converged", "iterations", "seconds", "stopped", "diverged", "vanished"]
+Outcome = Literal["recovered", "recognisable", "not recovered"]
+TROUBLE: tuple[Reason, ...] = ("diverged", "vanished")  # ends for which the attack itself failed
+LABELS_CHANGED = "Labels changed"  # name of the `Stage` before a `LabelsRevised`; its sentence says what changed
+Element = TypeVar("Element")
+Images = npt.NDArray[np.float32]
+
+
+# ------------------------------------------------------------------------------------------------------- scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelScore:
+    """How close inferred labels are to the true ones.
+
+    `true_counts` (C,) says how often each class occurs in the private batch; `exact` is whether the labels that were
+    inferred, or revised, are the true ones; deliberate wrong labels do not count.
+    """
+
+    true_counts: tuple[int, ...]
+    exact: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How close the reconstructions of one snapshot are to the ground truth, one value for each private image.
+
+    `places[i]` is the reconstruction, in the attacker's order, that is matched to private image i. `psnr` is in dB, at
+    most 120. Where labels repeat, `psnr_to_mean` is the PSNR in dB to the mean image of the class in the batch, and
+    `fusion` the fusion index (`scoring.metrics.fusion_index`).
+    """
+
+    places: tuple[int, ...]
+    psnr: tuple[float, ...]
+    psnr_to_mean: tuple[float, ...] = ()
+    fusion: float | None = None
+
+    @property
+    def mean_psnr(self) -> float:
+        """Mean PSNR of the batch in dB."""
+        return sum(self.psnr) / len(self.psnr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalScore(Score):
+    """The score at the end of a run, one value for each private image.
+
+    `ssim` is in [-1, 1], `max_error_8bit` in 0..255, `pixel_exact` is where that is 0. `outcomes` are verdicts by the
+    rule of `scoring.sentences`. `noise_psnr` and `grey_psnr` are
+    the mean PSNR in dB of uniform noise and of flat grey images against the same private images. `time_to` maps psnr20,
+    psnr30 and pixel_exact to the attack time in seconds at which every image had reached it, None where it never was.
+    """
+
+    ssim: tuple[float, ...]
+    max_error_8bit: tuple[int, ...]
+    pixel_exact: tuple[bool, ...]
+    outcomes: tuple[Outcome, ...]
+    noise_psnr: float
+    grey_psnr: float
+    time_to: dict[str, float | None]
+
+
+def in_private_order(values: Sequence[Element], score: Score | None) -> tuple[Element, ...]:
+    """Values given in the attacker's order, reordered to that of the private batch; unchanged without a score.
+
+    >>> in_private_order(["b", "a"], Score(places=(1, 0), psnr=(20.0, 20.0)))
+    ('a', 'b')
+    """
+    return tuple(values) if score is None else tuple(values[place] for place in score.places)
+
+
+# ------------------------------------------------------------------------------------------------ events of a run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Downloading:
-    """A data set is on its way. `bytes_total` is 0 where the server does not tell."""
+    """A data set is being downloaded. `bytes_total` is 0 where the server does not tell."""
 
     dataset: str
     bytes_done: int
@@ -33,14 +110,9 @@ class Downloading:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """The client has its private batch, everyone has the target model.
+    """What is public before the round: the target model and its classes; and the device that the attack runs on."""
 
-    `pictures` are the private images as PNG bytes: the truth, for display alone.
-    """
-
-    labels: tuple[int, ...]
     class_names: tuple[str, ...]
-    pictures: tuple[bytes, ...]
     model_title: str
     parameters: int
     device: str
@@ -48,8 +120,16 @@ class Prepared:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroundTruthKnown:
+    """The private batch, for display only: class of each image, and the images as PNG bytes."""
+
+    labels: tuple[int, ...]
+    pictures: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class UpdateShared:
-    """What the server received: the size of the update and the norm of each layer's part."""
+    """What the server received: the size of the update, and the norm of each layer's part of the gradient."""
 
     mode: str
     batch_size: int
@@ -62,50 +142,50 @@ class UpdateShared:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelsInferred:
-    """Label inference, laid open: per class the evidence, the real-valued count, the integer, the truth.
+    """Label inference: for each class the evidence, the real-valued count and the integer count, all (C,).
 
-    `order` is the labels as the attack uses them, falsified ones included; `falsified` names their places. `proven`
-    counts are beyond doubt; `confidence` is how sure the strategy is of each class, empty where it cannot tell.
+    `order` are the labels that the attack uses, ascending, one for each image, deliberate wrong labels included;
+    `falsified` are the places of the wrong ones. `certified` counts are proven by the update itself. `confidence` (C,)
+    is the probability of each count, empty where the strategy gives none. `note` says in a sentence how the counts were
+    found, or what was assumed; it may be empty.
     """
 
     strategy: str
     evidence: tuple[float, ...]
     real_counts: tuple[float, ...]
     counts: tuple[int, ...]
-    true_counts: tuple[int, ...]
     order: tuple[int, ...]
     falsified: tuple[int, ...]
-    exact: bool
-    proven: bool = False
+    certified: bool = False
     confidence: tuple[float, ...] = ()
+    note: str = ""
     seconds: float
+    score: LabelScore | None = None
 
     @property
     def found(self) -> tuple[int, ...]:
-        """The labels that were inferred, ascending, before any was made wrong on purpose."""
+        """The inferred labels, ascending, without deliberate wrong labels."""
         return tuple(label for label, count in enumerate(self.counts) for _ in range(count))
-
-
-LABELS_CHANGED = "Labels changed"  # the stage that tells in words what `LabelsRevised` then says in numbers
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelsRevised:
-    """The attack found its own labels wrong and goes on with others: `order`, ascending, one for each image.
+    """The attack replaced its labels: `order` are the new ones, ascending, one for each image.
 
-    `proven` says whether the last layer's gradient proves them; else a falling residual speaks for them. The `Stage`
-    before says in words what has changed.
+    `certified` says whether the last layer's gradient proves them; otherwise the residual fell. The `Stage` before
+    says what has changed.
     """
 
     order: tuple[int, ...]
-    proven: bool
+    certified: bool
     step: int = 0
     seconds: float = 0.0
+    score: LabelScore | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The attack starts something new and says in one sentence what and why; the run puts it on its clock."""
+    """The attack starts something new; `sentence` says what and why."""
 
     name: str
     sentence: str
@@ -115,11 +195,11 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesSeparated:
-    """The last layer's gradient was taken apart into one feature vector per image.
+    """The last layer's gradient was separated into one feature vector per image.
 
-    `before` and `after` are cosine similarities between the features of the images in the order of `labels`,
-    K x K row by row: before, when all that shows of an image is the mean of its class, and after. `errors` (K,)
-    are estimated relative errors; `misfit` is in units of rounding noise, about 1 when solved.
+    `before` and `after` are the cosine similarities between the features of the images in the order of `labels`,
+    K x K row by row: before, with the mean of its class for each image, and after. `errors` (K,) are estimated
+    relative errors; `misfit` is in units of rounding noise, about 1 when solved.
     """
 
     labels: tuple[int, ...]
@@ -133,13 +213,11 @@ class FeaturesSeparated:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """One moment of the running attack.
+    """One moment of a running attack, in the attacker's order.
 
-    `images` is (B, H, W, C) uint8 in the order of the true batch (matched for display); `labels` are the
-    classes the attacker assumed for them; `psnr` is in dB, one a picture. `residual` is the squared distance
-    between simulated and shared update over the squared norm of the shared one; `progress` in [0, 1] is how
-    much of the attack is done, None where nobody can tell. Where labels repeat, `psnr_to_mean` is in dB to the mean
-    image of each picture's class in the batch, and `fusion` is the fusion index, see `metrics.fusion_index`.
+    `images` is (B, C, H, W) float32 in [0, 1]; `labels` (B,) are the classes that the attacker assumes for them.
+    `residual` is the squared distance between simulated and shared update over the squared norm of the shared one.
+    `progress` in [0, 1] is how much of the attack is done, None where it is unknown.
     """
 
     step: int
@@ -147,49 +225,39 @@ class Snapshot:
     loss: float
     residual: float
     labels: tuple[int, ...]
-    psnr: tuple[float, ...]
-    mean_psnr: float
     progress: float | None
-    images: np.ndarray
-    psnr_to_mean: tuple[float, ...] = ()
-    fusion: float | None = None
+    images: Images
+    score: Score | None = None
 
     def pictures(self) -> tuple[bytes, ...]:
-        """Each image as PNG bytes at its own resolution; a browser or `enlarge` scales them up unsmoothed."""
+        """Each image as PNG bytes, in the attacker's order (see `in_private_order`)."""
         return tuple(map(png, self.images))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """The end of a run: why it ended, how good the pictures are, and one sentence in plain words.
+    """The end of a run: why it ended, and its outcome in one sentence.
 
-    `reason` is one of converged, iterations, seconds, stopped, diverged, vanished. The per-image values are in
-    the order of the true batch: `ssim` in [-1, 1], `max_error_8bit` in 0..255, `pixel_exact` where that is 0.
-    `time_to` maps psnr20, psnr30 and pixel_exact to seconds of attack time at which every image was there.
-    `psnr_to_mean` and `fusion` are those of the last `Snapshot`.
+    `residual` is that of the last snapshot, `seconds` the attack time.
     """
 
-    reason: str
+    reason: Reason
     sentence: str
     step: int
     seconds: float
     residual: float
-    psnr: tuple[float, ...]
-    ssim: tuple[float, ...]
-    max_error_8bit: tuple[int, ...]
-    pixel_exact: tuple[bool, ...]
-    noise_psnr: float
-    time_to: dict[str, float | None]
-    psnr_to_mean: tuple[float, ...] = ()
-    fusion: float | None = None
+    score: FinalScore | None = None
+
+
+# ------------------------------------------------------------------------------------------------ events of studies
 
 
 @dataclass(frozen=True, kw_only=True)
 class LastLayerRead:
-    """From an update to label counts, step by step: (C,) values each, one a class.
+    """From an update to label counts, step by step: (C,) values each.
 
-    `gradient` is that of the last layer's bias, or what stands for it where there is none; `probabilities` are the
-    estimate of mean p; `real_counts` are K (probabilities - gradient), and `counts` the integers made of them.
+    `gradient` is that of the last layer's bias, or its estimate where there is none; `probabilities` are the estimate
+    of the mean prediction; `real_counts` are K (probabilities - gradient), and `counts` the rounded integers.
     """
 
     gradient: tuple[float, ...]
@@ -201,33 +269,33 @@ class LastLayerRead:
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyAnswered:
-    """One label strategy on the batch: its integers, the truth, whether it proves them, what it says of itself.
+    """The answer of one label strategy on one batch: counts (C,), true counts (C,), and whether they are certified.
 
-    `confidence` is how sure it is of each class, empty where it cannot tell.
+    `confidence` (C,) is the probability of each count, empty where the strategy gives none.
     """
 
     strategy: str
     counts: tuple[int, ...]
     true_counts: tuple[int, ...]
-    proven: bool
+    certified: bool
     note: str
     confidence: tuple[float, ...] = ()
     seconds: float
 
     @property
     def exact(self) -> bool:
-        """Whether the whole multiset of labels was found."""
+        """Whether all counts are right."""
         return self.counts == self.true_counts
 
     @property
     def found(self) -> int:
-        """Labels found, each as often as it is there."""
+        """Number of labels found, counted with multiplicity."""
         return sum(map(min, self.counts, self.true_counts))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """Every label strategy after `draws` of `repeats` batches; `scores` maps each to its `LabelScore` as values."""
+    """All label strategies after `draws` of `repeats` batches; `scores` maps each to its accuracy, as plain values."""
 
     draws: int
     repeats: int
@@ -237,6 +305,7 @@ class Scored:
 Event = (
     Downloading
     | Prepared
+    | GroundTruthKnown
     | UpdateShared
     | LabelsInferred
     | LabelsRevised
@@ -249,18 +318,31 @@ Event = (
     | Scored
 )
 KINDS: dict[str, Callable[..., Event]] = {kind.__name__: kind for kind in get_args(Event)}
+PICTURES = {GroundTruthKnown.__name__: "pictures", Snapshot.__name__: "images"}  # the field of a message with PNG bytes
+SCORES: dict[str, Callable[..., Any]] = {
+    LabelsInferred.__name__: LabelScore,
+    LabelsRevised.__name__: LabelScore,
+    Snapshot.__name__: Score,
+    Finished.__name__: FinalScore,
+}
 
 
-def png(image: np.ndarray) -> bytes:
-    """(H, W, C) uint8 to PNG bytes."""
+# ---------------------------------------------------------------------------------------- pictures and messages
+
+
+def png(image: Images) -> bytes:
+    """An image (C, H, W) in [0, 1], C 1 or 3, as PNG bytes, rounded to 8 bits."""
+    pixels = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def from_png(data: bytes) -> np.ndarray:
-    """PNG bytes to (H, W, C) uint8."""
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+def from_png(data: bytes) -> Images:
+    """PNG bytes to an image (C, H, W) in [0, 1]; C is 1 for greyscale, else 3."""
+    with Image.open(io.BytesIO(data)) as picture:
+        pixels = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"), dtype=np.float32) / 255
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def to_message(event: Event) -> dict[str, Any]:
@@ -268,16 +350,33 @@ def to_message(event: Event) -> dict[str, Any]:
     message: dict[str, Any] = {f.name: getattr(event, f.name) for f in fields(event)}
     if isinstance(event, Snapshot):
         message["images"] = event.pictures()
-    return {"kind": type(event).__name__} | {k: list(v) if isinstance(v, tuple) else v for k, v in message.items()}
+    if message.get("score") is not None:
+        message["score"] = _lists(asdict(message["score"]))
+    return {"kind": type(event).__name__} | _lists(message)
 
 
-def from_message(message: dict[str, Any]) -> Event:
-    """The event `to_message` was given. Raises ValueError for a kind that is none."""
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in message.items()}
+def from_message(message: Mapping[str, Any]) -> Event:
+    """The event that `to_message` was given, images rounded to 8 bits. Raises ValueError for an unknown kind."""
+    values = _tuples(message)
     kind = values.pop("kind", None)
     if kind not in KINDS:
         raise ValueError(f"event kind was {kind!r}; accepted are {', '.join(KINDS)}.")
-    if kind == "Snapshot":
+    if kind == Snapshot.__name__:
         values["images"] = np.stack([from_png(picture) for picture in values["images"]])
+    if values.get("score") is not None:
+        values["score"] = score_of(kind, values["score"])
     event: Event = KINDS[kind](**values)
     return event
+
+
+def score_of(kind: str, values: Mapping[str, Any]) -> Any:
+    """The score of an event of this kind, from its plain values."""
+    return SCORES[kind](**_tuples(values))
+
+
+def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -91,10 +91,12 @@ class Scenario(BaseModel):
     local_batch_size: int = Field(4, ge=1, le=4096, description="FedAvg: images in one local step")
     local_lr: float = Field(0.01, gt=0, le=10, description="FedAvg: learning rate of the client")
 
-    attack: str = Field("general-deep-leakage", description="attack preset")
-    fedavg: FedAvgMethod | None = Field(None, description="how the attack reads a FedAvg update, preset's if not given")
+    attack: str = Field("general-deep-leakage", description="attack")
+    fedavg: FedAvgMethod | None = Field(
+        None, description="how the attack reads a FedAvg update, the attack's own if not given"
+    )
     label_strategy: str | None = Field(
-        None, description="label inference; the preset's own if not given, `true` to hand them over"
+        None, description="label inference; the attack's own if not given, `true` to hand them over"
     )
     wrong_labels: int = Field(0, ge=0, le=4096, description="labels to falsify before the attack")
     mislabel: Annotated[tuple[str, ...] | None, BeforeValidator(_split)] = Field(
@@ -107,11 +109,17 @@ class Scenario(BaseModel):
     feature_term: bool = Field(
         False, description="also match the features that disaggregation takes from the last layer"
     )
-    learning_rate: float | None = Field(None, gt=0, le=10, description="attack step, preset's if not given")
+    learning_rate: float | None = Field(None, gt=0, le=10, description="attack step, the attack's own if not given")
     total_variation: float | None = Field(
-        None, ge=0, le=10, description="weight of the smoothness prior, preset's if not given"
+        None, ge=0, le=10, description="weight of the smoothness prior, the attack's own if not given"
     )
-    restarts: int | None = Field(None, ge=1, le=16, description="starting points, preset's if not given")
+    restarts: int | None = Field(None, ge=1, le=16, description="starting points, the attack's own if not given")
+    prior: Annotated[tuple[str, ...] | None, BeforeValidator(_split)] = Field(
+        None, description="weights of image priors, such as total-variation=0.01, the attack's own if not given"
+    )
+    setting: Annotated[tuple[str, ...] | None, BeforeValidator(_split)] = Field(
+        None, description="further settings of the attack, NAME=VALUE"
+    )
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="everything random follows from it")
     max_seconds: float | None = Field(None, gt=0, le=86400, description="stop after this attack time")

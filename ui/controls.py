@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 import torch
-
-from deepleak_core.attack import run as attack
 from deepleak_core.attack.presets import PRESETS
+
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch, pick
 from deepleak_core.data.datasets import DATASETS
 from deepleak_core.errors import DatasetUnavailable, DeepLeakError, UnsupportedScenario
 from deepleak_core.events import Finished
-from deepleak_core.federated import models
+from deepleak_core.federated import checkpoints
 from deepleak_core.federated.models import MODELS
 from deepleak_core.labels.strategies import STRATEGIES
+from deepleak_core.runs.checks import check
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import COMPOSITIONS, FEDAVG_METHODS, LOCAL_SETTINGS, Scenario, vars_of
 from deepleak_core.studies import comparisons as findings
@@ -136,7 +136,7 @@ def check(scenario: Scenario) -> None:
                 "set it to a folder on this machine and start the app again, or choose a data set."
             ]
         )
-    attack.check(scenario)
+    check(scenario)
     with suppress(DatasetUnavailable):  # not downloaded yet: the run will do that
         pick(scenario, _image_labels(scenario.dataset, scenario.images))
 
@@ -320,9 +320,9 @@ def _target_model(dataset: str, locked: bool) -> dict[str, Any]:
 
 def _network(dataset: str, locked: bool) -> dict[str, Any]:
     model = _select("Network", "model", {name: spec.title for name, spec in MODELS.items()}, locked, _guide(MODELS))
-    stages = models.stages(model, DATASETS[dataset].vocabulary)
+    stages = checkpoints.stages(model, DATASETS[dataset].vocabulary)
     stage = _select("Training stage", "stage", {name: name.capitalize() for name in stages}, locked)
-    if trained := [models.note(name, file).capitalize() for name, file in stages.items() if file]:
+    if trained := [checkpoints.note(name, file).capitalize() for name, file in stages.items() if file]:
         st.caption(". ".join(trained) + ".")
     return {"model": model, "stage": stage}
 

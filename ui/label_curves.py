@@ -16,7 +16,7 @@ import streamlit as st
 from deepleak_core.data.datasets import DATASETS, names_of_classes
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Scored
-from deepleak_core.federated import models
+from deepleak_core.federated import checkpoints
 from deepleak_core.federated.models import MODELS
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs.store import RunRecord
@@ -54,7 +54,7 @@ def draw(scenario: Scenario) -> None:
     state = st.session_state
     measured = benchmark(BENCHMARK)
     pick, spread, draws, right, button = st.columns([12, 10, 10, 11, 7], vertical_alignment="bottom")
-    stages = models.stages(scenario.model, DATASETS[scenario.dataset].vocabulary)
+    stages = checkpoints.stages(scenario.model, DATASETS[scenario.dataset].vocabulary)
     with pick:
         _segments("Over", "over", OVER, disabled=len(stages) == 1 and not measured)
     with spread:
@@ -204,7 +204,7 @@ def sets_of(cells: Sequence[Mapping[str, Any]], scenario: Scenario, over: str) -
     order = sorted(sets, key=lambda values: [v != asked[n] for n, v in zip(names, values, strict=True)])
 
     def place(cell: Mapping[str, Any]) -> tuple[int, bool, str]:
-        return cell["batch_size"], cell["stage"] != "untrained", cell["stage"]  # as `models.stages` has them
+        return cell["batch_size"], cell["stage"] != "untrained", cell["stage"]  # as `checkpoints.stages` has them
 
     return [sorted(sets[key], key=place) for key in order]
 

@@ -1,8 +1,8 @@
-"""From the update to exact pixels: take the batch apart, peel the network off, search only for what is left.
+"""The exact attack: separate the batch into features, peel off layers, and solve for the pixels.
 
-Stages, each told by a `Stage` event: (1) disaggregation gives the features of every image, (2) peeling follows
-them down through the layers, (3) Levenberg-Marquardt finds the pixels that give what is known, image by image,
-(4) L-BFGS matches the full update and the features until nothing moves. Stages that a network or an update
+Steps, each announced by a `Stage` event: (1) feature separation gives the features of every image, (2) peeling solves
+for the inputs of each layer by linear algebra, (3) Levenberg-Marquardt finds the pixels that give what is known, image
+by image, (4) L-BFGS matches the full update and the features until no pixel changes. Steps that a network or an update
 does not allow are skipped, and the event says why.
 """
 
@@ -11,155 +11,140 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from deepleak_core.attack.matching import noise, separated_features, terms
 from deepleak_core.attack.objectives import Comparison, Matching
 from deepleak_core.attack.peeling import Level, Link, Peeled, chain, peel, unactivate
-from deepleak_core.attack.presets import Preset
-from deepleak_core.attack.solvers import Iterate, adam, lbfgs, levenberg_marquardt
+from deepleak_core.attack.settings import setting
+from deepleak_core.attack.solvers import SOLVERS, Iterate, levenberg_marquardt
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import FeaturesSeparated, Stage
-from deepleak_core.features.last_layer import LastLayer
-from deepleak_core.features.separate import Disaggregation, disaggregate
-from deepleak_core.federated.client import ClientUpdate, mean_gradient, weights_of
-from deepleak_core.federated.models import TargetModel
-from deepleak_core.scenario import Scenario
+from deepleak_core.features.separate import Disaggregation
+from deepleak_core.federated.activations import has_kinks
+from deepleak_core.federated.case import Case
+from deepleak_core.federated.client import mean_gradient, weights_of
+from deepleak_core.scenario import FEDAVG_METHODS, FedAvgMethod
 
-EXPLAINED = 1e-9  # squared relative residual at which a float32 update is explained down to its rounding
-UNCHANGED = 12  # iterations without a single pixel value moving after which nothing moves
+EXPLAINED = 1e-9  # squared relative residual at which a float32 update is matched down to its rounding
+UNCHANGED = 12  # iterations without a change of any 8-bit pixel value after which the search ends
+PIXEL_ITERATIONS = 60  # of Levenberg-Marquardt over the pixels
 
-Told = Stage | FeaturesSeparated | Iterate
+Progress = Stage | FeaturesSeparated | Iterate
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactSettings:
+    """Settings of the exact attack; all but `iterations` concern its last step, the search over the full update."""
+
+    iterations: int = setting(600, "iterations of the last step at most", least=1, most=10**6)
+    total_variation: float = setting(1e-3, "weight of the smoothness prior where kinks call for Adam", least=0, most=10)
+    feature_weight: float = setting(1.0, "weight of the distance from the separated features", least=0, most=100)
+    fedavg: FedAvgMethod = setting("simulated", "how a FedAvg update is read", choices=tuple(FEDAVG_METHODS))
 
 
 def reconstruct_exactly(
-    model: TargetModel,
-    update: ClientUpdate,
+    case: Case,
     believed: Sequence[int],
-    preset: Preset,
-    scenario: Scenario,
-    stop: Callable[[], bool],
-) -> Iterator[Told]:
-    """The preset `exact`: stages and iterates (1, B, 3, H, W), images in the order of `believed`, ascending."""
-    attacker = _Attacker(model, update, torch.tensor(believed, device=model.mean.device), preset, scenario)
+    settings: ExactSettings,
+    *,
+    seed: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Progress]:
+    """Reconstruct images (1, B, C, H, W) in the order of the believed labels, which ascend."""
+    labels = torch.tensor(believed, device=case.device)
     found = None
     try:
-        found = attacker.separate(stop)
+        found = separated_features(case, labels, seed=seed, stop=stop)
     except (CannotSeparate, NotSeparated) as reason:
-        yield Stage(name="Features stay mixed", sentence=f"{reason}")
+        yield Stage(name="Features not separated", sentence=f"{reason}")
     inputs = None
     if found is not None:
         yield Stage(name="Features separated", sentence=_what_separated(found))
         yield _separated(found)
-        if links := chain(model, scenario.image_size):
-            peeled = peel(model, update.gradient(model), found, links)
-            if (missing := _equations_missing(peeled)) is None:
-                yield Stage(name="Pixels from layers", sentence=_what_peeled(peeled))
-                for iterate in attacker.invert(peeled):
-                    inputs = iterate.inputs
-                    yield iterate
-            else:
-                yield Stage(name="Layers tell too little", sentence=missing)
-        else:
-            yield Stage(
-                name="No way down",
-                sentence=f"{scenario.model} is no plain chain of convolutions: its layers are not peeled off.",
-            )
-    if inputs is None or attacker.residual(inputs[0]) > EXPLAINED:
-        yield Stage(name="Full update matched", sentence="Pixels move until the whole update fits.")
-        yield from attacker.match(inputs, found, stop)
+        for progress in _pixels_from_layers(case, labels, found):
+            if isinstance(progress, Iterate):
+                inputs = progress.inputs[0]
+            yield progress
+    if inputs is None or residual_of(case, labels, inputs) > EXPLAINED:
+        yield Stage(name="Full update matched", sentence="Pixels are adjusted until the whole update matches.")
+        yield from _match_all(case, labels, inputs, found, settings, seed=seed, stop=stop)
 
 
-@dataclass(frozen=True)
-class _Attacker:
-    """What the attacker knows, and the searches he runs with it."""
-
-    model: TargetModel
-    update: ClientUpdate
-    believed: Tensor
-    preset: Preset
-    scenario: Scenario
-
-    def separate(self, stop: Callable[[], bool]) -> Disaggregation:
-        """The features of every image, or the typed reason why not."""
-        return separate_features(self.model, self.update, self.believed, self.scenario, stop)
-
-    def residual(self, inputs: Tensor) -> float:
-        """Squared relative distance of these inputs' (B, 3, H, W) update to the shared one."""
-        images = self.model.denormalise(inputs)
-        simulated = mean_gradient(self.model, weights_of(self.model), images, self.believed)
-        comparison = Comparison.of(simulated, self.update.gradient(self.model))
-        return float(comparison.error / comparison.shared)
-
-    def invert(self, peeled: Peeled) -> Iterator[Iterate]:
-        """Pixels whose layers give what peeling found, each image by itself."""
-        size = self.scenario.image_size
-        start = torch.zeros(len(self.believed), 3, size, size, device=self.model.mean.device)
-        equations = layer_equations(peeled, dtype=start.dtype)
-        for iterate in levenberg_marquardt(equations, start, low=self.model.low, high=self.model.high, iterations=60):
-            yield _told(iterate, iterate.inputs[None], self.residual(iterate.inputs))
-
-    def match(self, inputs: Tensor | None, found: Disaggregation | None, stop: Callable[[], bool]) -> Iterator[Iterate]:
-        """The whole update matched from where the earlier stages ended, until no pixel value changes.
-
-        L-BFGS needs a smooth loss; from noise, kinks of ReLU and pooling are left to signed Adam.
-        """
-        size = self.scenario.image_size
-        generator = torch.Generator().manual_seed(self.scenario.seed_for("attack"))
-        noise = torch.randn(1, len(self.believed), 3, size, size, generator=generator).to(self.believed.device)
-        by_adam = inputs is None and not is_smooth(self.model)
-        objective = Matching(
-            model=self.model,
-            update=self.update,
-            labels=self.believed,
-            distance="cosine" if by_adam else "squared-l2",
-            features=None if found is None else found.features.to(noise.dtype),
-            feature_weight=self.preset.feature_weight,
-            total_variation=self.preset.total_variation if by_adam else 0.0,
-            fedavg=self.preset.fedavg,
-        )
-        solver = partial(adam, learning_rate=0.1, signed=True) if by_adam else partial(lbfgs, stop=stop)
-        start = noise if inputs is None else inputs
-        before, unchanged = None, 0
-        for iterate in solver(
-            objective, start, low=self.model.low, high=self.model.high, iterations=self.preset.iterations
-        ):
-            yield iterate
-            pixels = (self.model.denormalise(iterate.inputs[0]).clamp(0, 1) * 255).round()
-            unchanged = unchanged + 1 if before is not None and torch.equal(pixels, before) else 0
-            before = pixels
-            if unchanged >= UNCHANGED:
-                return
+def _pixels_from_layers(case: Case, labels: Tensor, found: Disaggregation) -> Iterator[Stage | Iterate]:
+    """Peel off layers, then solve for the pixels behind what is left, each image by itself."""
+    links = chain(case.model, case.image_shape)
+    if isinstance(links, str):
+        yield Stage(name="No invertible chain", sentence=links)
+        return
+    peeled = peel(case.model, case.gradient, found, links)
+    if (missing := _equations_missing(peeled)) is not None:
+        yield Stage(name="Too few equations", sentence=missing)
+        return
+    yield Stage(name="Pixels from layers", sentence=_what_peeled(peeled))
+    start = torch.zeros(len(labels), *case.image_shape, device=case.device, dtype=case.model.mean.dtype)
+    equations = layer_equations(peeled, dtype=start.dtype)
+    for iterate in levenberg_marquardt(
+        equations, start, low=case.model.low, high=case.model.high, iterations=PIXEL_ITERATIONS
+    ):
+        yield _of_batch(iterate, residual_of(case, labels, iterate.inputs))
 
 
-def is_smooth(model: TargetModel) -> bool:
-    """Whether the network has no kinks: no ReLU, no max-pooling."""
-    return not any(isinstance(module, (nn.ReLU, nn.MaxPool2d)) for module in model.modules())
+def residual_of(case: Case, labels: Tensor, inputs: Tensor) -> float:
+    """Squared relative distance of the update of these inputs (B, C, H, W) from the shared one."""
+    images = case.model.denormalise(inputs)
+    simulated = mean_gradient(case.model, weights_of(case.model), images, labels)
+    return float(Comparison.of(simulated, case.gradient).residual)
 
 
-def separate_features(
-    model: TargetModel,
-    update: ClientUpdate,
-    believed: Tensor,
-    scenario: Scenario,
-    stop: Callable[[], bool] = lambda: False,
-) -> Disaggregation:
-    """Disaggregate the last layer's part of an update, given believed labels (B,).
+def _match_all(
+    case: Case,
+    labels: Tensor,
+    inputs: Tensor | None,
+    found: Disaggregation | None,
+    settings: ExactSettings,
+    *,
+    seed: int,
+    stop: Callable[[], bool],
+) -> Iterator[Iterate]:
+    """Match the whole update from where the earlier steps ended, until no pixel value changes.
 
-    Raises `CannotSeparate` or `NotSeparated`.
+    L-BFGS needs a smooth loss; starting from noise, a network with kinks (ReLU, pooling) is left to signed Adam.
     """
-    counts = torch.bincount(believed.cpu(), minlength=model.head.out_features)
-    return disaggregate(
-        LastLayer.of(model, update.gradient(model)), counts, seed=scenario.seed_for("disaggregation"), stop=stop
+    by_adam = inputs is None and has_kinks(case.model)
+    objective = Matching(
+        case=case,
+        labels=labels,
+        distance="cosine" if by_adam else "squared-l2",
+        features=None if found is None else found.features.to(case.model.mean),
+        feature_weight=settings.feature_weight,
+        priors=terms(case, (("total-variation", settings.total_variation),)) if by_adam else (),
+        fedavg=settings.fedavg,
     )
+    before, unchanged = None, 0
+    for iterate in SOLVERS["signed-adam" if by_adam else "lbfgs"].minimise(
+        objective,
+        noise(case, 1, seed=seed) if inputs is None else inputs[None],
+        low=case.model.low,
+        high=case.model.high,
+        iterations=settings.iterations,
+        learning_rate=0.1 if by_adam else None,
+        stop=stop,
+    ):
+        yield iterate
+        pixels = (case.model.denormalise(iterate.inputs[0]).clamp(0, 1) * 255).round()
+        unchanged = unchanged + 1 if before is not None and torch.equal(pixels, before) else 0
+        before = pixels
+        if unchanged >= UNCHANGED:
+            return
 
 
 def layer_equations(peeled: Peeled, dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
-    """Residuals (P, n) of candidate inputs (P, 3, H, W) of the images numbered `active`.
+    """Residuals (P, n) of candidate inputs (P, C, H, W) of the images numbered `active`.
 
-    Pre-activations must equal the known ones; where ReLU shut, they must not exceed zero.
+    Pre-activations must equal the known ones; where ReLU leaves only an upper bound of zero, they must not exceed it.
     """
     wanted = {level.link.name: _wanted(level, dtype) for level in peeled.levels}
 
@@ -198,7 +183,7 @@ def _equations_missing(peeled: Peeled) -> str | None:
     fewest = int(torch.stack(equations).sum(0).min())
     if fewest >= unknown:
         return None
-    return f"{fewest} layer outputs are known of an image of {unknown} values: the rest must come from the full update."
+    return f"{fewest} layer outputs are known of an image of {unknown} values, too few to solve for it."
 
 
 def _separated(found: Disaggregation) -> FeaturesSeparated:
@@ -224,21 +209,21 @@ def _what_separated(found: Disaggregation) -> str:
     images = len(found.labels)
     per_class = Counter(found.labels.tolist())
     shared = sum(count for count in per_class.values() if count > 1)
-    told = f"The last layer's gradient was taken apart into {images} feature vectors"
-    told += f", {shared} of them of images that share a label" if shared else ""
-    proof = "The label counts are proven by it" if found.clear else "An image is lost in rounding: nothing is proven"
-    return f"{told}; estimated error {float(found.errors.max()):.0e}. {proof}."
+    what = f"The last layer's gradient was separated into {images} feature vectors"
+    what += f", {shared} of them of images that share a label" if shared else ""
+    certified = (
+        "The label counts are certified" if found.clear else "An image is lost in rounding, so nothing is certified"
+    )
+    return f"{what}; estimated error {float(found.errors.max()):.0e}. {certified}."
 
 
 def _what_peeled(peeled: Peeled) -> str:
     solved = len(peeled.solved)
-    layers = {0: "No layer", 1: "One layer", 2: "Two layers"}.get(solved, f"{solved} layers")
-    return (
-        f"{layers} could be peeled off by linear algebra; Levenberg-Marquardt finds the pixels "
-        "behind what is left, image by image."
-    )
+    layers = {0: "No layer was", 1: "One layer was", 2: "Two layers were"}.get(solved, f"{solved} layers were")
+    return f"{layers} solved by linear algebra; Levenberg-Marquardt finds the pixels from the others, image by image."
 
 
-def _told(iterate: Iterate, inputs: Tensor, residual: float) -> Iterate:
+def _of_batch(iterate: Iterate, residual: float) -> Iterate:
     """An iterate of independent problems as one of the batch, with the residual of the whole update."""
-    return replace(iterate, inputs=inputs, residuals=torch.tensor([residual]), progress=min(iterate.progress, 0.99))
+    progress = min(iterate.progress, 0.99)
+    return replace(iterate, inputs=iterate.inputs[None], residuals=torch.tensor([residual]), progress=progress)

@@ -1,65 +1,100 @@
-"""Gradient matching: pixels moved until their simulated update comes close to the shared one."""
+"""Gradient matching: search images whose simulated update equals the shared one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from deepleak_core.attack.exact import separate_features
-from deepleak_core.attack.objectives import BatchNormPrior, Matching
-from deepleak_core.attack.presets import Preset
+from deepleak_core.attack.objectives import DISTANCES, Matching
+from deepleak_core.attack.priors import PRIORS, Term
+from deepleak_core.attack.settings import setting
 from deepleak_core.attack.solvers import SOLVERS, Iterate
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import Stage
-from deepleak_core.federated.client import ClientUpdate
-from deepleak_core.federated.models import TargetModel
-from deepleak_core.scenario import Scenario
+from deepleak_core.features.last_layer import LastLayer
+from deepleak_core.features.separate import Disaggregation, disaggregate
+from deepleak_core.federated.case import Case
+from deepleak_core.scenario import FEDAVG_METHODS, FedAvgMethod
+from deepleak_core.seeds import derive_seed
+
+Weighted = tuple[tuple[str, float], ...]  # names of priors with their weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchingSettings:
+    """Settings of an attack by gradient matching."""
+
+    solver: str = setting("signed-adam", "how the objective is minimised", choices=tuple(SOLVERS))
+    distance: str = setting("cosine", "distance between simulated and shared update", choices=tuple(DISTANCES))
+    iterations: int = setting(400, "iterations at most", least=1, most=10**6)
+    learning_rate: float | None = setting(0.1, "attack step", above=0, most=10)
+    restarts: int = setting(1, "starting points", least=1, most=16)
+    feature_weight: float = setting(0.0, "weight of the distance from the separated features", least=0, most=100)
+    fedavg: FedAvgMethod = setting("averaged", "how a FedAvg update is read", choices=tuple(FEDAVG_METHODS))
+    priors: Weighted = ()
 
 
 def match_update(
-    model: TargetModel,
-    update: ClientUpdate,
+    case: Case,
     believed: Sequence[int],
-    preset: Preset,
-    scenario: Scenario,
+    settings: MatchingSettings,
+    *,
+    seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Stage | Iterate]:
-    """Ever better images, from noise, as a preset says: its distance, priors and solver, under believed labels.
+    """Reconstruct images from noise by minimising the distance of the updates, under believed labels.
 
-    Iterates are inputs (R, B, 3, H, W) as the first layer sees them; the scenario's `seed` is all that is random.
+    Iterates are inputs (R, B, C, H, W) as the first layer sees them. Deterministic for a fixed seed.
     """
-    device = model.mean.device
-    size = scenario.image_size
-    classes = torch.tensor(believed, device=device)
+    labels = torch.tensor(believed, device=case.device)
     features = None
-    if preset.feature_weight:
+    if settings.feature_weight:
         try:
-            features = separate_features(model, update, classes, scenario, stop).features.float()
-            yield Stage(name="Features separated", sentence="They are matched as well.")
+            features = separated_features(case, labels, seed=seed, stop=stop).features.float()
+            yield Stage(name="Features separated", sentence="The separated features are matched as well.")
         except (CannotSeparate, NotSeparated) as reason:
-            yield Stage(name="Features stay mixed", sentence=f"No feature term: {reason}")
-    generator = torch.Generator().manual_seed(scenario.seed_for("attack"))
-    start = torch.randn(preset.restarts, update.batch_size, 3, size, size, generator=generator).to(device)
+            yield Stage(name="Features not separated", sentence=f"No feature term: {reason}")
     objective = Matching(
-        model=model,
-        update=update,
-        labels=classes,
-        distance=preset.distance,
-        total_variation=preset.total_variation,
-        l2=preset.l2,
-        group_consistency=preset.group_consistency,
-        # Untrained running statistics are zeros and ones: knowledge about no image.
-        batchnorm=BatchNormPrior(model) if preset.batchnorm and scenario.stage != "untrained" else None,
-        batchnorm_weight=preset.batchnorm,
+        case=case,
+        labels=labels,
+        distance=settings.distance,
+        priors=terms(case, settings.priors),
         features=features,
-        feature_weight=preset.feature_weight,
-        fedavg=preset.fedavg,
+        feature_weight=settings.feature_weight,
+        fedavg=settings.fedavg,
     )
-    solver = SOLVERS[preset.solver]
-    if preset.solver == "adam":
-        solver = partial(solver, learning_rate=preset.learning_rate, signed=preset.signed)
-    else:
-        solver = partial(solver, stop=stop)
-    yield from solver(objective, start, low=model.low, high=model.high, iterations=preset.iterations)
+    yield from SOLVERS[settings.solver].minimise(
+        objective,
+        noise(case, settings.restarts, seed=seed),
+        low=case.model.low,
+        high=case.model.high,
+        iterations=settings.iterations,
+        learning_rate=settings.learning_rate,
+        stop=stop,
+    )
+
+
+def noise(case: Case, restarts: int, *, seed: int) -> Tensor:
+    """Gaussian starting points (R, B, C, H, W)."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "attack"))
+    shape = (restarts, case.update.batch_size, *case.image_shape)
+    return torch.randn(*shape, generator=generator).to(case.model.mean)
+
+
+def terms(case: Case, priors: Weighted) -> list[tuple[float, Term]]:
+    """The priors that have something to say about this case, with their weights."""
+    made = [(weight, PRIORS[name].term(case)) for name, weight in priors if weight]
+    return [(weight, term) for weight, term in made if term is not None]
+
+
+def separated_features(case: Case, labels: Tensor, *, seed: int, stop: Callable[[], bool]) -> Disaggregation:
+    """One feature vector per image from the last layer's gradient, given believed labels (B,).
+
+    Raises `CannotSeparate` or `NotSeparated`.
+    """
+    counts = torch.bincount(labels.cpu(), minlength=case.model.head.out_features)
+    layer = LastLayer.of(case.model, case.gradient)
+    return disaggregate(layer, counts, seed=derive_seed(seed, "disaggregation"), stop=stop)

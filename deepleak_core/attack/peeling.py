@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, pad, unfold
 
 from deepleak_core.features.separate import Disaggregation
+from deepleak_core.federated.activations import Activation, activation_of, known_activations
 from deepleak_core.federated.client import Weights
-from deepleak_core.federated.models import TargetModel
+from deepleak_core.federated.target_model import TargetModel
 
 NOISE = 1e-6  # relative error of a float32 gradient's layer, rounding errors added up
 USEFUL = 0.02  # relative error up to which a solved value is taken as known
@@ -96,19 +97,28 @@ class Peeled:
         return tuple(level.link.name for level in self.levels[1:])
 
 
-def chain(model: TargetModel, image_size: int) -> tuple[Link, ...]:
-    """The body as a chain of plain convolutions and invertible or ReLU activations; empty if it is none."""
+def chain(model: TargetModel, image_shape: tuple[int, int, int]) -> tuple[Link, ...] | str:
+    """The body as a chain of plain convolutions and activations with an inverse, or a sentence why it is none."""
     children = list(model.body.named_children())
     if not isinstance(children[-1][1] if children else None, nn.Flatten) or len(children) % 2 == 0:
-        return ()
+        return "This network is not a plain chain of convolutions and activations: its layers are not peeled off."
     links: list[Link] = []
-    shape: tuple[int, int, int] = (3, image_size, image_size)
+    shape = image_shape
     for (name, convolution), (_, activation) in zip(children[:-1:2], children[1::2], strict=True):
-        if not _is_plain(convolution) or not isinstance(activation, (nn.ReLU, nn.ELU, nn.Sigmoid)):
-            return ()
+        if not _is_plain(convolution):
+            return "This network is not a plain chain of convolutions and activations: its layers are not peeled off."
+        entry = activation_of(activation)
+        if entry is None or entry.inverse is None:
+            return (
+                f"The activation {type(activation).__name__} has no known inverse, known are {known_activations()}: "
+                "layers are not peeled off."
+            )
         assert isinstance(convolution, nn.Conv2d)
-        size = (shape[1] + 2 * int(convolution.padding[0]) - convolution.kernel_size[0]) // convolution.stride[0] + 1
-        outputs = (convolution.out_channels, size, size)
+        size = tuple(
+            (extent + 2 * int(convolution.padding[0]) - convolution.kernel_size[0]) // convolution.stride[0] + 1
+            for extent in shape[1:]
+        )
+        outputs = (convolution.out_channels, size[0], size[1])
         links.append(Link(f"body.{name}", convolution, activation, shape, outputs))
         shape = outputs
     return tuple(links)
@@ -170,7 +180,7 @@ def _inputs_of(link: Link, total: Tensor, arriving: Tensor, slopes: Tensor) -> t
             return None
         misfits = ((matrix @ solution - targets).reshape(len(total), -1).norm(dim=1)) / targets.norm()
         inputs = solution.T.reshape(channels, images, height, width).transpose(0, 1)
-        if not isinstance(link.activation, nn.ReLU) or float(misfits.max()) < NOISE:
+        if _entry(link.activation).smooth or float(misfits.max()) < NOISE:
             break
         if bool(known.all()):
             updated = _slopes_of(link, inputs, total, arriving, slopes)
@@ -222,30 +232,22 @@ def _least_squares(matrix: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return solution, errors < USEFUL * solution.square().mean().sqrt()
 
 
-# ------------------------------------------------------------------------------- activations, read backwards
+# ------------------------------------------------------------------------------------------- activations
 
 
 def slope(activation: nn.Module, outputs: Tensor) -> Tensor:
-    """Derivative of an activation, read off its outputs (K, C, H, W).
-
-    For ReLU, outputs that are not surely positive count as zero: noise shows as the depth of negative ones.
-    """
-    if isinstance(activation, nn.Sigmoid):
-        return outputs * (1 - outputs)
-    if isinstance(activation, nn.ELU):
-        return torch.where(outputs > 0, 1.0, outputs + activation.alpha)
-    flat = outputs.flatten(1)
-    doubt = torch.maximum(-5 * flat.amin(1), 1e-6 * flat.amax(1))
-    return (outputs > doubt.view(-1, *[1] * (outputs.dim() - 1))).to(outputs.dtype)
+    """Derivative of an activation of the chain, computed from its outputs (K, C, H, W)."""
+    return _entry(activation).slope(activation, outputs)
 
 
 def unactivate(activation: nn.Module, outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Pre-activations, and a mask of where they are known; elsewhere they are at most zero."""
-    known = torch.ones_like(outputs)
-    if isinstance(activation, nn.Sigmoid):
-        return torch.logit(outputs.clamp(1e-7, 1 - 1e-7)), known
-    if isinstance(activation, nn.ELU):
-        below = (outputs / activation.alpha).clamp(-1 + 1e-7, 0)
-        return torch.where(outputs > 0, outputs, torch.log1p(below)), known
-    known = slope(activation, outputs)
-    return outputs * known, known
+    inverse = _entry(activation).inverse
+    assert inverse is not None, "`chain` admits invertible activations only"
+    return inverse(activation, outputs)
+
+
+def _entry(activation: nn.Module) -> Activation:
+    entry = activation_of(activation)
+    assert entry is not None, "`chain` admits known activations only"
+    return entry

@@ -1,222 +1,132 @@
-"""The whole story of a run, in order: a private batch, its update, the labels, the images.
+"""Attack a case: infer labels, reconstruct images, and report it all in events.
 
-`run` is a generator of frozen events. Command line, worker, tests and notebooks all iterate it:
+`reconstruct` needs no ground truth, so it serves captured updates as well as scenarios. `runs.run` executes a scenario:
+it observes a case, calls `reconstruct`, and has `scoring` attach scores.
 
+>>> from deepleak_core.federated.case import observe
 >>> from deepleak_core.scenario import Scenario
->>> story = run(Scenario(indices=(0, 4), max_iterations=3))
->>> [type(event).__name__ for event in story if type(event).__name__ != "Snapshot"]
-['Prepared', 'UpdateShared', 'LabelsInferred', 'Stage', 'Finished']
-
-The private batch is used in three places only: the client shares its update, `Judge` measures how close the
-attack came, and the strategy `true` hands over the labels. `reconstruct`, the attack itself, never sees it.
-
-To add an attack, see `presets`.
+>>> case, truth = observe(Scenario(indices=(0, 4)))
+>>> events = reconstruct(case, "general-deep-leakage", max_iterations=3)
+>>> [type(event).__name__ for event in events if type(event).__name__ != "Snapshot"]
+['UpdateShared', 'LabelsInferred', 'Stage', 'Finished']
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-import psutil
+import numpy as np
 import torch
 from torch import Tensor
 
-from deepleak_core.attack.exact import Told, reconstruct_exactly
-from deepleak_core.attack.matching import match_update
-from deepleak_core.attack.presets import PRESETS, Preset
+from deepleak_core.attack.attacks import Attack, attack_of
+from deepleak_core.attack.clock import Clock
+from deepleak_core.attack.exact import Progress
 from deepleak_core.attack.repair import LONGEST, is_uncertain, search_and_repair
+from deepleak_core.attack.settings import changed
 from deepleak_core.attack.solvers import Iterate
-from deepleak_core.data import datasets
-from deepleak_core.data.batches import GroundTruth, load_batch
-from deepleak_core.errors import DatasetUnavailable, OutOfMemory, UnsupportedScenario
 from deepleak_core.events import (
     Event,
     FeaturesSeparated,
+    Finished,
     LabelsInferred,
     LabelsRevised,
-    Prepared,
+    Reason,
+    Snapshot,
     Stage,
     UpdateShared,
-    png,
 )
-from deepleak_core.federated import client, models
-from deepleak_core.federated.client import ClientUpdate, LocalTraining
-from deepleak_core.federated.models import TargetModel
-from deepleak_core.labels import strategies as labels
-from deepleak_core.labels import wrong_labels as mislabelling
+from deepleak_core.federated.case import Case, require_usable
+from deepleak_core.labels import strategies
 from deepleak_core.labels.strategies import Knowledge
-from deepleak_core.scenario import Scenario
-from deepleak_core.scoring.score import Judge, pixels
+from deepleak_core.labels.wrong_labels import WrongLabels
+from deepleak_core.seeds import derive_seed
+from deepleak_core.text import percent
 
 SNAPSHOT_SECONDS = 0.125
 UNMOVED_STEPS = 10  # iterations after which a residual that never changed never will
+GREW = 1e4  # factor by which a loss may grow before the attack counts as diverged
+LABEL_SHARE = 0.5  # of the time limit that label inference may take
+SETTLED_RESIDUAL = 1e-12  # squared relative residual at rounding level of a float32 update
+SETTLED_STEPS = 5  # iterations at that level without a change of any 8-bit pixel value after which a run ends
+WORSE = 2.0  # ratio of residuals from which the best iterate, not the last one, is the outcome
 
-
-def check(scenario: Scenario) -> None:
-    """Raise `UnsupportedScenario` with every reason why this scenario cannot run here."""
-    problems: list[str] = []
-
-    def known(name: str, value: str, accepted: Sequence[str]) -> bool:
-        if value not in accepted:
-            problems.append(f"{name} was {value!r}; accepted are {', '.join(accepted)}.")
-        return value in accepted
-
-    finds_own_steps = known("attack", scenario.attack, list(PRESETS)) and PRESETS[scenario.attack].solver != "adam"
-    if finds_own_steps and scenario.learning_rate is not None:
-        problems.append(
-            f"learning_rate is no setting of {scenario.attack}, whose solver finds its own steps; leave it out."
-        )
-    known("label_strategy", scenario.label_strategy or "true", [*labels.STRATEGIES, "true"])
-    dataset_known = known("dataset", scenario.dataset, list(datasets.DATASETS))
-    if dataset_known and scenario.mislabel:
-        with suppress(DatasetUnavailable):  # the run will say so
-            try:
-                mislabelling.swaps(scenario.mislabel, datasets.names_of_classes(scenario))
-            except UnsupportedScenario as error:
-                problems += error.problems
-    if known("model", scenario.model, list(models.MODELS)) and dataset_known:
-        vocabulary = datasets.DATASETS[scenario.dataset].vocabulary
-        stages = models.stages(scenario.model, vocabulary)
-        if known(f"stage of {scenario.model}", scenario.stage, list(stages)):
-            checkpoint = stages[scenario.stage]
-            with torch.device("meta"):  # shapes are compared, no weights computed
-                problem = checkpoint and models.misfit(target_model(scenario.changed(stage="untrained")), checkpoint)
-            problems += [problem] if problem else []
-    if scenario.device.startswith("cuda"):
-        count = torch.cuda.device_count()
-        if int(scenario.device.partition(":")[2] or 0) >= count:
-            problems.append(f"device was {scenario.device!r}, this machine has {count} CUDA devices; take auto or cpu.")
-    if problems:
-        raise UnsupportedScenario(problems)
-
-
-# ---------------------------------------------------------------------------------------------- the attacker
+Stop = Callable[[], bool]
 
 
 def reconstruct(
-    model: TargetModel,
-    update: ClientUpdate,
-    believed: Sequence[int],
-    preset: Preset,
-    scenario: Scenario,
-    stop: Callable[[], bool] = lambda: False,
+    case: Case,
+    attack: str = "general-deep-leakage",
+    settings: Any = None,
     *,
-    repairs: bool = False,
-) -> Iterator[Told | LabelsRevised]:
-    """The attack: from public knowledge, the update and believed labels (ascending) to ever better images.
+    labels: Sequence[int] | None = None,
+    label_strategy: str | None = None,
+    wrong_labels: WrongLabels | None = None,
+    repair_labels: bool | None = None,
+    seed: int = 0,
+    max_seconds: float | None = None,
+    stop: Stop = lambda: False,
+    **changes: Any,
+) -> Iterator[Event]:
+    """Attack a case; yields `UpdateShared`, `LabelsInferred`, `Stage`, `Snapshot` ..., and `Finished` (see `events`).
 
-    Iterates are inputs (R, B, 3, H, W) as the first layer sees them; `seed` is all that is random. With `repairs`,
-    labels that leave the residual high are doubted and changed.
+    Args:
+        case: the target model, the client's update and public facts.
+        attack: a name in `ATTACKS`.
+        settings: the attack's settings, its defaults if not given.
+        labels: believed labels, one for each image in any order; inferred if not given.
+        label_strategy: a name in `STRATEGIES`; the attack's own if not given.
+        wrong_labels: labels to falsify after inference, to show what a wrong label does.
+        repair_labels: whether wrong labels may be replaced during the attack; where counts are uncertain if not given.
+        seed: determines everything random.
+        max_seconds: limit of attack time, label inference included.
+        stop: asked between iterations; once it returns True, the last snapshot and `Finished` follow.
+        changes: single settings of the attack by name, such as `iterations=100`.
+
+    Raises `UnsupportedScenario` for unknown names and `UnusableUpdate` for an update that reveals nothing.
     """
-    method = reconstruct_exactly if preset.solver == "exact" else match_update
+    require_usable(case)
+    chosen = attack_of(attack)
+    if "max_iterations" in changes:
+        changes["iterations"] = changes.pop("max_iterations")
+    settings = changed(chosen.settings if settings is None else settings, changes)
+    yield _shared(case)
+    clock, limit = Clock(), max_seconds or math.inf
 
-    def search(labels: Sequence[int]) -> Iterator[Told]:
-        return method(model, update, labels, preset, scenario, stop)
+    def over() -> bool:
+        return stop() or clock.seconds > limit
 
-    if not repairs:
-        yield from search(believed)
-        return
-    knowledge = Knowledge.of(model, update, image_size=scenario.image_size, seed=scenario.seed_for("labels"), stop=stop)
-    yield from search_and_repair(search, knowledge, believed, datasets.names_of_classes(scenario))
+    def inferring_over() -> bool:
+        return stop() or clock.seconds > LABEL_SHARE * limit
 
+    inferred = _infer(case, chosen, labels, label_strategy, seed, clock, inferring_over)
+    inferred = falsified(inferred, wrong_labels, case.class_names, seed)
+    inferred = replace(inferred, seconds=clock.seconds)
+    with clock.paused():
+        yield inferred
+        yield Stage(name=chosen.title, sentence=_what_starts(case, chosen), step=0, seconds=inferred.seconds)
+        for assumption in assumptions(case):
+            yield Stage(name="Assumption", sentence=assumption, step=0, seconds=inferred.seconds)
+    repairs = chosen.repairs and not inferred.falsified and is_uncertain(inferred)
+    repairs = repairs if repair_labels is None else repair_labels
 
-def trouble(iterate: Iterate, first: Iterate) -> tuple[str, str] | None:
-    """Why an attack cannot go on, as (reason, sentence with what to change), or None."""
-    if not (math.isfinite(iterate.loss) and math.isfinite(iterate.gradient)):
-        return "diverged", (
-            f"The attack broke off: its loss became {iterate.loss} at iteration {iterate.step}. "
-            "Lower the learning rate or choose another preset."
-        )
-    if iterate.loss > 1e4 * max(first.loss, 1.0):
-        return "diverged", (
-            f"The attack ran away: its loss grew from {first.loss:.2g} to {iterate.loss:.2g}. "
-            "Lower the learning rate or choose another preset."
-        )
-    # Priors move pixels whatever the network does: what tells is a residual that stays the same to the last bit.
-    unmoved = iterate.step == UNMOVED_STEPS and torch.equal(iterate.residuals, first.residuals)
-    if unmoved or (iterate.step == 0 and iterate.gradient == 0):
-        return "vanished", (
-            "The attack gets nowhere: the update does not depend on the pixels, its gradient is zero. "
-            "Choose a model with smooth activations, or another training stage or seed."
-        )
-    return None
+    def search(believed: Sequence[int]) -> Iterator[Progress]:
+        return chosen.reconstruct(case, believed, settings, seed=seed, stop=over)
 
-
-# --------------------------------------------------------------------------------------------- the whole run
-
-
-class Clock:
-    """Seconds of attack time: what happens inside `paused` (display, metrics, the reader) does not count."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._paused = 0.0
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._started - self._paused
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._paused += time.perf_counter() - began
+    progress: Iterator[Progress | LabelsRevised] = search(inferred.order)
+    if repairs:
+        knowledge = _knowledge(case, seed, over)
+        progress = search_and_repair(search, knowledge, inferred.order, case.class_names)
+    extra = LONGEST if repairs and "iterations" not in changes else 0
+    yield from _watch(progress, case, inferred, clock, Limits(limit, settings.iterations + extra, stop))
 
 
-def run(scenario: Scenario, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
-    """Execute a scenario and tell what happens, see `events` for the order.
-
-    `stop` is asked between iterations; once it says yes, the last snapshot and `Finished` follow. Raises
-    `UnsupportedScenario`, `DatasetUnavailable` or `OutOfMemory`.
-    """
-    check(scenario)
-    story = _story(scenario, stop)
-    try:
-        while True:
-            # Repeatable results matter more here than the fastest convolution. The reader, who may be at another run
-            # meanwhile, keeps settings of its own.
-            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-                event = next(story, None)
-            if event is None:
-                return
-            yield event
-    except (MemoryError, RuntimeError) as error:  # PyTorch has a type of its own on a GPU, a message on a CPU
-        exhausted = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-        if not exhausted:
-            raise
-        raise OutOfMemory(
-            f"A batch of {scenario.batch_size} at {scenario.image_size} pixels with {scenario.model} needs more "
-            "memory than the device has; make the batch or the images smaller, or take fewer restarts."
-        ) from error
-
-
-def _story(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
-    yield from datasets.prepare(scenario)
-    device = choose_device(scenario)
-    preset = PRESETS[scenario.attack].for_scenario(scenario)
-    batch = load_batch(scenario)
-    model = target_model(scenario).to(device)
-    _check_memory(scenario, model, preset)
-    yield Prepared(
-        labels=tuple(batch.labels.tolist()),
-        class_names=batch.class_names,
-        pictures=tuple(png(image) for image in pixels(batch.images)),
-        model_title=models.MODELS[scenario.model].title,
-        parameters=sum(p.numel() for p in model.parameters()),
-        device=describe(device),
-        stage_note=models.note(scenario.stage, checkpoint_of(scenario)),
-    )
-    update = client.share(model, batch.images.to(device), batch.labels.to(device), local_training_of(scenario))
-    gradient = update.gradient(model)
-    yield UpdateShared(
+def _shared(case: Case) -> UpdateShared:
+    update, gradient = case.update, case.gradient
+    return UpdateShared(
         mode=update.mode,
         batch_size=update.batch_size,
         local_steps=update.local_steps,
@@ -225,208 +135,218 @@ def _story(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
         norms=tuple(float(t.norm()) for t in gradient.values()),
         bytes=sum(t.numel() * t.element_size() for t in update.tensors.values()),
     )
-    clock = Clock()
-    limit = scenario.max_seconds or math.inf
-
-    def over() -> bool:
-        return stop() or clock.seconds > limit
-
-    inferred = _infer_labels(scenario, preset, model, update, batch, clock, over)
-    with clock.paused():
-        yield inferred
-        yield Stage(name=preset.title, sentence=_what_starts(update, preset), step=0, seconds=inferred.seconds)
-    judge = Judge(batch, scenario)
-    repairs = preset.repairs and not inferred.falsified and is_uncertain(inferred)
-    if scenario.repair_labels is not None:
-        repairs = scenario.repair_labels
-    iterations = preset.iterations + (LONGEST if repairs and scenario.max_iterations is None else 0)
-    story = reconstruct(model, update, inferred.order, preset, scenario, over, repairs=repairs)
-    yield from _watch(story, model, inferred, judge, clock, limit, iterations, stop)
 
 
-def _infer_labels(
-    scenario: Scenario,
-    preset: Preset,
-    model: TargetModel,
-    update: ClientUpdate,
-    batch: GroundTruth,
+# --------------------------------------------------------------------------------------------------------- labels
+
+
+def _knowledge(case: Case, seed: int, stop: Stop) -> Knowledge:
+    return Knowledge.of(
+        case.model, case.update, image_size=case.image_shape[1], seed=derive_seed(seed, "labels"), stop=stop
+    )
+
+
+def _infer(
+    case: Case,
+    attack: Attack,
+    labels: Sequence[int] | None,
+    strategy: str | None,
+    seed: int,
     clock: Clock,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> LabelsInferred:
-    classes = len(batch.class_names)
-    if preset.label_strategy == "true":
-        found = labels.given(batch.labels, classes)
+    """Infer label counts by a strategy, or take over the labels that were given."""
+    if labels is not None:
+        name, found = "true", strategies.given(torch.tensor(labels), len(case.class_names))
     else:
-        found = labels.infer(
-            model,
-            update,
-            strategy=preset.label_strategy,
-            image_size=scenario.image_size,
-            seed=scenario.seed_for("labels"),
+        name = strategy or attack.label_strategy
+        found = strategies.infer(
+            case.model,
+            case.update,
+            strategy=name,
+            image_size=case.image_shape[1],
+            seed=derive_seed(seed, "labels"),
             stop=stop,
         )
-    order = labels.order(found.counts)
-    if scenario.mislabel:
-        order, falsified = mislabelling.swap(
-            order, mislabelling.swaps(scenario.mislabel, batch.class_names), batch.class_names
-        )
-    else:
-        seed = scenario.seed_for("wrong labels")
-        order, falsified = mislabelling.falsify(order, scenario.wrong_labels, classes, seed=seed)
-    seconds = clock.seconds
-    true_counts = torch.bincount(batch.labels, minlength=classes)
     return LabelsInferred(
-        strategy=preset.label_strategy,
+        strategy=name,
         evidence=tuple(found.evidence.tolist()),
         real_counts=tuple(found.real_counts.tolist()),
         counts=tuple(found.counts.tolist()),
-        true_counts=tuple(true_counts.tolist()),
-        order=tuple(order),
-        falsified=falsified,
-        exact=torch.equal(found.counts.cpu(), true_counts),
-        proven=found.proven,
+        order=tuple(strategies.order(found.counts)),
+        falsified=(),
+        certified=found.proven,
         confidence=() if found.confidence is None else tuple(found.confidence.tolist()),
-        seconds=seconds,
+        note=found.note,
+        seconds=clock.seconds,
     )
+
+
+def falsified(
+    inferred: LabelsInferred, wrong: WrongLabels | None, class_names: Sequence[str], seed: int
+) -> LabelsInferred:
+    """Inferred labels with some made wrong on purpose."""
+    if wrong is None:
+        return inferred
+    order, places = wrong.applied(inferred.order, class_names, seed=derive_seed(seed, "wrong labels"))
+    return replace(inferred, order=tuple(order), falsified=places)
+
+
+def assumptions(case: Case) -> list[str]:
+    """What an attack on this case takes for granted although the server does not know it, one sentence each."""
+    local, images = case.update.local, case.update.batch_size
+    if local is None or local.batch_size >= images:
+        return []
+    sentences = [
+        "The order of the client's mini-batches is unknown: labels are assigned to them in ascending order, which "
+        "limits how well the update can be matched."
+    ]
+    if images % local.batch_size:
+        sentences.append(
+            f"The last mini-batch holds {images % local.batch_size} images instead of {local.batch_size}, which weigh "
+            "more in the update; which images these are is unknown, so label counts are uncertain."
+        )
+    return sentences
+
+
+def _what_starts(case: Case, attack: Attack) -> str:
+    update = case.update
+    source = f"the update of {update.local_steps} local steps" if update.local else "the shared gradient"
+    if attack.label_strategy == "verified":
+        return f"The last layer's part of {source} is separated, image by image."
+    return f"Pixels are adjusted until their gradient matches {source}."
+
+
+# --------------------------------------------------------------------------------------------- watching the attack
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run ends: after so many `seconds` of attack time or `iterations`, or once `stop` returns True."""
+
+    seconds: float
+    iterations: int
+    stop: Stop
+
+
+def trouble(iterate: Iterate, first: Iterate) -> tuple[Reason, str] | None:
+    """Why an attack cannot go on, as (reason, sentence with what to change), or None."""
+    if not (math.isfinite(iterate.loss) and math.isfinite(iterate.gradient)):
+        return "diverged", (
+            f"The attack diverged: its loss became {iterate.loss} at iteration {iterate.step}. "
+            "Lower the learning rate or choose another attack."
+        )
+    if iterate.loss > GREW * max(first.loss, 1.0):
+        return "diverged", (
+            f"The attack diverged: its loss grew from {first.loss:.2g} to {iterate.loss:.2g}. "
+            "Lower the learning rate or choose another attack."
+        )
+    # Priors move pixels whatever the network does; a residual that stays the same to the last bit does not.
+    unmoved = iterate.step == UNMOVED_STEPS and torch.equal(iterate.residuals, first.residuals)
+    if unmoved or (iterate.step == 0 and iterate.gradient == 0):
+        return "vanished", (
+            "The attack makes no progress: the update does not depend on the pixels, its gradient is zero. "
+            "Choose a model with smooth activations, or another training stage or seed."
+        )
+    return None
+
+
+class _Settled:
+    """Recognises that an attack is done: the update is matched to rounding and no 8-bit pixel value changes."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._pixels: Tensor | None = None
+        self._steps = 0
+
+    def reached(self, iterate: Iterate) -> bool:
+        """Whether this iterate is at least the `SETTLED_STEPS`-th in a row without a change."""
+        if iterate.residual > SETTLED_RESIDUAL:
+            self._pixels, self._steps = None, 0
+            return False
+        best = int(iterate.residuals.argmin())
+        pixels = (self._case.model.denormalise(iterate.inputs[best]).clamp(0, 1) * 255).round()
+        same = self._pixels is not None and torch.equal(pixels, self._pixels)
+        self._pixels, self._steps = pixels, self._steps + 1 if same else 0
+        return self._steps >= SETTLED_STEPS
 
 
 def _watch(
-    story: Iterator[Told | LabelsRevised],
-    model: TargetModel,
-    inferred: LabelsInferred,
-    judge: Judge,
-    clock: Clock,
-    limit: float,
-    iterations: int,
-    stop: Callable[[], bool],
+    progress: Iterator[Progress | LabelsRevised], case: Case, inferred: LabelsInferred, clock: Clock, limits: Limits
 ) -> Iterator[Event]:
-    """Cut the iterates into snapshots by time, end the run when it is over, and sum it up.
+    """Cut iterates into snapshots by time, end the run when it is over, and report the outcome.
 
-    Iterations are counted through all stages of the attack. Revised labels take the place of those inferred.
+    Iterations are counted through all stages of the attack. Revised labels replace the inferred ones. The outcome is
+    the last iterate, or the best one where an attack that was interrupted ends on a far worse one.
     """
-    ended, sentence, first = "", "", None
-    shown, pending, step = -math.inf, None, 0
-    for told in story:
-        if not isinstance(told, Iterate):
-            if isinstance(told, LabelsRevised):
-                inferred, first = judge.revised(inferred, told), None
+    ended: Reason | None = None
+    sentence, order, first = "", inferred.order, None
+    settled = _Settled(case)
+    best = pending = None
+    shown, step = -math.inf, 0
+    for item in progress:
+        if not isinstance(item, Iterate):
+            if isinstance(item, LabelsRevised):
+                order, first, best = item.order, None, None
             with clock.paused():
-                yield _stamped(told, step, clock.seconds)
+                yield _stamped(item, step, clock.seconds)
             continue
-        pending = iterate = replace(told, step=step)
+        pending = iterate = replace(item, step=step, labels=item.labels or order)
         first = first or iterate
         step += 1
+        if best is None or iterate.residual < best.residual:
+            best = replace(iterate, inputs=iterate.inputs.clone())
         if wrong := trouble(iterate, first):
             ended, sentence = wrong
-        elif stop():
+        elif limits.stop():
             ended = "stopped"
-        elif clock.seconds > limit:
+        elif clock.seconds > limits.seconds:
             ended = "seconds"
-        elif iterate.progress >= 1 or step > iterations:
+        elif settled.reached(iterate):
+            ended = "converged"
+        elif iterate.progress >= 1 or step > limits.iterations:
             ended = "iterations"
         if ended or clock.seconds - shown >= SNAPSHOT_SECONDS:
             shown, pending = clock.seconds, None
+            done = 1.0 if ended else min(1.0, max(iterate.progress, shown / limits.seconds))
             with clock.paused():
-                progress = 1.0 if ended else min(1.0, max(iterate.progress, shown / limit))
-                yield judge.snapshot(model, iterate, inferred.order, shown, progress)
+                last = _snapshot(case, iterate, shown, done)
+                yield last
         if ended:
             break
+    seconds = clock.seconds
     if pending is not None:
-        seconds = clock.seconds
-        with clock.paused():
-            yield judge.snapshot(model, pending, inferred.order, seconds, 1.0)
-    yield judge.finish(ended or "converged", sentence, clock.seconds, inferred)
-
-
-# --------------------------------------------------------------------------------------------- small helpers
-
-
-def _stamped(event: Stage | LabelsRevised | FeaturesSeparated, step: int, seconds: float) -> Event:
-    """An event of the attack with its place on the run's clock, which the attack does not know."""
-    if isinstance(event, FeaturesSeparated):
-        return replace(event, seconds=seconds)
-    return replace(event, step=step, seconds=seconds)
-
-
-def choose_device(scenario: Scenario) -> torch.device:
-    """`auto` takes a CUDA device where there is one."""
-    if scenario.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(scenario.device)
-
-
-def describe(device: torch.device) -> str:
-    """A device in words, for people."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def target_model(scenario: Scenario) -> TargetModel:
-    """The network of a scenario at its training stage, as server and client know it."""
-    dataset = datasets.dataset_of(scenario)
-    mean, std = dataset.statistics
-    return models.build(
-        scenario.model,
-        classes=len(datasets.names_of_classes(scenario)),
-        image_size=scenario.image_size,
-        mean=mean,
-        std=std,
-        head_bias=scenario.head_bias,
-        batchnorm=scenario.batchnorm,
-        seed=scenario.seed_for("model"),
-        checkpoint=checkpoint_of(scenario),
+        last = _snapshot(case, pending, seconds, 1.0)
+        yield last
+    if best is not None and last.residual > WORSE * best.residual and ended in ("stopped", "seconds"):
+        last = _snapshot(case, replace(best, step=last.step), seconds, 1.0)
+        yield last
+    yield Finished(
+        reason=ended or "converged",
+        sentence=sentence or f"No ground truth: {percent(last.residual)} of the update is not matched.",
+        step=last.step,
+        seconds=seconds,
+        residual=last.residual,
     )
 
 
-def checkpoint_of(scenario: Scenario) -> Path | None:
-    """The file a training stage is read from, None for `untrained`."""
-    return models.stages(scenario.model, datasets.dataset_of(scenario).vocabulary)[scenario.stage]
+def _snapshot(case: Case, iterate: Iterate, seconds: float, progress: float) -> Snapshot:
+    """The images of the restart with the smallest residual."""
+    best = int(iterate.residuals.argmin())
+    images = case.model.denormalise(iterate.inputs[best]).clamp(0, 1).float().cpu().nan_to_num().numpy()
+    return Snapshot(
+        step=iterate.step,
+        seconds=seconds,
+        loss=iterate.loss,
+        residual=float(iterate.residuals[best]),
+        labels=iterate.labels,
+        progress=progress,
+        images=np.array(images),
+    )
 
 
-def local_training_of(scenario: Scenario) -> LocalTraining | None:
-    """The client's local training, None for FedSGD."""
-    if scenario.mode == "fedsgd":
-        return None
-    return LocalTraining(epochs=scenario.local_epochs, batch_size=scenario.local_batch_size, lr=scenario.local_lr)
-
-
-def _what_starts(update: ClientUpdate, preset: Preset) -> str:
-    source = f"the update of {update.local_steps} local steps" if update.local else "the shared gradient"
-    if preset.solver == "exact":
-        return f"The last layer's part of {source} is taken apart, image by image."
-    return f"Pixels are moved until {source} is explained."
-
-
-def _check_memory(scenario: Scenario, model: TargetModel, preset: Preset) -> None:
-    """Refuse before starting what surely does not fit: activations are counted on one image.
-
-    Double backward keeps about six values for each activation and four copies of every parameter.
-    """
-    activations = 0
-
-    def count(module: torch.nn.Module, inputs: Any, output: Tensor) -> None:
-        nonlocal activations
-        activations += output.numel()
-
-    leaves = [m for m in model.body.modules() if not list(m.children())]
-    hooks = [m.register_forward_hook(count) for m in leaves]
-    with torch.no_grad():
-        model.eval()
-        model(torch.zeros(1, 3, scenario.image_size, scenario.image_size, device=model.mean.device))
-        model.train(scenario.batchnorm == "train")
-    for hook in hooks:
-        hook.remove()
-    parameters = sum(p.numel() for p in model.parameters())
-    local = local_training_of(scenario)
-    unrolled = len(local.slices(scenario.batch_size)) if local and preset.fedavg == "simulated" else 1
-    needed = 4 * (6 * activations * scenario.batch_size * preset.restarts * unrolled + 4 * parameters * unrolled)
-    device = model.mean.device
-    available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    if needed > available:
-        raise OutOfMemory(
-            f"A batch of {scenario.batch_size} at {scenario.image_size} pixels with {scenario.model} needs about "
-            f"{needed / 1e9:.1f} GB, the device has {available / 1e9:.1f} GB free; make the batch or the images "
-            "smaller, or take fewer restarts."
-        )
+def _stamped(event: Stage | LabelsRevised | FeaturesSeparated, step: int, seconds: float) -> Event:
+    """An event of the attack with its step and its time, which the attack itself does not know."""
+    if isinstance(event, FeaturesSeparated):
+        return replace(event, seconds=seconds)
+    return replace(event, step=step, seconds=seconds)

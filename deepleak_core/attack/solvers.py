@@ -1,6 +1,7 @@
 """Solvers: from an objective and a starting point to a sequence of iterates.
 
-Each is a generator, so whoever iterates decides when it has seen enough. Points are (R, B, 3, H, W).
+Each solver is a generator of `Iterate`, so its caller decides when to stop. Points are (R, B, C, H, W). To add a
+solver, write a generator with the signature of `Minimise` and add one line to `SOLVERS`.
 """
 
 from __future__ import annotations
@@ -9,28 +10,29 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from deepleak_core.attack.objectives import Matching
 
-# The first forward-mode derivative of a process loads its rules, 0.2 s that would count as attack time. Some of
-# them are deprecated inside torch itself, which is nothing to tell our users.
+# The first forward-mode derivative of a process loads its rules, 0.2 s that would count as attack time. Some of these
+# rules raise deprecation warnings about torch itself.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
 
-FIRST_MOVE = 0.1
+FIRST_MOVE = 0.1  # change of the input that moves most in the first L-BFGS step, in standard deviations of the data
+SURROGATE_RATE = 0.01  # Adam's step for the surrogate's point between the weights before and after
 
 
 @dataclass(frozen=True)
 class Iterate:
-    """A point a solver reached. `inputs` is its working memory: copy it to keep it.
+    """A point that a solver reached. `inputs` is its working memory: copy it to keep it.
 
-    `loss` and `residuals` (R,) belong to exactly these inputs; `gradient` is the largest absolute entry of the
-    loss gradient there; `progress` in [0, 1] counts iterations.
+    `loss` and `residuals` (R,) belong to exactly these inputs; `gradient` is the largest absolute entry of the loss
+    gradient there; `progress` in [0, 1] counts iterations. `labels` are the believed labels, set by the attack.
     """
 
     step: int
@@ -39,9 +41,41 @@ class Iterate:
     residuals: Tensor
     gradient: float
     progress: float
+    labels: tuple[int, ...] = ()
+
+    @property
+    def residual(self) -> float:
+        """The smallest residual of all restarts."""
+        return float(self.residuals.min())
 
 
-Solver = Callable[..., Iterator[Iterate]]
+class Minimise(Protocol):
+    """The signature of a solver. Iterates stay within [low, high] where the solver can hold them there.
+
+    `learning_rate` is None for solvers that choose their own steps; once `stop` returns True a solver ends soon.
+    """
+
+    def __call__(
+        self,
+        objective: Matching,
+        start: Tensor,
+        *,
+        low: Tensor,
+        high: Tensor,
+        iterations: int,
+        learning_rate: float | None,
+        stop: Callable[[], bool],
+    ) -> Iterator[Iterate]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver:
+    """One line of the registry; `takes_learning_rate` says whether the learning rate is a setting of it."""
+
+    title: str
+    source: str
+    minimise: Minimise
+    takes_learning_rate: bool = False
 
 
 def adam(
@@ -51,19 +85,20 @@ def adam(
     low: Tensor,
     high: Tensor,
     iterations: int,
-    learning_rate: float,
-    signed: bool,
+    learning_rate: float | None,
+    stop: Callable[[], bool],
+    signed: bool = False,
 ) -> Iterator[Iterate]:
-    """Adam within the box [low, high] that valid pixels leave, its rate cut tenfold at 3/8, 5/8 and 7/8.
+    """Adam within the box [low, high] of valid pixels; its rate is divided by ten at 3/8, 5/8 and 7/8.
 
-    `signed` feeds it the sign of the gradient (Geiping et al. 2020), which makes the step the same size for
-    every pixel however flat the loss is there.
+    `signed` replaces the gradient by its sign (Geiping et al. 2020), which makes the step the same size for every
+    pixel, however flat the loss is there.
     """
     inputs = start.clone().requires_grad_()
     groups: list[dict[str, Any]] = [{"params": [inputs]}]
     if objective.parameters():
-        groups.append({"params": objective.parameters(), "lr": 0.01})
-    optimizer = torch.optim.Adam(groups, lr=learning_rate)
+        groups.append({"params": objective.parameters(), "lr": SURROGATE_RATE})
+    optimizer = torch.optim.Adam(groups, lr=0.1 if learning_rate is None else learning_rate)
     milestones = sorted({max(1, iterations * part // 8) for part in (3, 5, 7)})
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, 0.1)
     unknowns = [inputs, *objective.parameters()]
@@ -94,14 +129,15 @@ def lbfgs(
     low: Tensor,
     high: Tensor,
     iterations: int,
+    learning_rate: float | None,
+    stop: Callable[[], bool],
     history: int = 100,
-    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Iterate]:
     """Limited-memory BFGS with a weak Wolfe line search by bisection (Lewis and Overton 2013).
 
-    A step is taken only where it lowers the loss, so the sequence cannot diverge; it ends by itself when no
-    step does. Pixels are not held in their range on the way: bounds would break the curvature pairs.
-    A line search may take many evaluations: once `stop` says yes it is cut short, and the point comes once more.
+    A step is taken only where it lowers the loss, so the sequence cannot diverge; it ends when no step does. Pixels are
+    not clamped on the way, since bounds would break the curvature pairs. A line search may take many evaluations: once
+    `stop` returns True it ends early, and the last point is yielded once more.
     """
 
     def evaluate(point: Tensor) -> tuple[float, Tensor, Tensor]:
@@ -120,7 +156,7 @@ def lbfgs(
         if slope >= 0:
             pairs, direction = [], -gradient
             slope = -float(gradient.square().sum())
-        # Without curvature the first try moves some input by FIRST_MOVE: a timid one drowns in rounding errors.
+        # Without curvature the first try moves some input by FIRST_MOVE: a smaller one is lost in rounding errors.
         length = 1.0 if pairs else FIRST_MOVE / float(gradient.abs().max().clamp_min(1e-30))
         below, above = 0.0, float("inf")
         for _ in range(30):
@@ -139,7 +175,7 @@ def lbfgs(
         if not reached[0] < loss:
             if not pairs:
                 return
-            pairs = []  # a kink spoilt the curvature: start over from the steepest descent
+            pairs = []  # a kink made the curvature useless: restart from steepest descent
             continue
         moved, turned = length * direction, reached[1] - gradient
         curvature = (moved * turned).sum()
@@ -173,7 +209,7 @@ def levenberg_marquardt(
 
     `residuals(x, active)` maps the points of the problems numbered `active` to their residuals (P_active, n).
     Each problem has its own damping, gain ratio and conjugate gradients, with Jacobian products by
-    `torch.func`; problems that stopped moving cost nothing any more. The loss of an iterate is the sum of all
+    `torch.func`; problems that stopped moving are left out. The loss of an iterate is the sum of all
     squared residuals, its `residuals` are those of each problem. A step out of [low, high] is cut off.
     """
     points = start.clone()
@@ -253,4 +289,13 @@ def _broadcast(scalars: Tensor, like: Tensor) -> Tensor:
     return scalars.view(-1, *[1] * (like.dim() - 1))
 
 
-SOLVERS: dict[str, Solver] = {"adam": adam, "lbfgs": lbfgs}
+SOLVERS: dict[str, Solver] = {
+    "adam": Solver(title="Adam", source="Kingma and Ba 2015", minimise=adam, takes_learning_rate=True),
+    "signed-adam": Solver(
+        title="Adam on the gradient's sign",
+        source="Geiping et al. 2020, arXiv 2003.14053",
+        minimise=partial(adam, signed=True),
+        takes_learning_rate=True,
+    ),
+    "lbfgs": Solver(title="L-BFGS", source="Liu and Nocedal 1989", minimise=lbfgs),
+}

@@ -25,21 +25,33 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from deepleak_core.attack import run as attacks
-from deepleak_core.attack.presets import PRESETS
+from deepleak_core.attack.attacks import ATTACKS
 from deepleak_core.data import datasets
 from deepleak_core.errors import DeepLeakError, TrainingDiverged
-from deepleak_core.events import LABELS_CHANGED, Downloading, Event, Finished, LabelsInferred, Prepared, Snapshot, Stage
-from deepleak_core.federated import models, training
-from deepleak_core.labels import wrong_labels as mislabelling
+from deepleak_core.events import (
+    LABELS_CHANGED,
+    TROUBLE,
+    Downloading,
+    Event,
+    Finished,
+    GroundTruthKnown,
+    LabelsInferred,
+    Prepared,
+    Snapshot,
+    Stage,
+    in_private_order,
+)
+from deepleak_core.federated import checkpoints, models, training
+from deepleak_core.labels import wrong_labels
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs import export
+from deepleak_core.runs.checks import check
+from deepleak_core.runs.run import run
 from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import label_accuracy as evaluation
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
-ATTACK_TROUBLE = ("diverged", "vanished")
 
 app = typer.Typer(
     add_completion=False,
@@ -143,7 +155,7 @@ def attack(
     events: list[Event] = []
     with _progress() as (progress, task), _interruptible() as interrupted:
         try:
-            for event in attacks.run(scenario, stop=interrupted):
+            for event in run(scenario, stop=interrupted):
                 events.append(event)
                 _show(event, progress, task, interrupted)
         except DeepLeakError as error:
@@ -156,7 +168,7 @@ def attack(
     if out:
         _write_pictures(out, events)
     finished = _last(events, Finished)
-    if finished.reason in ATTACK_TROUBLE:
+    if finished.reason in TROUBLE:
         raise Failed(finished.sentence)
     _report(events, finished)
     return DONE
@@ -175,7 +187,7 @@ def labels(
     _make_room(json, None)
     trials: list[evaluation.LabelTrial] = []
     with _progress() as (progress, task), _interruptible() as interrupted:
-        attacks.check(scenario)
+        check(scenario)
         for event in datasets.prepare(scenario):
             _show(event, progress, task, interrupted)
         for trial in evaluation.label_trials(scenario, repeats=repeats):
@@ -204,7 +216,7 @@ def train(
     limit: Annotated[int | None, typer.Option(metavar="N", help="take only N images to train on and to test")] = None,
     seed: Annotated[int, typer.Option(metavar="SEED", help="everything random follows from it")] = 0,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N")] = "auto",
-    out: Annotated[Path, typer.Option(metavar="DIR", help="where checkpoints go")] = models.CHECKPOINTS,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="where checkpoints go")] = checkpoints.CHECKPOINTS,
 ) -> int:
     """Train a target model and keep its training stages, to be attacked as --stage NAME."""
     story = training.train(
@@ -246,7 +258,7 @@ def _show_training(told: training.Progress, progress: Progress, task: TaskID) ->
         state = f"epoch {told.epoch:.2f}, loss {told.loss:.3f}"
         progress.update(task, description="training", completed=told.done, state=state)
     else:
-        print(f"{told.checkpoint}: {models.describe(told.checkpoint)}", flush=True)
+        print(f"{told.checkpoint}: {checkpoints.describe(told.checkpoint)}", flush=True)
 
 
 @app.command("list")
@@ -269,7 +281,7 @@ def list_() -> int:
     _print_table(
         "Attack presets (--attack)",
         ("name", "labels by", "what it does", "source"),
-        [(name, p.label_strategy, p.summary, p.source) for name, p in PRESETS.items()],
+        [(name, p.label_strategy, p.summary, p.source) for name, p in ATTACKS.items()],
     )
     _print_table(
         "Label strategies (--label-strategy)",
@@ -284,8 +296,8 @@ def _stages(model: str, vocabularies: Sequence[str]) -> str:
     """Every training stage of a model, a line each, with the classes and the training behind it."""
     lines = ["untrained"]
     for vocabulary in vocabularies:
-        for stage, checkpoint in models.stages(model, vocabulary).items():
-            lines += [f"{models.note(stage, checkpoint)} ({vocabulary})"] if checkpoint else []
+        for stage, checkpoint in checkpoints.stages(model, vocabulary).items():
+            lines += [f"{checkpoints.note(stage, checkpoint)} ({vocabulary})"] if checkpoint else []
     return "\n".join(lines)
 
 
@@ -312,7 +324,8 @@ def _show(event: Event, progress: Progress, task: TaskID, interrupted: Callable[
         state = f"{event.bytes_done / 1e6:.0f} MB"
         progress.update(task, description=f"downloading {event.dataset}", completed=done, state=state)
     elif isinstance(event, Snapshot):
-        state = f"iteration {event.step}, {event.mean_psnr:.1f} dB, residual {event.residual:.2g}"
+        quality = f"{event.score.mean_psnr:.1f} dB, " if event.score else ""
+        state = f"iteration {event.step}, {quality}residual {event.residual:.2g}"
         progress.update(task, description="rebuilding", completed=event.progress, state=state)
 
 
@@ -360,44 +373,53 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def _write_pictures(folder: Path, events: Sequence[Event]) -> None:
-    """private-N.png, rebuilt-N.png and sheet.png with both in pairs."""
+    """rebuilt-N.png, and where the private images are known private-N.png and sheet.png with both in pairs."""
     prepared, snapshot = _last(events, Prepared), _last(events, Snapshot)
-    rebuilt = snapshot.pictures()
-    for i, (before, after) in enumerate(zip(prepared.pictures, rebuilt, strict=True)):
-        (folder / f"private-{i}.png").write_bytes(before)
-        (folder / f"rebuilt-{i}.png").write_bytes(after)
+    rebuilt = in_private_order(snapshot.pictures(), snapshot.score)
+    for i, picture in enumerate(rebuilt):
+        (folder / f"rebuilt-{i}.png").write_bytes(picture)
+    truth = next((event for event in events if isinstance(event, GroundTruthKnown)), None)
+    if truth is None or snapshot.score is None:
+        return
+    for i, picture in enumerate(truth.pictures):
+        (folder / f"private-{i}.png").write_bytes(picture)
     captions = [
         f"{prepared.class_names[label]} {psnr:.1f} dB"
-        for label, psnr in zip(prepared.labels, snapshot.psnr, strict=True)
+        for label, psnr in zip(truth.labels, snapshot.score.psnr, strict=True)
     ]
-    (folder / "sheet.png").write_bytes(export.sheet(prepared.pictures, rebuilt, captions))
+    (folder / "sheet.png").write_bytes(export.sheet(truth.pictures, rebuilt, captions))
 
 
 def _report(events: Sequence[Event], finished: Finished) -> None:
-    """A line for each image, then how it went in words."""
+    """A line for each image, then the outcome in words."""
     prepared, inferred, snapshot = _last(events, Prepared), _last(events, LabelsInferred), _last(events, Snapshot)
-    names = prepared.class_names
-    rows = [
-        (names[true], names[believed], f"{psnr:.1f}", f"{ssim:.3f}", str(error))
-        for true, believed, psnr, ssim, error in zip(
-            prepared.labels, snapshot.labels, finished.psnr, finished.ssim, finished.max_error_8bit, strict=True
-        )
-    ]
+    truth = next((event for event in events if isinstance(event, GroundTruthKnown)), None)
+    names, score = prepared.class_names, finished.score
     title = f"{finished.step} iterations in {finished.seconds:.1f} s on {prepared.device}"
-    _print_table(title, ("private image", "attacked as", "PSNR dB", "SSIM", "largest 8-bit error"), rows)
+    if truth is not None and score is not None:
+        believed = in_private_order(snapshot.labels, snapshot.score)
+        rows = [
+            (names[true], names[label], f"{psnr:.1f}", f"{ssim:.3f}", str(error))
+            for true, label, psnr, ssim, error in zip(
+                truth.labels, believed, score.psnr, score.ssim, score.max_error_8bit, strict=True
+            )
+        ]
+        _print_table(title, ("private image", "attacked as", "PSNR dB", "SSIM", "largest 8-bit error"), rows)
+    else:
+        _print_table(title, ("attacked as",), [(names[label],) for label in snapshot.labels])
     _print(f"Target model: {prepared.model_title}, {prepared.stage_note}.")
-    verdict = "all right" if inferred.exact else "not all right"
-    _print(f"Labels by {inferred.strategy}: {verdict}, {inferred.seconds:.2g} s.")
+    verdict = "" if inferred.score is None else ": all correct" if inferred.score.exact else ": not all correct"
+    _print(f"Labels by {inferred.strategy}{verdict}, {inferred.seconds:.2g} s.")
     if inferred.falsified:
-        told = mislabelling.instead_of(inferred.found, inferred.order, names)
-        _print(f"Made wrong on purpose: {len(inferred.falsified)} of them, {told}.")
+        swapped = wrong_labels.instead_of(inferred.found, inferred.order, names)
+        _print(f"Made wrong on purpose: {len(inferred.falsified)} of them, {swapped}.")
     for event in events:
-        if isinstance(event, Stage) and event.name == LABELS_CHANGED:
-            _print(f"Changed by the attack after {event.seconds:.1f} s: {event.sentence}")
-    if finished.fusion is not None:
+        if isinstance(event, Stage) and event.name in (LABELS_CHANGED, "Assumption"):
+            _print(f"{event.name} after {event.seconds:.1f} s: {event.sentence}")
+    if score is not None and score.fusion is not None:
         _print(
-            f"Fusion index: {finished.fusion:.2f}, the share of pictures with a common label that are nearer to the "
-            "mean of their class than to their own image."
+            f"Fusion index: {score.fusion:.2f}, the share of results with a common label that are closer to the mean "
+            "of their class than to their own image."
         )
     _print(finished.sentence)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from deepleak_core.errors import CannotSeparate
-from deepleak_core.federated.models import TargetModel
+from deepleak_core.federated.target_model import TargetModel
 
 EPSILON = torch.finfo(torch.float32).eps  # clients compute in single precision
 SHORTEST_ROW = 1e-6  # of the longest row of a gradient; shorter rows are scaled as if they had this length

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from deepleak_core.federated.models import TargetModel
+from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.scenario import Mode
 
 Weights = dict[str, Tensor]

@@ -1,7 +1,7 @@
 """Training a target model, to attack it at later stages: plain SGD on a folder of class folders.
 
 `train` is a generator of `Progress`. At each stage it writes a safetensors checkpoint whose metadata say how far the
-model was trained, how accurate it is and what it predicts for each class; `models.stages` then offers it as a stage.
+model was trained, how accurate it is and what it predicts for each class. `checkpoints.stages` then lists it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from deepleak_core.attack import run as attack
 from deepleak_core.data import datasets
 from deepleak_core.data.datasets import DATASETS
 from deepleak_core.data.images import to_tensor
 from deepleak_core.data.items import Items
 from deepleak_core.errors import DatasetUnavailable, OutOfMemory, TrainingDiverged, UnsupportedScenario
-from deepleak_core.federated import models
+from deepleak_core.federated import checkpoints
+from deepleak_core.federated.case import choose_device, target_model
 from deepleak_core.federated.class_statistics import Validation
-from deepleak_core.federated.models import TargetModel
+from deepleak_core.federated.target_model import TargetModel
+from deepleak_core.runs.checks import check
 from deepleak_core.scenario import Scenario
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
@@ -78,7 +79,7 @@ def train(
     limit: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    out: Path = models.CHECKPOINTS,
+    out: Path = checkpoints.CHECKPOINTS,
 ) -> Iterator[Progress]:
     """Train the network `model` on `data/train` and save it at each of `stages`, which gives their epochs by name.
 
@@ -97,7 +98,7 @@ def train(
     images, labels = yield from _read("train", train_items, limit, scenario)
     test_images, test_labels = yield from _read("test", test_items, limit, scenario)
 
-    network = attack.target_model(scenario).to(attack.choose_device(scenario))
+    network = target_model(scenario).to(choose_device(scenario))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.track_running_stats = True  # which a model under attack never does
@@ -127,8 +128,8 @@ def train(
             yield Step(epoch=epoch, loss=float(loss.detach()), done=step / steps)
             for stage in (stage for stage, at in due.items() if at == step):
                 accuracy, validation = validate(network, test_images, test_labels)
-                checkpoint = out / models.checkpoint_name(model, DATASETS[dataset].vocabulary, stage)
-                models.save(network, checkpoint, epochs=epoch, accuracy=accuracy, validation=validation)
+                checkpoint = out / checkpoints.checkpoint_name(model, DATASETS[dataset].vocabulary, stage)
+                checkpoints.save(network, checkpoint, epochs=epoch, accuracy=accuracy, validation=validation)
                 yield Saved(stage=stage, checkpoint=checkpoint, epoch=epoch, accuracy=accuracy, done=step / steps)
 
 
@@ -207,7 +208,7 @@ def _check(
     """Raise `UnsupportedScenario` with every reason why these settings cannot be trained with."""
     problems: list[str] = []
     try:
-        attack.check(scenario)
+        check(scenario)
     except UnsupportedScenario as error:
         problems += error.problems
     with_classes = [name for name, dataset in DATASETS.items() if dataset.class_names]

@@ -22,7 +22,7 @@ from torch.nn.functional import interpolate
 from deepleak_core.errors import CannotSeparate, UnsupportedScenario
 from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.federated.client import ClientUpdate, Weights, weights_of
-from deepleak_core.federated.models import TargetModel
+from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.labels.certification import round_counts, verify
 from deepleak_core.labels.exclusive_features import count_solitary
 

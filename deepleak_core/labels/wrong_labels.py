@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -100,3 +101,22 @@ def _sorted_with_wrong(labels: Sequence[int], changed: Sequence[int]) -> tuple[l
     by_class = sorted(range(len(changed)), key=changed.__getitem__)
     wrong = tuple(i for i, place in enumerate(by_class) if changed[place] != labels[place])
     return [changed[place] for place in by_class], wrong
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongLabels:
+    """Labels to falsify: `count` of them at random, or by name in `swaps` such as ("cat>dog",)."""
+
+    count: int = 0
+    swaps: tuple[str, ...] = ()
+
+    def applied(
+        self, labels: Sequence[int], class_names: Sequence[str], *, seed: int
+    ) -> tuple[list[int], tuple[int, ...]]:
+        """The labels, sorted, with the wrong ones in place, and the places of those.
+
+        Raises `UnsupportedScenario` where the labels do not allow it.
+        """
+        if self.swaps:
+            return swap(labels, swaps(self.swaps, class_names), class_names)
+        return falsify(labels, self.count, len(class_names), seed=seed)

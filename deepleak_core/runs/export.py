@@ -10,7 +10,17 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from deepleak_core.errors import DeepLeakError
-from deepleak_core.events import Event, Finished, LabelsInferred, LabelsRevised, Prepared, Snapshot
+from deepleak_core.events import (
+    Event,
+    FinalScore,
+    Finished,
+    GroundTruthKnown,
+    LabelsInferred,
+    LabelsRevised,
+    Prepared,
+    Snapshot,
+    in_private_order,
+)
 from deepleak_core.runs.store import Moment
 from deepleak_core.scenario import Scenario
 
@@ -23,61 +33,89 @@ CAPTION = 36  # height of a line of text and the room below it
 def summary(scenario: Scenario, events: Iterable[Event | Moment]) -> dict[str, Any]:
     """The outcome of a finished run as plain JSON values; null stands for what is no number.
 
-    Takes what `attack.run` yields or what `Store.story` gives back; of a run that was started again, the last
+    Takes what `runs.run.run` yields or what `Store.history` gives back; of a run that was started again, the last
     attempt counts. Times are seconds of attack time. Raises `DeepLeakError` for a run without an outcome.
     """
-    told: dict[type, Any] = {}
+    latest: dict[type, Any] = {}
     trace: list[dict[str, Any]] = []
-    believed: tuple[int, ...] = ()  # the label that the attack had last for each picture
+    believed: tuple[int, ...] = ()  # the labels that the attack assumed last, in its own order
     for event in events:
         if isinstance(event, Prepared):
-            told, trace = {}, []
+            latest, trace = {}, []
         if isinstance(event, Snapshot | Moment):
             believed = event.labels
-            trace.append({name: getattr(event, name) for name in ("step", "seconds", "residual", "mean_psnr")})
-        told[type(event)] = event
-    if Finished not in told:
+            trace.append(
+                {
+                    "step": event.step,
+                    "seconds": event.seconds,
+                    "residual": event.residual,
+                    "mean_psnr": event.score.mean_psnr if event.score else None,
+                }
+            )
+        latest[type(event)] = event
+    if Finished not in latest:
         raise DeepLeakError("This run has no outcome to export: it ended before its attack did; run it again.")
-    prepared: Prepared = told[Prepared]
-    inferred: LabelsInferred = told[LabelsInferred]
-    revised: LabelsRevised | None = told.get(LabelsRevised)
-    finished: Finished = told[Finished]
-    to_mean = finished.psnr_to_mean or (None,) * len(finished.psnr)
-    columns = {
-        "label": prepared.labels,
-        "attacked_as": believed,
-        "psnr": finished.psnr,
-        "ssim": finished.ssim,
-        "max_error_8bit": finished.max_error_8bit,
-        "pixel_exact": finished.pixel_exact,
-        "psnr_to_mean": to_mean,
-    }
-    values = {
-        "scenario": scenario.model_dump(mode="json"),
-        "device": prepared.device,
-        "elapsed_s": finished.seconds,
-        "iterations": finished.step,
-        "residual": finished.residual,
-        "labels": {
-            "true": list(prepared.labels),
-            "inferred": list(inferred.found),
-            "made_wrong": list(inferred.order) if inferred.falsified else None,
-            "mended": {"labels": list(revised.order), "proven": revised.proven, "seconds": revised.seconds}
-            if revised
-            else None,
-            "counts_true": list(inferred.true_counts),
-            "counts_inferred": list(inferred.counts),
-            "exact": inferred.exact,
-        },
-        "images": [dict(zip(columns, image, strict=True)) for image in zip(*columns.values(), strict=True)],
-        "mean_psnr": sum(finished.psnr) / len(finished.psnr),
-        "min_psnr": min(finished.psnr),
-        "fusion": finished.fusion,
-        "time_to": finished.time_to,
-        "trace": trace,
-    }
-    plain: dict[str, Any] = _plain(values)
+    prepared: Prepared = latest[Prepared]
+    truth: GroundTruthKnown | None = latest.get(GroundTruthKnown)
+    finished: Finished = latest[Finished]
+    score = finished.score
+    plain: dict[str, Any] = _plain(
+        {
+            "scenario": scenario.model_dump(mode="json"),
+            "device": prepared.device,
+            "elapsed_s": finished.seconds,
+            "iterations": finished.step,
+            "residual": finished.residual,
+            "reason": finished.reason,
+            "sentence": finished.sentence,
+            "labels": _labels(latest[LabelsInferred], latest.get(LabelsRevised), truth),
+            "images": _images(truth, in_private_order(believed, score), score),
+            "mean_psnr": score.mean_psnr if score else None,
+            "min_psnr": min(score.psnr) if score else None,
+            "noise_psnr": score.noise_psnr if score else None,
+            "grey_psnr": score.grey_psnr if score else None,
+            "fusion": score.fusion if score else None,
+            "time_to": score.time_to if score else dict.fromkeys(("psnr20", "psnr30", "pixel_exact")),
+            "trace": trace,
+        }
+    )
     return plain
+
+
+def _labels(inferred: LabelsInferred, revised: LabelsRevised | None, truth: GroundTruthKnown | None) -> dict[str, Any]:
+    score = inferred.score
+    return {
+        "strategy": inferred.strategy,
+        "proven": inferred.certified,
+        "true": list(truth.labels) if truth else None,
+        "inferred": list(inferred.found),
+        "made_wrong": list(inferred.order) if inferred.falsified else None,
+        "mended": {"labels": list(revised.order), "proven": revised.certified, "seconds": revised.seconds}
+        if revised
+        else None,
+        "counts_true": list(score.true_counts) if score else None,
+        "counts_inferred": list(inferred.counts),
+        "exact": score.exact if score else None,
+        "note": inferred.note,
+    }
+
+
+def _images(
+    truth: GroundTruthKnown | None, believed: tuple[int, ...], score: FinalScore | None
+) -> list[dict[str, Any]]:
+    """One entry an image: in the order of the private batch, or of the attacker where there is no ground truth."""
+    nothing = (None,) * len(believed)
+    columns = {
+        "label": truth.labels if truth else nothing,
+        "attacked_as": believed,
+        "psnr": score.psnr if score else nothing,
+        "ssim": score.ssim if score else nothing,
+        "max_error_8bit": score.max_error_8bit if score else nothing,
+        "pixel_exact": score.pixel_exact if score else nothing,
+        "outcome": score.outcomes if score else nothing,
+        "psnr_to_mean": (score.psnr_to_mean if score else ()) or nothing,
+    }
+    return [dict(zip(columns, image, strict=True)) for image in zip(*columns.values(), strict=True)]
 
 
 def _plain(value: Any) -> Any:

@@ -69,7 +69,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, OperationalError, ProgrammingError
 
 from deepleak_core.errors import StoreUnavailable, UnsupportedScenario
-from deepleak_core.events import Event, from_message, to_message
+from deepleak_core.events import PICTURES, Event, Score, Snapshot, from_message, score_of, to_message
 from deepleak_core.scenario import Scenario
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,6 @@ UNDER_WAY: tuple[Status, ...] = ("queued", "running")
 
 INTERRUPTED = "The app was closed or restarted while this run was under way; run it again."
 
-_PICTURES = {"Prepared": "pictures", "Snapshot": "images"}  # the field of an event that holds PNG bytes
 
 SCHEMA = "2"  # version of the tables below and of the events in them; raised with every change that old readers miss
 
@@ -169,11 +168,8 @@ class Moment:
     loss: float
     residual: float
     labels: tuple[int, ...]
-    psnr: tuple[float, ...]
-    mean_psnr: float
     progress: float | None
-    psnr_to_mean: tuple[float, ...] = ()
-    fusion: float | None = None
+    score: Score | None
 
 
 class Store:
@@ -280,7 +276,7 @@ class Store:
             rows = []
             for message in messages:
                 kind = message.pop("kind")
-                pictures = message.pop(_PICTURES[kind]) if kind in _PICTURES else None
+                pictures = message.pop(PICTURES[kind]) if kind in PICTURES else None
                 rows.append(
                     {
                         "run": run_id,
@@ -477,12 +473,14 @@ def _record(row: Row[Any]) -> RunRecord:
 def _event(row: Row[Any]) -> Event:
     message = {"kind": row.kind, **json.loads(row.header)}
     if row.pictures is not None:
-        message[_PICTURES[row.kind]] = msgpack.unpackb(row.pictures)
+        message[PICTURES[row.kind]] = msgpack.unpackb(row.pictures)
     return from_message(message)
 
 
 def _moment(row: Row[Any]) -> Moment:
     header: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(row.header).items()}
+    if header["score"] is not None:
+        header["score"] = score_of(Snapshot.__name__, header["score"])
     return Moment(n=row.snapshot, attempt=row.attempt, **header)
 
 

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from deepleak_core.attack import run as attack
 from deepleak_core.events import Event
+from deepleak_core.runs.checks import check
+from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 
 
@@ -53,8 +54,8 @@ class Attack:
 
     def check(self) -> None:
         """Raise `UnsupportedScenario` where the scenario cannot run here."""
-        attack.check(self.scenario)
+        check(self.scenario)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """Yield the events of `deepleak_core.run`."""
-        yield from attack.run(self.scenario, stop=stop)
+        yield from run(self.scenario, stop=stop)

@@ -14,7 +14,7 @@ import dask
 import torch
 from distributed import Nanny, Scheduler, SpecCluster, get_worker
 
-from deepleak_core.attack import run as attack
+from deepleak_core.federated.case import choose_device, describe_device
 from deepleak_core.events import Event, to_message
 from deepleak_core.runs.scheduling import SCHEDULES, Schedule
 from deepleak_core.runs.tasks import Attack, Task
@@ -101,6 +101,6 @@ def warm_up(topic: str) -> None:
     """Import, allocate and choose algorithms for the first time, so that no visitor waits for it; log the device."""
     for _ in Attack(Scenario(max_iterations=2)).run():
         pass
-    device = attack.describe(attack.choose_device(Scenario()))
+    device = describe_device(choose_device(Scenario()))
     logging.getLogger("distributed.worker").info("DeepLeak attacks on %s.", device)
     get_worker().log_event(topic, {"ready": device})

@@ -1,7 +1,7 @@
 """How close a reconstruction is to the private batch.
 
-An update says nothing about the order of its images, so rebuilt pictures are first matched to the private
-ones, one to one, such that the summed squared error is smallest; duplicates of a label need no special care.
+An update does not reveal the order of its images, so reconstructions are first matched to the private images, one to
+one, such that the summed squared error is smallest; repeated labels need no special treatment.
 All images are (B, C, H, W) in [0, 1].
 """
 
@@ -71,7 +71,21 @@ def to_8bit(images: Tensor) -> Tensor:
 
 
 def noise_psnr(private: Tensor, seed: int = 0) -> float:
-    """Mean PSNR in dB of uniform noise against these images: below this nothing has leaked."""
+    """Mean PSNR in dB of uniform noise against these images."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(private.shape, generator=generator)
     return float(psnr(noise, private.cpu().float()).mean())
+
+
+def grey_psnr(private: Tensor) -> float:
+    """Mean PSNR in dB of flat grey images, every value 1/2.
+
+    >>> grey_psnr(torch.full((1, 3, 8, 8), 0.6))
+    20.0
+    """
+    return round(float(psnr(torch.full_like(private, 0.5), private).mean()), 4)
+
+
+def flat_psnr(private: Tensor) -> Tensor:
+    """PSNR in dB, (B,), of the best flat image for each: its own mean colour everywhere."""
+    return psnr(private.mean((2, 3), keepdim=True).expand_as(private), private)

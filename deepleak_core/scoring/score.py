@@ -1,158 +1,118 @@
-"""How close the attack came: the only part of a run that looks at the private batch while the attack works.
+"""Attach scores to the events of an attack, from the ground truth. This is the only part of a run that sees it.
 
-What the judge sees is shown to people and written into figures; nothing of it reaches the attack.
+>>> from deepleak_core.attack.run import reconstruct
+>>> from deepleak_core.federated.case import observe
+>>> from deepleak_core.scenario import Scenario
+>>> case, truth = observe(Scenario(indices=(0, 4)))
+>>> *_, finished = scored(reconstruct(case, max_iterations=3), truth, mode="fedsgd")
+>>> finished.score.pixel_exact
+(False, False)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from deepleak_core.attack.solvers import Iterate
 from deepleak_core.data.batches import GroundTruth
-from deepleak_core.events import Finished, LabelsInferred, LabelsRevised, Snapshot
-from deepleak_core.federated.models import TargetModel
-from deepleak_core.labels import wrong_labels as mislabelling
-from deepleak_core.scenario import Scenario
+from deepleak_core.events import (
+    TROUBLE,
+    Event,
+    FinalScore,
+    Finished,
+    LabelScore,
+    LabelsInferred,
+    LabelsRevised,
+    Score,
+    Snapshot,
+)
 from deepleak_core.scoring import metrics
+from deepleak_core.scoring.sentences import outcome, what_leaked
 
-TRACE = 5.0  # dB above noise from which something of an image can be seen
+MILESTONES_DB = {"psnr20": 20.0, "psnr30": 30.0}  # PSNR in dB of every image whose time is recorded
 
 
-class Judge:
-    """Holds the private batch and measures how close the attack came. For display and figures alone."""
+def scored(events: Iterator[Event], truth: GroundTruth, *, mode: str, seed: int = 0) -> Iterator[Event]:
+    """The same events with scores. `seed` draws the noise that scores are compared with."""
+    scorer = _Scorer(truth, mode, seed)
+    for event in events:
+        if isinstance(event, LabelsInferred):
+            yield scorer.inferred(event)
+        elif isinstance(event, LabelsRevised):
+            yield scorer.revised(event)
+        elif isinstance(event, Snapshot):
+            yield scorer.snapshot(event)
+        elif isinstance(event, Finished):
+            yield scorer.finished(event)
+        else:
+            yield event
 
-    def __init__(self, batch: GroundTruth, scenario: Scenario):
-        self.batch = batch
-        self.seed = scenario.seed_for("noise baseline")
-        self.mode = scenario.mode
-        self.last: Snapshot | None = None
-        self.revision: LabelsRevised | None = None
-        self._means = metrics.class_means(batch.images, batch.labels)
-        self._repeats = len(set(batch.labels.tolist())) < len(batch.labels)
-        self._rebuilt = torch.zeros_like(batch.images)
-        self.time_to: dict[str, float | None] = {"psnr20": None, "psnr30": None, "pixel_exact": None}
 
-    def snapshot(
-        self, model: TargetModel, iterate: Iterate, believed: Sequence[int], seconds: float, progress: float
-    ) -> Snapshot:
-        """The best restart's images, matched to the private ones, with their quality."""
-        best = int(iterate.residuals.argmin())
-        rebuilt = model.denormalise(iterate.inputs[best]).clamp(0, 1).float().cpu().nan_to_num()
-        places = metrics.match(rebuilt, self.batch.images)
-        self._rebuilt = rebuilt[places]
-        psnr = metrics.psnr(self._rebuilt, self.batch.images)
-        exact = metrics.max_error_8bit(self._rebuilt, self.batch.images).eq(0).all()
-        for name, reached in (
-            ("psnr20", psnr.min() >= 20),
-            ("psnr30", psnr.min() >= 30),
-            ("pixel_exact", exact),
-        ):
-            if reached and self.time_to[name] is None:
-                self.time_to[name] = seconds
-        to_mean = metrics.psnr(self._rebuilt, self._means)
-        self.last = Snapshot(
-            step=iterate.step,
-            seconds=seconds,
-            loss=iterate.loss,
-            residual=float(iterate.residuals[best]),
-            labels=tuple(believed[place] for place in places),
+class _Scorer:
+    """The ground truth, and what of a run's events its final score depends on."""
+
+    def __init__(self, truth: GroundTruth, mode: str, seed: int):
+        self._truth, self._mode = truth, mode
+        self._images = truth.images.float().cpu()
+        self._means = metrics.class_means(self._images, truth.labels)
+        self._repeats = len(set(truth.labels.tolist())) < len(truth.labels)
+        self._noise = metrics.noise_psnr(self._images, seed)
+        self._time_to: dict[str, float | None] = dict.fromkeys((*MILESTONES_DB, "pixel_exact"))
+        self._inferred: LabelsInferred | None = None
+        self._revised: LabelsRevised | None = None
+        self._last: tuple[Tensor, Score] | None = None
+
+    def inferred(self, event: LabelsInferred) -> LabelsInferred:
+        self._inferred = replace(event, score=self._labels(event.found))
+        return self._inferred
+
+    def revised(self, event: LabelsRevised) -> LabelsRevised:
+        self._revised = replace(event, score=self._labels(event.order))
+        return self._revised
+
+    def _labels(self, labels: tuple[int, ...]) -> LabelScore:
+        true = self._truth.labels
+        counts = torch.bincount(true, minlength=len(self._truth.class_names))
+        return LabelScore(true_counts=tuple(counts.tolist()), exact=sorted(labels) == sorted(true.tolist()))
+
+    def snapshot(self, event: Snapshot) -> Snapshot:
+        images = torch.from_numpy(event.images)
+        places = metrics.match(images, self._images)
+        images = images[places]
+        psnr, to_mean = metrics.psnr(images, self._images), metrics.psnr(images, self._means)
+        score = Score(
+            places=tuple(places.tolist()),
             psnr=tuple(psnr.tolist()),
-            mean_psnr=float(psnr.mean()),
-            progress=progress,
-            images=pixels(self._rebuilt),
             psnr_to_mean=tuple(to_mean.tolist()) if self._repeats else (),
-            fusion=metrics.fusion_index(psnr, to_mean, self.batch.labels),
+            fusion=metrics.fusion_index(psnr, to_mean, self._truth.labels),
         )
-        return self.last
+        exact = bool(metrics.max_error_8bit(images, self._images).eq(0).all())
+        reached = {name: min(score.psnr) >= least for name, least in MILESTONES_DB.items()} | {"pixel_exact": exact}
+        for name in (name for name, there in reached.items() if there and self._time_to[name] is None):
+            self._time_to[name] = event.seconds
+        self._last = images, score
+        return replace(event, score=score)
 
-    def revised(self, inferred: LabelsInferred, revision: LabelsRevised) -> LabelsInferred:
-        """The labels as the attack has changed them itself, and whether they are right now."""
-        self.revision = revision
-        exact = sorted(revision.order) == sorted(self.batch.labels.tolist())
-        return replace(inferred, order=revision.order, falsified=(), exact=exact)
-
-    def finish(self, reason: str, sentence: str, seconds: float, inferred: LabelsInferred) -> Finished:
-        """The final figures and, where no trouble has the word, a sentence about what leaked."""
-        assert self.last is not None
-        errors = metrics.max_error_8bit(self._rebuilt, self.batch.images)
-        noise = metrics.noise_psnr(self.batch.images, self.seed)
-        if not sentence:
-            exact, names = errors.eq(0).tolist(), self.batch.class_names
-            sentence = what_leaked(self.last.psnr, exact, noise, self.mode, inferred, names)
-            if self.revision:
-                sentence += f" The attack changed its labels, {'rightly' if inferred.exact else 'wrongly'}."
-        return Finished(
-            reason=reason,
-            sentence=sentence,
-            step=self.last.step,
-            seconds=seconds,
-            residual=self.last.residual,
-            psnr=self.last.psnr,
-            ssim=tuple(metrics.ssim(self._rebuilt, self.batch.images).tolist()),
+    def finished(self, event: Finished) -> Finished:
+        if self._last is None or self._inferred is None:
+            return event
+        images, score = self._last
+        errors = metrics.max_error_8bit(images, self._images)
+        ssim = metrics.ssim(images, self._images)
+        final = FinalScore(
+            **{field.name: getattr(score, field.name) for field in fields(score)},
+            ssim=tuple(ssim.tolist()),
             max_error_8bit=tuple(errors.tolist()),
             pixel_exact=tuple(errors.eq(0).tolist()),
-            noise_psnr=noise,
-            time_to=self.time_to,
-            psnr_to_mean=self.last.psnr_to_mean,
-            fusion=self.last.fusion,
+            noise_psnr=self._noise,
+            grey_psnr=metrics.grey_psnr(self._images),
+            outcomes=tuple(map(outcome, score.psnr, ssim.tolist(), metrics.flat_psnr(self._images).tolist())),
+            time_to=self._time_to,
         )
-
-
-def what_leaked(
-    psnr: Sequence[float],
-    pixel_exact: Sequence[bool],
-    noise_psnr: float,
-    mode: str,
-    inferred: LabelsInferred,
-    class_names: Sequence[str],
-) -> str:
-    """The outcome in plain words, from the figures of this run."""
-    total, mean = len(psnr), sum(psnr) / len(psnr)
-    traces = sum(p > noise_psnr + TRACE for p in psnr)
-    source = "gradient" if mode == "fedsgd" else "weights"
-    clear = sum(p >= 20 for p in psnr)
-    count = {0: "None", total: "All"}.get(clear, str(clear))
-    if all(pixel_exact):
-        images = (
-            f"Every pixel of all {total} private images was recovered"
-            if total > 1
-            else ("Every pixel of the private image was recovered")
-        )
-        return f"{images} from the shared {source} alone: an exact copy."
-    if total == 1:
-        subject = "The private image was" if clear else "The private image was not"
-    else:
-        subject = f"{count} of the {total} private images were"
-    if clear:
-        quality = "like a photograph" if mean >= 30 else "clearly recognisable"
-        verdict = f"{subject} rebuilt from the shared {source} alone, {quality} ({mean:.0f} dB on average)."
-    elif traces:
-        which = "" if traces == total else f" of {traces}"
-        verdict = (
-            f"{subject} rebuilt clearly: only a blurred trace{which} came back ({mean:.0f} dB on average, "
-            f"pure noise has {noise_psnr:.0f} dB)."
-        )
-    else:
-        verdict = (
-            f"{subject} rebuilt: what came back is hardly better than noise ({mean:.0f} dB on average, "
-            f"pure noise has {noise_psnr:.0f} dB)."
-        )
-    if inferred.falsified:
-        wrong = len(inferred.falsified)
-        told = mislabelling.instead_of(inferred.found, inferred.order, class_names)
-        verdict += f" {wrong} of the {total} labels the attack used {'was' if wrong == 1 else 'were'} wrong: {told}."
-    elif not inferred.exact:
-        verdict += " Not every label was inferred correctly."
-    elif clear < total and len(set(inferred.order)) < total:
-        verdict += " Images that share a label fused into one another."
-    return verdict
-
-
-def pixels(images: Tensor) -> np.ndarray:
-    """(B, 3, H, W) in [0, 1] to (B, H, W, 3) uint8 on the host."""
-    return metrics.to_8bit(images).permute(0, 2, 3, 1).cpu().numpy()
+        if event.reason in TROUBLE:
+            return replace(event, score=final)
+        sentence = what_leaked(event, final, self._inferred, self._revised, self._mode, self._truth.class_names)
+        return replace(event, score=final, sentence=sentence)

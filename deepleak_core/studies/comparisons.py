@@ -15,11 +15,20 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from deepleak_core.attack.run import target_model
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch, pick
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.events import LABELS_CHANGED, Finished, LabelsInferred, Prepared, Stage, from_png, png
+from deepleak_core.events import (
+    LABELS_CHANGED,
+    FinalScore,
+    Finished,
+    GroundTruthKnown,
+    LabelsInferred,
+    Stage,
+    from_png,
+    png,
+)
+from deepleak_core.federated.case import target_model
 from deepleak_core.scenario import Scenario
 from deepleak_core.text import percent
 
@@ -62,8 +71,8 @@ def wrong_label_sweep(scenario: Scenario) -> list[Scenario]:
 
 def what_it_cost(right: Finished, wrong: Finished) -> str:
     """What one wrong label did to a batch."""
-    before, after = _mean(right), _mean(wrong)
-    lost = [a - b for a, b in zip(right.psnr, wrong.psnr, strict=True)]
+    before, after = mean_psnr(right), mean_psnr(wrong)
+    lost = [a - b for a, b in zip(psnr_of(right), psnr_of(wrong), strict=True)]
     spoilt = sum(value >= 3 for value in lost)
     which = "every image" if spoilt == len(lost) else f"{spoilt} of {len(lost)} images"
     return (
@@ -75,13 +84,14 @@ def what_it_cost(right: Finished, wrong: Finished) -> str:
 
 def what_the_sweep_says(ends: Sequence[Finished]) -> str:
     """How quality falls with the number of wrong labels."""
-    means = ", ".join(f"{_mean(end):.0f}" for end in ends)
-    return f"Mean PSNR with 0 to {len(ends) - 1} wrong labels: {means} dB; noise has {ends[0].noise_psnr:.0f} dB."
+    means = ", ".join(f"{mean_psnr(end):.0f}" for end in ends)
+    noise = _score(ends[0]).noise_psnr
+    return f"Mean PSNR with 0 to {len(ends) - 1} wrong labels: {means} dB; noise would score {noise:.0f} dB."
 
 
 def what_was_repaired(wrong: Finished, repaired: Finished, told: Sequence[Stage]) -> str:
     """What noticing a wrong label is worth, and what was changed as far as the attack's stages have `told`."""
-    before, after = _mean(wrong), _mean(repaired)
+    before, after = mean_psnr(wrong), mean_psnr(repaired)
     if after < before + 3:
         left = f"{percent(repaired.residual)} of the update stays unexplained"
         return f"Told to look out for wrong labels the attack gives {after:.0f} dB, {before:.0f} without; {left}."
@@ -143,41 +153,43 @@ def sharing(scenario: Scenario) -> int:
     return max(Counter(load_batch(scenario).labels.tolist()).values())
 
 
-def mean_pictures(prepared: Prepared) -> list[tuple[bytes, str, int]]:
-    """For each class that repeats in the batch: the mean of its private pictures as PNG, its name, its images."""
-    pixels = np.stack([from_png(picture) for picture in prepared.pictures]).astype(float)
-    classes = np.array(prepared.labels)
-    found = []
-    for label, count in sorted(Counter(prepared.labels).items()):
-        if count > 1:
-            mean = pixels[classes == label].mean(0).round().astype(np.uint8)
-            found.append((png(mean), prepared.class_names[label], count))
-    return found
+def mean_pictures(truth: GroundTruthKnown, class_names: Sequence[str]) -> list[tuple[bytes, str, int]]:
+    """For each class that repeats in the batch: the mean of its private images as PNG, its name, its images."""
+    images = np.stack([from_png(picture) for picture in truth.pictures])
+    classes = np.array(truth.labels)
+    return [
+        (png(images[classes == label].mean(0)), class_names[label], count)
+        for label, count in sorted(Counter(truth.labels).items())
+        if count > 1
+    ]
 
 
 def what_fused(distinct: Finished, same: Finished) -> str:
-    """What sharing a label did to a batch."""
-    clear = sum(value >= 20 for value in distinct.psnr)
-    told = f"All different: {clear} of {len(distinct.psnr)} images are recognisable, {_mean(distinct):.0f} dB."
-    if same.fusion is None:
-        return told
+    """The effect of a shared label on a batch."""
+    clear = sum(verdict != "not recovered" for verdict in _score(distinct).outcomes)
+    sentence = (
+        f"All different: {clear} of {len(psnr_of(distinct))} images are recognisable, {mean_psnr(distinct):.0f} dB."
+    )
+    score = _score(same)
+    if score.fusion is None:
+        return sentence
     return (
-        f"{told} Sharing a label: {_mean(same):.0f} dB, and {same.fusion:.0%} of those that share it "
-        "are nearer to their mean than to their own image."
+        f"{sentence} Same label: {mean_psnr(same):.0f} dB, and {score.fusion:.0%} of the results that share a label "
+        "are closer to the average of their class than to any one of its images."
     )
 
 
-def taken_apart(scenario: Scenario) -> Scenario:
+def separated(scenario: Scenario) -> Scenario:
     """The same update for the exact attack, with settings of its own."""
     own = dict.fromkeys(("learning_rate", "total_variation", "restarts", "max_iterations", "label_strategy", "fedavg"))
     return scenario.changed(attack="exact", feature_term=False, **own)
 
 
-def what_was_taken_apart(fused: Finished, apart: Finished) -> str:
+def what_was_separated(fused: Finished, apart: Finished) -> str:
     """What disaggregation made of a fused batch."""
     return (
-        f"The same update, taken apart in {apart.seconds:.1f} s: {_mean(apart):.0f} dB on average instead of "
-        f"{_mean(fused):.0f}, every image at least {min(apart.psnr):.0f} dB."
+        f"The same update, separated in {apart.seconds:.1f} s: {mean_psnr(apart):.0f} dB on average instead of "
+        f"{mean_psnr(fused):.0f}, every image at least {min(psnr_of(apart)):.0f} dB."
     )
 
 
@@ -197,25 +209,38 @@ def over_label_distributions(scenario: Scenario) -> list[Scenario]:
 
 def what_the_distributions_say(ends: Sequence[Finished]) -> str:
     """How both attacks do from all different to all the same."""
-    theirs, ours = (", ".join(f"{_mean(end):.0f}" for end in ends[i::2]) for i in range(2))
+    theirs, ours = (", ".join(f"{mean_psnr(end):.0f}" for end in ends[i::2]) for i in range(2))
     return f"The more images share a label: GradInversion {theirs} dB, General Deep Leakage {ours} dB."
 
 
 def labels_right(inferred: LabelsInferred) -> int:
     """How many of the batch's labels were found, each as often as it is there."""
-    return sum(map(min, inferred.counts, inferred.true_counts))
+    if inferred.score is None:
+        return 0
+    return sum(map(min, inferred.counts, inferred.score.true_counts))
 
 
 def what_differs(theirs: tuple[LabelsInferred, Finished], ours: tuple[LabelsInferred, Finished]) -> str:
     """GradInversion's labels and images against those of General Deep Leakage, on the same update."""
-    total = len(ours[1].psnr)
+    total = len(psnr_of(ours[1]))
     found = [labels_right(inferred) for inferred, _ in (theirs, ours)]
-    psnr = [_mean(end) for _, end in (theirs, ours)]
+    psnr = [mean_psnr(end) for _, end in (theirs, ours)]
     return (
         f"GradInversion found {found[0]} of {total} labels and rebuilt the images at {psnr[0]:.0f} dB; "
         f"General Deep Leakage found {found[1]} of {total}, {psnr[1]:.0f} dB."
     )
 
 
-def _mean(end: Finished) -> float:
-    return sum(end.psnr) / len(end.psnr)
+def psnr_of(end: Finished) -> tuple[float, ...]:
+    """PSNR of each image in dB."""
+    return _score(end).psnr
+
+
+def mean_psnr(end: Finished) -> float:
+    """Mean PSNR of a run in dB."""
+    return _score(end).mean_psnr
+
+
+def _score(end: Finished) -> FinalScore:
+    assert end.score is not None, "comparisons are made of scenarios, whose ground truth is known"
+    return end.score

@@ -19,14 +19,14 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
-from deepleak_core.attack.run import check, choose_device, local_training_of, target_model
 from deepleak_core.data import datasets
-from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event, LastLayerRead, Scored, StrategyAnswered
-from deepleak_core.federated import client, models
+from deepleak_core.federated import checkpoints
+from deepleak_core.federated.case import choose_device, observe_model, target_model
 from deepleak_core.labels import strategies as labels
 from deepleak_core.labels.strategies import Evidence
+from deepleak_core.runs.checks import check
 from deepleak_core.scenario import Composition, Scenario
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -72,22 +72,20 @@ def label_trials(
     """Every strategy on `repeats` draws of the scenario's batch from the `first` on, the slowest last within one.
 
     The target model is built once. Where the scenario names its images the batch stays the same, and only the
-    noise some strategies feed is drawn anew. Raises what `attack.run` raises before it starts.
+    noise some strategies feed is drawn anew. Raises what `runs.run.run` raises before it starts.
     """
     check(scenario)
     for _ in datasets.prepare(scenario):
         pass
-    device = choose_device(scenario)
-    model = target_model(scenario).to(device)
+    model = target_model(scenario).to(choose_device(scenario))
     for draw in range(first, first + repeats):
-        batch = load_batch(scenario, draw=draw)
-        update = client.share(model, batch.images.to(device), batch.labels.to(device), local_training_of(scenario))
-        true_counts = torch.bincount(batch.labels, minlength=len(batch.class_names))
+        case, truth = observe_model(model, scenario, draw=draw)
+        true_counts = torch.bincount(truth.labels, minlength=len(truth.class_names))
         for strategy in sorted(labels.STRATEGIES, key=SLOWEST.__eq__):
             began = time.perf_counter()
             found = labels.infer(
-                model,
-                update,
+                case.model,
+                case.update,
                 strategy=strategy,
                 image_size=scenario.image_size,
                 seed=scenario.seed_for("labels") + draw,
@@ -150,7 +148,7 @@ class Study:
         check(self.scenario)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
-        """Answer in events, as `attack.run` does: `stop` is asked between any two strategies."""
+        """Answer in events, as `runs.run.run` does: `stop` is asked between any two strategies."""
         check(self.scenario)
         yield from datasets.prepare(self.scenario)
         trials = []
@@ -191,7 +189,7 @@ def curve(
     >>> [point.scenario.batch_size for point in curve(Scenario(), over="batch_size", composition="half", repeats=5)]
     [2, 4, 8, 16, 32]
     """
-    stages = models.stages(scenario.model, datasets.dataset_of(scenario).vocabulary)
+    stages = checkpoints.stages(scenario.model, datasets.dataset_of(scenario).vocabulary)
     common = {"indices": None, "labels": None, "batch_size": scenario.batch_size, "composition": composition}
     points = []
     for value in BATCH_SIZES if over == "batch_size" else stages:
@@ -208,7 +206,7 @@ def verdict(answers: Sequence[StrategyAnswered], class_names: Sequence[str]) -> 
     """One sentence on who has the batch right or comes closest, one on the worst miss.
 
     >>> right = StrategyAnswered(
-    ...     strategy="zero-shot", counts=(2, 1), true_counts=(2, 1), proven=False, note="", seconds=0.0
+    ...     strategy="zero-shot", counts=(2, 1), true_counts=(2, 1), certified=False, note="", seconds=0.0
     ... )
     >>> verdict([right, replace(right, strategy="gradinversion", counts=(1, 2))], ["cat", "dog"])
     '1 of 2 strategies has the whole batch right: Zero-shot restoration. GradInversion finds 1 of 2 cat images.'
@@ -249,7 +247,7 @@ def _laid_open(trial: LabelTrial) -> Iterator[Event]:
         strategy=trial.strategy,
         counts=counts,
         true_counts=true_counts,
-        proven=found.proven,
+        certified=found.proven,
         note=found.note,
         confidence=() if found.confidence is None else tuple(found.confidence.tolist()),
         seconds=trial.seconds,

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from deepleak_core.attack.exact import _what_separated
-from deepleak_core.attack.run import run
 from deepleak_core.events import (
     Event,
     FeaturesSeparated,
@@ -20,6 +19,7 @@ from deepleak_core.events import (
     to_message,
 )
 from deepleak_core.features.separate import SOLVED, Disaggregation
+from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 
 

@@ -20,7 +20,8 @@ from deepleak_core.attack.objectives import (
     total_variation,
 )
 from deepleak_core.federated.client import LocalTraining, share
-from deepleak_core.federated.models import TargetModel, build
+from deepleak_core.federated.models import build
+from deepleak_core.federated.target_model import TargetModel
 
 LABELS = torch.tensor([1, 1, 4])
 LOCAL = LocalTraining(epochs=2, batch_size=2, lr=0.05)

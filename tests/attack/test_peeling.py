@@ -7,11 +7,11 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from deepleak_core.attack import run as attack
 from deepleak_core.attack.exact import separate_features
 from deepleak_core.attack.peeling import Link, Peeled, _signal_matrix, chain, peel, slope, unactivate
 from deepleak_core.data.batches import load_batch
 from deepleak_core.federated import client, models
+from deepleak_core.federated.case import target_model
 from deepleak_core.scenario import Scenario
 
 SHAPES = [(5, 2, 2, 12), (5, 1, 2, 8), (3, 1, 1, 7), (3, 2, 0, 11), (4, 3, 1, 10)]  # kernel, stride, padding, size
@@ -69,7 +69,7 @@ def test_activations_are_read_backwards(activation: nn.Module) -> None:
 def peeled_and_true(model: str, indices: tuple[int, ...]) -> tuple[Peeled, dict[str, Tensor], Tensor]:
     """What peeling finds, the true output of every link, and which found image is which."""
     scenario = Scenario(indices=indices, model=model)
-    batch, target = load_batch(scenario), attack.target_model(scenario)
+    batch, target = load_batch(scenario), target_model(scenario)
     update = client.share(target, batch.images, batch.labels)
     found = separate_features(target, update, batch.labels, scenario)
     links = chain(target, 32)

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepleak_core.attack.repair import EXCHANGES, PATIENCE, _exchanges, _told_apart, is_uncertain, search_and_repair
-from deepleak_core.attack.run import local_training_of, run, target_model
 from deepleak_core.attack.solvers import Iterate
 from deepleak_core.data.batches import load_batch
 from deepleak_core.events import Event, Finished, LabelsInferred, LabelsRevised, Snapshot, Stage
 from deepleak_core.federated import client
+from deepleak_core.federated.case import local_training_of, target_model
 from deepleak_core.labels.strategies import Knowledge
+from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 
 BATCH = (0, 1, 3, 4)

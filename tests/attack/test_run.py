@@ -13,11 +13,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from deepleak_core.attack.presets import PRESETS
 from torch import Tensor
 
 from deepleak_core.attack import run as attack
-from deepleak_core.attack.presets import PRESETS
-from deepleak_core.attack.run import Clock, check, reconstruct, run, trouble
+from deepleak_core.attack.clock import Clock
+from deepleak_core.attack.run import reconstruct
+from deepleak_core.attack.run import trouble
 from deepleak_core.attack.solvers import Iterate
 from deepleak_core.errors import OutOfMemory, UnsupportedScenario
 from deepleak_core.events import (
@@ -32,9 +34,13 @@ from deepleak_core.events import (
     from_png,
     to_message,
 )
-from deepleak_core.federated import client, models
-from deepleak_core.federated.models import MODELS, TargetModel
+from deepleak_core.federated import checkpoints, client, models
+from deepleak_core.federated.case import target_model
+from deepleak_core.federated.models import MODELS
+from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.labels.strategies import STRATEGIES
+from deepleak_core.runs.checks import check
+from deepleak_core.runs.run import run
 from deepleak_core.scenario import FEDAVG_METHODS, Scenario
 from deepleak_core.scoring import metrics
 from deepleak_core.scoring.score import Judge
@@ -447,13 +453,13 @@ def test_a_checkpoint_that_does_not_fit_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
-    trained = attack.target_model(Scenario(seed=5))
-    models.save(trained, tmp_path / "lenet64-elu--cifar10--late.safetensors", epochs=5, accuracy=0.68)
+    trained = target_model(Scenario(seed=5))
+    checkpoints.save(trained, tmp_path / "lenet64-elu--cifar10--late.safetensors", epochs=5, accuracy=0.68)
     scenario = Scenario(stage="late", indices=(0,), max_iterations=1)
     check(scenario)
     prepared = events_of(scenario)[0]
     assert isinstance(prepared, Prepared) and prepared.stage_note == "late: 5 epochs, 68 % accuracy"
-    model = attack.target_model(scenario)
+    model = target_model(scenario)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), trained.parameters(), strict=True))
     state = torch.random.get_rng_state()
     with pytest.raises(
@@ -490,7 +496,7 @@ def test_pixel_exactness_is_noticed() -> None:
     """The judge, shown the truth in another order, finds every image and says so."""
     from deepleak_core.data.batches import load_batch
 
-    batch, model = load_batch(QUICK), attack.target_model(QUICK)
+    batch, model = load_batch(QUICK), target_model(QUICK)
     judge = Judge(batch, QUICK)
     inputs = model.normalise(batch.images.flip(0))[None]
     snapshot = judge.snapshot(model, Iterate(4, inputs, 0.0, torch.tensor([0.0]), 0.0, 1.0), (3, 6, 8), 2.5, 1.0)

@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 import torch
+from deepleak_core.attack.presets import PRESETS
 from PIL import Image
 
 from deepleak_core.attack import run as attack
-from deepleak_core.attack.presets import PRESETS
 from deepleak_core.cli import app as cli
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch
 from deepleak_core.data.images import to_tensor
 from deepleak_core.errors import OutOfMemory, TrainingDiverged
 from deepleak_core.events import Event, Prepared, Snapshot
-from deepleak_core.federated import models, training
+from deepleak_core.federated import checkpoints, models, training
+from deepleak_core.federated.case import target_model
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.scenario import Scenario
 
@@ -160,7 +161,7 @@ def test_a_stage_that_was_trained_is_attacked(
     assert ended.status == 0 and ended.err == ""
     paths = [out / f"lenet64-relu--cifar10--{stage}.safetensors" for stage in ("early", "late")]
     early, late = ended.out.splitlines()
-    assert early == f"{paths[0]}: 0.5 epochs, {models.describe(paths[0]).split(', ')[1]}"
+    assert early == f"{paths[0]}: 0.5 epochs, {checkpoints.describe(paths[0]).split(', ')[1]}"
     assert late == f"{paths[1]}: 3 epochs, 100 % accuracy"
     monkeypatch.setattr(models, "CHECKPOINTS", out)
     ended = command("attack", "--stage", "late", "--indices", "0", "--model", "lenet64-relu", "--max-iterations", "3")
@@ -204,8 +205,8 @@ def test_list_names_everything_there_is(command: Callable[..., Ended]) -> None:
 def test_list_names_trained_stages(
     command: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = attack.target_model(Scenario(dataset="cifar100-samples", model="lenet"))
-    models.save(trained, tmp_path / "lenet--cifar100--late.safetensors", epochs=5, accuracy=0.684)
+    trained = target_model(Scenario(dataset="cifar100-samples", model="lenet"))
+    checkpoints.save(trained, tmp_path / "lenet--cifar100--late.safetensors", epochs=5, accuracy=0.684)
     (tmp_path / "lenet--cifar10--early.safetensors").touch()
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
     monkeypatch.setenv("COLUMNS", "300")

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Gamma
 
-from deepleak_core.attack.run import target_model
 from deepleak_core.data.batches import load_batch
 from deepleak_core.features.ica import FEATURES, _Voices, independent_images
 from deepleak_core.features.joint import read_labels
 from deepleak_core.features.last_layer import summed_gradient
 from deepleak_core.features.one_by_one import Factors
 from deepleak_core.federated import client
+from deepleak_core.federated.case import target_model
 from deepleak_core.labels.strategies import Knowledge
 from deepleak_core.scenario import Scenario
 from tests.features.test_one_by_one import factored, last_layer

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from deepleak_core.attack import run as attack
 from deepleak_core.attack.exact import separate_features
 from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import CannotSeparate, NotSeparated
@@ -22,6 +21,7 @@ from deepleak_core.features import separate as disaggregation
 from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.features.separate import PROVEN, _Problem, disaggregate
 from deepleak_core.federated import client
+from deepleak_core.federated.case import local_training_of, target_model
 from deepleak_core.scenario import Scenario
 
 
@@ -201,7 +201,7 @@ def test_a_wrong_count_is_told(seed: int) -> None:
 @pytest.mark.parametrize("indices", [(0, 1, 3, 4), (4, 5, 1, 2), (4, 5, 7, 19)])
 def test_the_error_estimate_is_honest_on_real_images(model: str, indices: tuple[int, ...]) -> None:
     scenario = Scenario(indices=indices, model=model)
-    batch, target = load_batch(scenario), attack.target_model(scenario)
+    batch, target = load_batch(scenario), target_model(scenario)
     update = client.share(target, batch.images, batch.labels)
     found = separate_features(target, update, batch.labels, scenario)
     with torch.no_grad():
@@ -212,7 +212,7 @@ def test_the_error_estimate_is_honest_on_real_images(model: str, indices: tuple[
 
 def test_eight_images_of_one_class_of_a_thousand_on_resnet18() -> None:
     scenario = Scenario(dataset="imagenet-samples", image_size=224, model="resnet18", indices=range(8))
-    batch, target = load_batch(scenario), attack.target_model(scenario)
+    batch, target = load_batch(scenario), target_model(scenario)
     labels = torch.full((8,), 5)
     found = separate_features(target, client.share(target, batch.images, labels), labels, scenario)
     with torch.no_grad():
@@ -237,8 +237,8 @@ def test_a_gradient_without_features_is_refused(value: float) -> None:
 
 def test_noise_and_several_local_steps_are_no_plain_gradient() -> None:
     scenario = Scenario(indices=(4, 5, 7, 19), mode="fedavg", local_epochs=5, local_lr=0.1)
-    batch, target = load_batch(scenario), attack.target_model(scenario)
-    trained = client.share(target, batch.images, batch.labels, attack.local_training_of(scenario))
+    batch, target = load_batch(scenario), target_model(scenario)
+    trained = client.share(target, batch.images, batch.labels, local_training_of(scenario))
     with pytest.raises(NotSeparated):
         separate_features(target, trained, batch.labels, scenario)
 

@@ -13,7 +13,6 @@ from scipy.spatial import HalfspaceIntersection
 from threadpoolctl import threadpool_info
 from torch import Tensor
 
-from deepleak_core.attack.run import target_model
 from deepleak_core.data.batches import load_batch
 from deepleak_core.features import simplex
 from deepleak_core.features.joint import read_labels
@@ -21,6 +20,7 @@ from deepleak_core.features.last_layer import summed_gradient
 from deepleak_core.features.one_by_one import Factors
 from deepleak_core.features.simplex import SHARES, _Polytope, largest_simplices
 from deepleak_core.federated import client
+from deepleak_core.federated.case import target_model
 from deepleak_core.labels.strategies import Knowledge
 from deepleak_core.scenario import Scenario
 from tests.features.test_one_by_one import drawn, factored, last_layer

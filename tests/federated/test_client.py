@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from deepleak_core.federated.client import ClientUpdate, LocalTraining, local_training, mean_gradient, share, weights_of
-from deepleak_core.federated.models import MODELS, TargetModel, build
+from deepleak_core.federated.models import MODELS, build
+from deepleak_core.federated.target_model import TargetModel
 
 LABELS = torch.tensor([3, 3, 0, 7, 9])
 

@@ -12,8 +12,9 @@ from safetensors.torch import save_model
 from torch import nn
 
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.federated import models
-from deepleak_core.federated.models import MODELS, TargetModel
+from deepleak_core.federated import checkpoints, models
+from deepleak_core.federated.models import MODELS
+from deepleak_core.federated.target_model import TargetModel
 
 STATISTICS: dict[str, Any] = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 
@@ -117,27 +118,27 @@ def test_a_checkpoint_is_a_training_stage(tmp_path: Path, monkeypatch: pytest.Mo
     trained = build("lenet", seed=7)
     save_model(trained, str(tmp_path / "lenet--cifar10--early.safetensors"))
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
-    assert list(models.stages("lenet", "cifar10")) == ["untrained", "early"]
-    assert list(models.stages("lenet", "cifar100")) == ["untrained"]
-    model = build("lenet", seed=1, checkpoint=models.stages("lenet", "cifar10")["early"])
+    assert list(checkpoints.stages("lenet", "cifar10")) == ["untrained", "early"]
+    assert list(checkpoints.stages("lenet", "cifar100")) == ["untrained"]
+    model = build("lenet", seed=1, checkpoint=checkpoints.stages("lenet", "cifar10")["early"])
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), trained.parameters(), strict=True))
 
 
 def test_a_checkpoint_tells_of_its_training(tmp_path: Path) -> None:
-    path = tmp_path / models.checkpoint_name("resnet20", "cifar10", "late")
-    assert models.describe(path) == "unreadable"
+    path = tmp_path / checkpoints.checkpoint_name("resnet20", "cifar10", "late")
+    assert checkpoints.describe(path) == "unreadable"
     for epochs, accuracy, words in (
         (0.2507, 0.4208, "0.25 epochs, 42 %"),
         (1, 0.5, "1 epoch, 50 %"),
         (120, 1, "120 epochs, 100 %"),
     ):
-        models.save(build("resnet20"), path, epochs=epochs, accuracy=accuracy)
-        assert models.describe(path) == f"{words} accuracy"
-        assert models.note("late", path) == f"late: {words} accuracy"
+        checkpoints.save(build("resnet20"), path, epochs=epochs, accuracy=accuracy)
+        assert checkpoints.describe(path) == f"{words} accuracy"
+        assert checkpoints.note("late", path) == f"late: {words} accuracy"
     save_model(build("resnet20"), str(path))
-    assert models.describe(path) == "training unknown"
+    assert checkpoints.describe(path) == "training unknown"
     path.write_bytes(b"not a checkpoint")
-    assert models.describe(path) == "unreadable"
+    assert checkpoints.describe(path) == "unreadable"
 
 
 MISFITS: dict[str, tuple[dict[str, Any], str]] = {
@@ -165,7 +166,7 @@ MISFITS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("asked", "sentence"), MISFITS.values(), ids=MISFITS.keys())
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, asked: dict[str, Any], sentence: str) -> None:
     path = tmp_path / "lenet--cifar10--late.safetensors"
-    models.save(build("lenet"), path, epochs=1, accuracy=0.5)
+    checkpoints.save(build("lenet"), path, epochs=1, accuracy=0.5)
     with pytest.raises(UnsupportedScenario) as refusal:
         build(**{"name": "lenet", "checkpoint": path, **asked})
     assert refusal.value.problems == (f"{path.name} {sentence}",)
@@ -173,7 +174,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, asked: dict[
 
 def test_a_checkpoint_without_a_bias(tmp_path: Path) -> None:
     path = tmp_path / "lenet--cifar10--late.safetensors"
-    models.save(build("lenet", head_bias=False), path, epochs=1, accuracy=0.5)
+    checkpoints.save(build("lenet", head_bias=False), path, epochs=1, accuracy=0.5)
     build("lenet", head_bias=False, checkpoint=path)
     with pytest.raises(
         UnsupportedScenario, match="was trained with no bias in the last layer, head_bias asks for one;"
@@ -190,14 +191,14 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path: Path, content: bytes | N
         build("lenet", checkpoint=path)
 
 
-@pytest.mark.parametrize("path", sorted(models.CHECKPOINTS.glob("*")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(checkpoints.CHECKPOINTS.glob("*")), ids=lambda path: path.stem)
 def test_what_is_shipped_fits_and_is_in_the_readme(path: Path) -> None:
     name, vocabulary, stage = path.stem.split("--")
-    assert path.name == models.checkpoint_name(name, vocabulary, stage)
+    assert path.name == checkpoints.checkpoint_name(name, vocabulary, stage)
     assert vocabulary == "cifar10", "ten classes are built here"
     assert all(weights.isfinite().all() for weights in build(name, checkpoint=path).parameters())
     lines = (Path(models.__file__).parents[2] / "README.md").read_text().splitlines()
-    assert any(line.startswith(f"| `{name}` |") and models.describe(path) in line for line in lines)
+    assert any(line.startswith(f"| `{name}` |") and checkpoints.describe(path) in line for line in lines)
 
 
 def test_refusals() -> None:

@@ -20,8 +20,9 @@ from deepleak_core.attack import run as attack
 from deepleak_core.data import datasets, folders
 from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import DatasetUnavailable, DeepLeakError, OutOfMemory, TrainingDiverged, UnsupportedScenario
-from deepleak_core.federated import models, training
-from deepleak_core.federated.models import TargetModel
+from deepleak_core.federated import checkpoints, models, training
+from deepleak_core.federated.case import target_model
+from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.federated.training import Progress, Reading, Saved, Step
 from deepleak_core.scenario import Scenario
 
@@ -102,7 +103,7 @@ def test_a_checkpoint_is_the_network_as_it_was(
     logits: list[Tensor] = []
     validations: list[str] = []
     probe = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    real = models.save
+    real = checkpoints.save
 
     def noting(network: TargetModel, path: Path, **told: Any) -> None:
         logits.append(network.eval()(probe).detach())
@@ -114,7 +115,7 @@ def test_a_checkpoint_is_the_network_as_it_was(
     stages = of(Saved, train(model=model, stages={"early": 0.5, "late": 1.0}))
     batch = load_batch(Scenario(images=str(data / "test"), composition="random", batch_size=TEST * len(COLOURS)))
     for saved, before, validation in zip(stages, logits, validations, strict=True):
-        network = attack.target_model(Scenario(model=model, stage=saved.stage))
+        network = target_model(Scenario(model=model, stage=saved.stage))
         assert torch.equal(network(probe), before)
         with safe_open(saved.checkpoint, "pt") as file:
             told = json.loads(file.metadata()["training"])

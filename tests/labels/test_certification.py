@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deepleak_core.attack.run import local_training_of, target_model
 from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.features.separate import Disaggregation, disaggregate
 from deepleak_core.federated import client
+from deepleak_core.federated.case import local_training_of, target_model
 from deepleak_core.labels import certification as verification
 from deepleak_core.labels.certification import classes_shown, round_counts, verify
 from deepleak_core.labels.strategies import Knowledge, ilrg, infer, zero_shot

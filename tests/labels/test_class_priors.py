@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deepleak_core.data.datasets import DATASETS
+from deepleak_core.federated import checkpoints, models
 from deepleak_core.federated import class_statistics as validation
-from deepleak_core.federated import models
 from deepleak_core.federated.class_statistics import Validation
 from deepleak_core.labels import strategies as labels
 from deepleak_core.scenario import Scenario
@@ -117,9 +117,9 @@ def test_a_validation_of_other_classes_or_without_numbers_is_none() -> None:
     assert Validation.from_json(broken.to_json(), CLASSES) is None
 
 
-@pytest.mark.parametrize("model", [name for name in models.MODELS if len(models.stages(name, "cifar10")) > 1])
+@pytest.mark.parametrize("model", [name for name in models.MODELS if len(checkpoints.stages(name, "cifar10")) > 1])
 def test_shipped_checkpoints_say_what_they_predict(model: str) -> None:
-    for stage, checkpoint in models.stages(model, DATASETS["cifar10-samples"].vocabulary).items():
+    for stage, checkpoint in checkpoints.stages(model, DATASETS["cifar10-samples"].vocabulary).items():
         if checkpoint is not None:
             trained = models.build(model, classes=10, image_size=32, mean=(0,) * 3, std=(1,) * 3, checkpoint=checkpoint)
             assert trained.validation is not None, stage

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deepleak_core.attack.run import local_training_of, target_model
 from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import UnsupportedScenario
+from deepleak_core.federated.case import local_training_of, target_model
 from deepleak_core.federated.client import ClientUpdate, LocalTraining, share
-from deepleak_core.federated.models import MODELS, TargetModel
+from deepleak_core.federated.models import MODELS
+from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.labels import strategies as labels
 from deepleak_core.labels.strategies import STRATEGIES, Evidence, Knowledge, infer, order, round_counts
 from deepleak_core.labels.wrong_labels import falsify

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from benchmarks.browser import open_page, running_app
-from deepleak_core.attack.run import run as attack
+from deepleak_core.runs.run import run as attack
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
 

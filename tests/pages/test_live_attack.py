@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deepleak_core.attack.presets import PRESETS
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from deepleak_core.attack import run as attack
-from deepleak_core.attack.presets import PRESETS
-from deepleak_core.federated import models
+from deepleak_core.federated import checkpoints, models
+from deepleak_core.federated.case import target_model
 from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
@@ -115,8 +115,8 @@ def test_controls_that_cannot_run_say_why_and_hold_the_button(visit: Any) -> Non
 
 def test_training_stages_say_how_far_and_fall_back(visit: Any, monkeypatch: Any, tmp_path: Path) -> None:
     """Of the data set's own classes alone, at the size they were trained at."""
-    checkpoint = tmp_path / models.checkpoint_name("lenet64-elu", "cifar10", "late")
-    models.save(attack.target_model(Scenario()), checkpoint, epochs=5, accuracy=0.684)
+    checkpoint = tmp_path / checkpoints.checkpoint_name("lenet64-elu", "cifar10", "late")
+    checkpoints.save(target_model(Scenario()), checkpoint, epochs=5, accuracy=0.684)
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
     app = visit(stage="late", composition="distinct")
     assert not app.error

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepleak_core.attack import run as attack
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Event, Finished, LabelsRevised, Prepared, Snapshot, from_png, png
 from deepleak_core.runs import export
+from deepleak_core.runs.run import run
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
 
@@ -24,7 +24,7 @@ SCENARIO = Scenario(indices=(0, 1, 3, 4), model="lenet", max_iterations=8, wrong
 
 @pytest.fixture(scope="module")
 def told() -> list[Event]:
-    return list(attack.run(SCENARIO))
+    return list(run(SCENARIO))
 
 
 def test_the_figures_are_those_of_the_run(told: list[Event]) -> None:
@@ -78,7 +78,7 @@ def test_the_figures_are_those_of_the_run(told: list[Event]) -> None:
 
 def test_the_figures_say_which_labels_were_made_wrong_and_which_were_mended() -> None:
     scenario = SCENARIO.changed(wrong_labels=0, mislabel=("ship>horse",), repair_labels=True, max_iterations=60)
-    told = list(attack.run(scenario))
+    told = list(run(scenario))
     summary = export.summary(scenario, told)
     assert summary["labels"]["inferred"] == [0, 3, 6, 8] and summary["labels"]["made_wrong"] == [0, 3, 6, 7]
     (revision,) = [event for event in told if isinstance(event, LabelsRevised)]

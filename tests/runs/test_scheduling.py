@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from deepleak_core.attack import run as attack
+from deepleak_core.attack import clock
+from deepleak_core.runs.run import run
 from deepleak_core.events import Event, Finished, Snapshot
 from deepleak_core.runs.scheduling import in_turn, side_by_side
 from deepleak_core.scenario import Scenario
@@ -26,18 +27,18 @@ def last_images(events: list[Event]) -> np.ndarray:
 
 
 def test_runs_side_by_side_rebuild_the_same_images_as_alone() -> None:
-    together = list(side_by_side([attack.run(scenario) for scenario in SCENARIOS]))
+    together = list(side_by_side([run(scenario) for scenario in SCENARIOS]))
     for place, scenario in enumerate(SCENARIOS):
-        alone, beside = list(attack.run(scenario)), events_of(place, together)
+        alone, beside = list(run(scenario)), events_of(place, together)
         assert np.array_equal(last_images(beside), last_images(alone))
         assert isinstance(beside[-1], Finished) and isinstance(alone[-1], Finished)
-        assert (beside[-1].psnr, beside[-1].residual) == (alone[-1].psnr, alone[-1].residual)
+        assert (beside[-1].score, beside[-1].residual) == (alone[-1].score, alone[-1].residual)
 
 
 def test_whoever_has_attacked_the_shortest_goes_on() -> None:
     """Neither run is ever ahead by more than the time from one event of its own to the next."""
     seconds, longest, going = [0.0, 0.0], [0.0, 0.0], {0, 1}
-    for place, event in side_by_side([attack.run(scenario) for scenario in SCENARIOS[:2]]):
+    for place, event in side_by_side([run(scenario) for scenario in SCENARIOS[:2]]):
         now = getattr(event, "seconds", 0.0)
         longest[place] = max(longest[place], now - seconds[place])
         seconds[place] = now
@@ -50,10 +51,10 @@ def test_whoever_has_attacked_the_shortest_goes_on() -> None:
 
 def test_waiting_for_ones_turn_is_no_attack_time(monkeypatch: object) -> None:
     """Between two turns of a run its clock stands still, its last snapshot included."""
-    lost, real = 0.0, attack.time.perf_counter
+    lost, real = 0.0, clock.time.perf_counter
     began = real()
-    monkeypatch.setattr(attack.time, "perf_counter", lambda: real() + lost)  # type: ignore[attr-defined]
-    for _, event in side_by_side([attack.run(scenario) for scenario in SCENARIOS]):
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: real() + lost)  # type: ignore[attr-defined]
+    for _, event in side_by_side([run(scenario) for scenario in SCENARIOS]):
         lost += 1000.0
         if isinstance(event, Finished):
             assert event.seconds <= real() - began
@@ -61,7 +62,7 @@ def test_waiting_for_ones_turn_is_no_attack_time(monkeypatch: object) -> None:
 
 def test_in_turn_one_run_ends_before_the_next_begins() -> None:
     scenarios = [SCENARIOS[0].changed(max_iterations=2, wrong_labels=wrong) for wrong in range(3)]
-    events = list(in_turn([attack.run(scenario) for scenario in scenarios]))
+    events = list(in_turn([run(scenario) for scenario in scenarios]))
     places = [place for place, _ in events]
     assert places == sorted(places) and set(places) == {0, 1, 2}
     assert sum(isinstance(event, Finished) for _, event in events) == 3
@@ -69,5 +70,5 @@ def test_in_turn_one_run_ends_before_the_next_begins() -> None:
 
 def test_a_run_leaves_its_reader_the_settings_of_pytorch() -> None:
     before = torch.backends.cudnn.deterministic
-    for _ in side_by_side([attack.run(scenario.changed(max_iterations=2)) for scenario in SCENARIOS]):
+    for _ in side_by_side([run(scenario.changed(max_iterations=2)) for scenario in SCENARIOS]):
         assert torch.backends.cudnn.deterministic == before

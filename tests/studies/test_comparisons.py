@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from deepleak_core.attack import run as attack
 from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event, Finished, LabelsInferred, Prepared, from_png
 from deepleak_core.federated import client
+from deepleak_core.federated.case import target_model
+from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import comparisons as findings
 
@@ -24,7 +25,7 @@ def labels_of(scenario: Scenario) -> list[int]:
 
 
 def told(scenario: Scenario) -> list[Event]:
-    return list(attack.run(scenario))
+    return list(run(scenario))
 
 
 def end(scenario: Scenario) -> Finished:
@@ -44,7 +45,7 @@ def right() -> Finished:
 @pytest.mark.parametrize("indices", [(0, 1, 3, 4), (4, 5, 0, 1), (8, 9, 12, 15)])
 def test_the_worst_wrong_label_is_the_one_the_last_layer_feels_most(indices: tuple[int, ...]) -> None:
     scenario = Scenario(indices=indices)
-    batch, model = load_batch(scenario), attack.target_model(scenario)
+    batch, model = load_batch(scenario), target_model(scenario)
     before, after = findings.worst_swap(scenario).split(">")
     absent = batch.class_names.index(after)
     assert absent not in batch.labels

@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from deepleak_core.attack.run import target_model
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch, pick
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event, LastLayerRead, Scored, StrategyAnswered, from_message, to_message
 from deepleak_core.federated import models
+from deepleak_core.federated.case import target_model
 from deepleak_core.labels.strategies import STRATEGIES, Evidence
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import label_accuracy as evaluation

@@ -1,0 +1,166 @@
+"""Cases as files: attack the update of a real system, without a ground truth.
+
+A case is two safetensors files: the weights that the server sent, and the update that came back, with one tensor for
+each parameter by its name in the target model ("head.weight", "body.0.weight", ...). BatchNorm's running statistics may
+stand among the weights. The update's metadata entry "deepleak" holds the public facts as JSON; facts that are missing
+there must be given.
+
+>>> import tempfile
+>>> from deepleak_core.federated.case import observe
+>>> from deepleak_core.scenario import Scenario
+>>> case, _ = observe(Scenario(indices=(0, 4)))
+>>> folder = Path(tempfile.mkdtemp())
+>>> save(case, folder / "weights.safetensors", folder / "update.safetensors")
+>>> load(folder / "weights.safetensors", folder / "update.safetensors", "lenet64-elu").update.batch_size
+2
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from deepleak_core.data.class_names import CIFAR10_CLASSES
+from deepleak_core.data.datasets import CIFAR_STATISTICS
+from deepleak_core.errors import UnusableUpdate
+from deepleak_core.federated.case import Case, require_usable
+from deepleak_core.federated.client import ClientUpdate, LocalTraining, weights_of
+from deepleak_core.federated.models import build
+from deepleak_core.text import listed, shorten
+
+FACTS = "deepleak"  # the metadata entry with the public facts
+
+
+def save(case: Case, weights: Path, update: Path) -> None:
+    """Write a case to two files; nothing of the private batch is in them."""
+    state = {name: tensor.contiguous() for name, tensor in case.model.state_dict().items()}
+    local = case.update.local
+    facts = {
+        "batch_size": case.update.batch_size,
+        "local": None if local is None else {"epochs": local.epochs, "batch_size": local.batch_size, "lr": local.lr},
+        "class_names": list(case.class_names),
+        "image_size": case.image_shape[1],
+        "mean": case.model.mean.flatten().tolist(),
+        "std": case.model.std.flatten().tolist(),
+        "trained": case.trained,
+    }
+    save_file(state, weights)
+    save_file({n: t.contiguous() for n, t in case.update.tensors.items()}, update, {FACTS: json.dumps(facts)})
+
+
+def load(
+    weights: str | Path,
+    update: str | Path,
+    model: str,
+    *,
+    batch_size: int | None = None,
+    local: LocalTraining | None = None,
+    class_names: Sequence[str] | None = None,
+    image_size: int | None = None,
+    statistics: tuple[Sequence[float], Sequence[float]] | None = None,
+    trained: bool | None = None,
+    device: str | torch.device = "cpu",
+) -> Case:
+    """Read a case from two safetensors files.
+
+    Args:
+        weights: the weights that the server sent.
+        update: the mean gradient (FedSGD) or the weights after local training (FedAvg).
+        model: a name in `MODELS`.
+        batch_size: images in the client's batch.
+        local: FedAvg's local training; None for a gradient.
+        class_names: the classes by index, those of CIFAR-10 if nobody says otherwise and there are ten.
+        image_size: height and width in pixels, 32 by default.
+        statistics: mean and standard deviation by which images are normalised, CIFAR-10's by default.
+        trained: whether the model has been trained; False by default.
+        device: where the case is attacked.
+
+    What is not given is read from the update's metadata. Raises `UnusableUpdate` where files cannot be read, do not fit
+    the network, or miss a fact.
+    """
+    facts = _facts(Path(update))
+    sent, received = _tensors(Path(weights), "weights"), _tensors(Path(update), "update")
+    classes = _classes(received, class_names or facts.get("class_names"))
+    size = image_size or int(facts.get("image_size", 32))
+    mean, std = statistics or (facts.get("mean", CIFAR_STATISTICS[0]), facts.get("std", CIFAR_STATISTICS[1]))
+    batch_size = batch_size or facts.get("batch_size")
+    if batch_size is None:
+        raise UnusableUpdate(f"{Path(update).name} does not say how many images are in its batch; give batch_size.")
+    network = build(model, classes=len(classes), image_size=size, mean=mean, std=std, head_bias="head.bias" in received)
+    _fit("weights", sent, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()})
+    network.load_state_dict(sent)
+    parameters = {name: tuple(tensor.shape) for name, tensor in weights_of(network).items()}
+    statistics_of_batchnorm = network.state_dict().keys() - parameters.keys()
+    received = {name: tensor for name, tensor in received.items() if name not in statistics_of_batchnorm}
+    _fit("update", received, parameters)
+    if local is None and facts.get("local"):
+        local = LocalTraining(**facts["local"])
+    network = network.to(device)
+    case = Case(
+        model=network,
+        update=ClientUpdate(
+            tensors={name: received[name].to(device) for name in parameters}, batch_size=int(batch_size), local=local
+        ),
+        class_names=tuple(classes),
+        image_shape=(len(mean), size, size),
+        trained=bool(facts.get("trained", False)) if trained is None else trained,
+    )
+    require_usable(case)
+    return case
+
+
+def _facts(update: Path) -> dict[str, Any]:
+    """The public facts in a file's metadata; none where there are none that can be read."""
+    try:
+        with safe_open(update, "pt") as file:
+            facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
+    except (OSError, SafetensorError, ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _tensors(path: Path, what: str) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        reason = shorten(str(error).partition("\n")[0])
+        raise UnusableUpdate(
+            f"The {what} file {shorten(str(path))} cannot be read as safetensors ({reason}); save it in that format."
+        ) from error
+    return tensors
+
+
+def _classes(received: dict[str, Tensor], given: Sequence[str] | None) -> Sequence[str]:
+    """Names of the classes, as many as the last layer has."""
+    if "head.weight" not in received:
+        raise UnusableUpdate(
+            f"The update has no tensor head.weight, the last layer's; its tensors are {listed(list(received))}. "
+            "Name tensors as the target model does."
+        )
+    count = len(received["head.weight"])
+    if given is None:
+        return CIFAR10_CLASSES if count == len(CIFAR10_CLASSES) else [f"class {i}" for i in range(count)]
+    if len(given) != count:
+        raise UnusableUpdate(
+            f"{len(given)} class names were given, the update's last layer has {count} classes; name each class once."
+        )
+    return given
+
+
+def _fit(what: str, tensors: dict[str, Tensor], wanted: dict[str, tuple[int, ...]]) -> None:
+    """Raise `UnusableUpdate` where tensors are missing, unknown or of another shape."""
+    saved = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    differing = sorted(name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name))
+    if differing:
+        name = differing[0]
+        raise UnusableUpdate(
+            f"The {what} file does not fit this network: {shorten(name)} is {saved.get(name, 'missing')} in the file "
+            f"and should be {wanted.get(name, 'absent')}; choose the network that was used."
+        )

@@ -1,0 +1,153 @@
+"""Checkpoints: saved weights of target models, one file for each training stage.
+
+A checkpoint is a safetensors file, named after network, classes and stage. Its metadata say how far the network was
+trained, how accurate it is, and what it predicts on average for each class; nothing else is ever read.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from deepleak_core.federated.class_statistics import MOST_CLASSES, Validation
+from deepleak_core.federated.target_model import TargetModel, feature_dimension
+
+CHECKPOINTS = Path(__file__).parent / "weights"
+
+
+def stages(name: str, vocabulary: str) -> dict[str, Path | None]:
+    """Training stages of a network on a set of classes ("cifar10"): `untrained` and what `CHECKPOINTS` holds."""
+    found = sorted(CHECKPOINTS.glob(checkpoint_name(name, vocabulary, "*")))
+    usable = [path for path in found if defect(path) is None]
+    return {"untrained": None} | {path.stem.split("--")[2]: path for path in usable}
+
+
+def defect(checkpoint: Path) -> str | None:
+    """Why a file cannot be a checkpoint, in one sentence; None where it can. Each version of a file is read once."""
+    try:
+        state = checkpoint.stat()
+    except OSError as error:
+        return f"{checkpoint.name} cannot be read ({error.strerror}); take another training stage."
+    return _defect(checkpoint, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=256)
+def _defect(checkpoint: Path, modified: int, size: int) -> str | None:
+    advice = "train it again, or take stage untrained."
+    try:
+        tensors = load_file(checkpoint)
+        _training(checkpoint)
+    except (OSError, SafetensorError) as error:
+        return f"{checkpoint.name} cannot be read as safetensors ({error}); {advice}"
+    except RecursionError:
+        return f"{checkpoint.name} has metadata that are nested too deeply; {advice}"
+    except (KeyError, TypeError, ValueError):
+        pass  # nothing is known of the training: `describe` says so
+    if "head.weight" not in tensors:
+        return f"{checkpoint.name} has no head.weight, the last layer's weights; {advice}"
+    broken = next((name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())), None)
+    return f"{checkpoint.name} has values in {broken} that are not finite; {advice}" if broken else None
+
+
+def checkpoint_name(name: str, vocabulary: str, stage: str) -> str:
+    """The file name of a network's training stage on a set of classes.
+
+    >>> checkpoint_name("lenet", "cifar10", "late")
+    'lenet--cifar10--late.safetensors'
+    """
+    return f"{name}--{vocabulary}--{stage}.safetensors"
+
+
+def save(
+    model: TargetModel, checkpoint: Path, *, epochs: float, accuracy: float, validation: Validation | None = None
+) -> None:
+    """Write the weights, running BatchNorm statistics included, with epochs and accuracy as metadata.
+
+    Predictions by class are left out for more than `MOST_CLASSES`.
+    """
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    training: dict[str, Any] = {"epochs": round(epochs, 3), "accuracy": round(accuracy, 4)}
+    if validation is not None and model.head.out_features <= MOST_CLASSES:
+        training["validation"] = validation.to_json()
+    # A single entry, since safetensors writes several in random order and equal trainings must give equal files.
+    save_file(state, checkpoint, {"training": json.dumps(training)})
+
+
+def _training(checkpoint: Path) -> Any:
+    """The training metadata of a checkpoint. Raises `KeyError` or `ValueError` where there are none."""
+    with safe_open(checkpoint, "pt") as file:
+        return json.loads((file.metadata() or {})["training"])
+
+
+def validation_of(checkpoint: Path, classes: int) -> Validation | None:
+    """The mean predictions by class that a checkpoint stores, if it does."""
+    try:
+        return Validation.from_json(_training(checkpoint)["validation"], classes)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def describe(checkpoint: Path) -> str:
+    """The training of a checkpoint in words, such as "3 epochs, 65 % accuracy"; never fails."""
+    try:
+        training = _training(checkpoint)
+        epochs, accuracy = round(training["epochs"], 2), training["accuracy"]
+        return f"{epochs:g} epoch{'' if epochs == 1 else 's'}, {100 * accuracy:.0f} % accuracy"
+    except (OSError, SafetensorError):
+        return "unreadable"
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return "training unknown"
+
+
+def note(stage: str, checkpoint: Path | None) -> str:
+    """A training stage in words.
+
+    >>> note("untrained", None)
+    'untrained'
+    """
+    return f"{stage}: {describe(checkpoint)}" if checkpoint else stage
+
+
+def misfit(model: TargetModel, checkpoint: Path) -> str | None:
+    """Why a checkpoint does not fit a network, in one sentence; None where it fits.
+
+    Reads no weights, only their shapes: the network may be on the device "meta".
+    """
+    try:
+        with safe_open(checkpoint, "pt") as file:
+            names = file.keys()
+            saved = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except (OSError, SafetensorError) as error:
+        return f"{checkpoint.name} cannot be read as safetensors ({error}); train it again, or take stage untrained."
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    differing = {name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)}
+    if not differing:
+        return None
+    if differing == {"head.bias"}:
+        has, lacks = ("a", "none") if "head.bias" in saved else ("no", "one")
+        return (
+            f"{checkpoint.name} was trained with {has} bias in the last layer, head_bias asks for {lacks}; "
+            "change it, or take stage untrained."
+        )
+    if differing == {"head.weight"} and saved["head.weight"][0] == model.head.out_features:
+        sizes = range(32, 225)  # those a scenario may have
+        channels = model.mean.shape[1]
+        fitting = (
+            size for size in sizes if feature_dimension(model.body, (channels, size, size)) == saved["head.weight"][1]
+        )
+        if size := next(fitting, None):
+            return f"{checkpoint.name} was trained for an image_size of {size}; take that, or stage untrained."
+    first = min(differing)
+    return (
+        f"{checkpoint.name} does not fit this network: {first} is {_shape(saved.get(first))} in the file and should be "
+        f"{_shape(wanted.get(first))}; train it again, or take stage untrained."
+    )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape)) or "a single number"

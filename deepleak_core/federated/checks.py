@@ -1,0 +1,32 @@
+"""Checks of a scenario's client side: data set, network, training stage and its checkpoint."""
+
+from __future__ import annotations
+
+import torch
+
+from deepleak_core.data import datasets
+from deepleak_core.federated import checkpoints
+from deepleak_core.federated.case import target_model
+from deepleak_core.federated.models import MODELS
+from deepleak_core.scenario import Scenario
+from deepleak_core.text import shorten
+
+
+def problems_of_client(scenario: Scenario) -> list[str]:
+    """Every reason why a client cannot be simulated as the scenario asks, one sentence each."""
+    problems = []
+    for name, value, accepted in (("dataset", scenario.dataset, datasets.DATASETS), ("model", scenario.model, MODELS)):
+        if value not in accepted:
+            problems.append(f"{name} was {shorten(repr(value))}; accepted are {', '.join(accepted)}.")
+    if problems:
+        return problems
+    stages = checkpoints.stages(scenario.model, datasets.DATASETS[scenario.dataset].vocabulary)
+    if scenario.stage not in stages:
+        given = shorten(repr(scenario.stage))
+        return [f"stage of {scenario.model} was {given}; accepted are {', '.join(stages)}."]
+    checkpoint = stages[scenario.stage]
+    if checkpoint is None:
+        return []
+    with torch.device("meta"):  # shapes are compared, no weights computed
+        problem = checkpoints.misfit(target_model(scenario.changed(stage="untrained")), checkpoint)
+    return [problem] if problem else []

@@ -1,0 +1,48 @@
+"""Scenario checks: every reason why a scenario cannot run here, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import torch
+
+from deepleak_core.attack.attacks import ATTACKS, settings_of
+from deepleak_core.data import datasets
+from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
+from deepleak_core.federated.checks import problems_of_client
+from deepleak_core.labels import wrong_labels
+from deepleak_core.labels.strategies import STRATEGIES
+from deepleak_core.scenario import Scenario
+from deepleak_core.text import shorten
+
+
+def check(scenario: Scenario) -> None:
+    """Raise `UnsupportedScenario` with every reason why this scenario cannot run here."""
+    problems = problems_of_client(scenario)
+    if scenario.attack not in ATTACKS:
+        problems.append(unknown("attack", scenario.attack, list(ATTACKS)))
+    else:
+        try:
+            settings_of(scenario)
+        except UnsupportedScenario as error:
+            problems += error.problems
+    if (scenario.label_strategy or "true") not in (*STRATEGIES, "true"):
+        problems.append(unknown("label_strategy", str(scenario.label_strategy), [*STRATEGIES, "true"]))
+    if scenario.mislabel and scenario.dataset in datasets.DATASETS:
+        with suppress(DatasetUnavailable):  # the run will say so
+            try:
+                wrong_labels.swaps(scenario.mislabel, datasets.names_of_classes(scenario))
+            except UnsupportedScenario as error:
+                problems += error.problems
+    if scenario.device.startswith("cuda"):
+        count = torch.cuda.device_count()
+        if int(scenario.device.partition(":")[2] or 0) >= count:
+            problems.append(f"device was {scenario.device!r}, this machine has {count} CUDA devices; take auto or cpu.")
+    if problems:
+        raise UnsupportedScenario(problems)
+
+
+def unknown(name: str, value: str, accepted: Sequence[str]) -> str:
+    """A sentence about a name that is in no registry."""
+    return f"{name} was {shorten(repr(value))}; accepted are {', '.join(accepted)}."

@@ -1,0 +1,167 @@
+"""Execute a scenario: observe the client's round, attack the case, score the outcome.
+
+`run` is a generator of frozen events. Command line, workers, tests and notebooks all iterate it:
+
+>>> from deepleak_core.scenario import Scenario
+>>> events = run(Scenario(indices=(0, 4), max_iterations=3))
+>>> [type(event).__name__ for event in events if type(event).__name__ != "Snapshot"]
+['Prepared', 'GroundTruthKnown', 'UpdateShared', 'LabelsInferred', 'Stage', 'Finished']
+
+The ground truth is used in three places only: the client computes its update from it, `scoring` compares with it, and
+the label strategy `true` hands over its labels. The attack itself sees the case alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from deepleak_core.attack.attacks import attack_of, settings_of
+from deepleak_core.attack.run import reconstruct
+from deepleak_core.data import datasets
+from deepleak_core.errors import OutOfMemory
+from deepleak_core.events import Event, GroundTruthKnown, Prepared, png
+from deepleak_core.federated import checkpoints
+from deepleak_core.federated.case import (
+    Case,
+    checkpoint_of,
+    choose_device,
+    describe_device,
+    local_training_of,
+    observe_model,
+    target_model,
+)
+from deepleak_core.federated.models import network_of
+from deepleak_core.federated.target_model import TargetModel
+from deepleak_core.labels.wrong_labels import WrongLabels
+from deepleak_core.runs.checks import check
+from deepleak_core.scenario import Scenario
+from deepleak_core.scoring.score import scored
+
+
+def run(scenario: Scenario, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    """Execute a scenario and yield what happens, see `events` for the order.
+
+    `stop` is asked between iterations; once it returns True, the last snapshot and `Finished` follow. Raises
+    `UnsupportedScenario`, `DatasetUnavailable`, `UnusableUpdate` or `OutOfMemory`.
+    """
+    check(scenario)
+    yield from reproducibly(_events(scenario, stop), scenario)
+
+
+def reproducibly(events: Iterator[Event], scenario: Scenario) -> Iterator[Event]:
+    """The same events, computed by deterministic kernels and with gradients enabled, whatever the caller has set.
+
+    The settings hold while the next event is computed and are restored while the caller handles it. Exhausted memory is
+    reported as `OutOfMemory`.
+    """
+    try:
+        while True:
+            with (
+                torch.enable_grad(),
+                torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+            ):
+                event = next(events, None)
+            if event is None:
+                return
+            yield event
+    except (MemoryError, RuntimeError) as error:  # PyTorch has a type of its own on a GPU, a message on a CPU
+        exhausted = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+        if not exhausted:
+            raise
+        raise OutOfMemory(
+            f"A batch of {scenario.batch_size} at {scenario.image_size} pixels with {scenario.model} needs more "
+            "memory than the device has; make the batch or the images smaller, or take fewer restarts."
+        ) from error
+
+
+def _events(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
+    yield from datasets.prepare(scenario)
+    device, settings = choose_device(scenario), settings_of(scenario)
+    model = target_model(scenario).to(device)
+    _require_memory(scenario, model, settings)
+    case, truth = observe_model(model, scenario)
+    yield prepared(case, network_of(scenario.model).title, checkpoints.note(scenario.stage, checkpoint_of(scenario)))
+    yield GroundTruthKnown(
+        labels=tuple(truth.labels.tolist()), pictures=tuple(png(image.numpy()) for image in truth.images)
+    )
+    strategy = scenario.label_strategy or attack_of(scenario.attack).label_strategy
+    events = reconstruct(
+        case,
+        scenario.attack,
+        settings,
+        labels=truth.labels.tolist() if strategy == "true" else None,
+        label_strategy=strategy,
+        wrong_labels=wrong_labels_of(scenario),
+        repair_labels=scenario.repair_labels,
+        seed=scenario.seed,
+        max_seconds=scenario.max_seconds,
+        stop=stop,
+        **({} if scenario.max_iterations is None else {"iterations": scenario.max_iterations}),
+    )
+    yield from scored(events, truth, mode=scenario.mode, seed=scenario.seed_for("noise baseline"))
+
+
+def prepared(case: Case, title: str, stage_note: str) -> Prepared:
+    """The public facts of a case."""
+    return Prepared(
+        class_names=case.class_names,
+        model_title=title,
+        parameters=sum(p.numel() for p in case.model.parameters()),
+        device=describe_device(case.device),
+        stage_note=stage_note,
+    )
+
+
+def wrong_labels_of(scenario: Scenario) -> WrongLabels | None:
+    """The labels that a scenario makes wrong on purpose, None where there are none."""
+    if not scenario.wrong_labels and not scenario.mislabel:
+        return None
+    return WrongLabels(count=scenario.wrong_labels, swaps=scenario.mislabel or ())
+
+
+def _require_memory(scenario: Scenario, model: TargetModel, settings: Any) -> None:
+    """Refuse before starting what surely does not fit. Raises `OutOfMemory`.
+
+    Double backward keeps about six values for each activation, counted on one image, and four copies of every
+    parameter; a simulated FedAvg update keeps them for every local step.
+    """
+    parameters = sum(p.numel() for p in model.parameters())
+    local = local_training_of(scenario)
+    unrolled = local is not None and getattr(settings, "fedavg", "averaged") == "simulated"
+    steps = len(local.slices(scenario.batch_size)) if local and unrolled else 1
+    restarts = getattr(settings, "restarts", 1)
+    activations = _activations(model, (model.mean.shape[1], scenario.image_size, scenario.image_size))
+    needed = 4 * steps * (6 * activations * scenario.batch_size * restarts + 4 * parameters)
+    device = model.mean.device
+    available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > available:
+        raise OutOfMemory(
+            f"A batch of {scenario.batch_size} at {scenario.image_size} pixels with {scenario.model} needs about "
+            f"{needed / 1e9:.1f} GB, the device has {available / 1e9:.1f} GB free; make the batch or the images "
+            "smaller, or take fewer restarts."
+        )
+
+
+def _activations(model: TargetModel, shape: tuple[int, int, int]) -> int:
+    """Number of values that all layers of the body give for one image."""
+    counted = 0
+
+    def count(module: torch.nn.Module, inputs: Any, output: Tensor) -> None:
+        nonlocal counted
+        counted += output.numel()
+
+    leaves = [module for module in model.body.modules() if not list(module.children())]
+    hooks = [leaf.register_forward_hook(count) for leaf in leaves]
+    training = model.training
+    with torch.no_grad():
+        model.eval()
+        model(torch.zeros(1, *shape, device=model.mean.device))
+        model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return counted
