@@ -40,15 +40,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deepleak_core.runs.run import run
-from deepleak_core.federated.case import target_model
 from benchmarks.machine import describe_machine
 from deepleak_core.attack import run as attack
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch
 from deepleak_core.events import Finished, Snapshot
 from deepleak_core.federated import client
+from deepleak_core.federated.case import target_model
 from deepleak_core.federated.target_model import TargetModel
+from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 from deepleak_core.scoring import metrics
 

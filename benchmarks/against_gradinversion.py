@@ -29,11 +29,10 @@ from typing import Any
 
 import torch
 
-from deepleak_core.runs.run import run
 from benchmarks.machine import describe_machine
-from deepleak_core.attack import run as attack
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Finished, LabelsInferred
+from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import comparisons as findings
 

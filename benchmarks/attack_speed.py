@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deepleak_core.runs.run import run
-from deepleak_core.attack.presets import PRESETS
 
 from benchmarks.machine import describe_machine
-from deepleak_core.attack import run as attack
+from deepleak_core.attack.presets import PRESETS
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Finished, LabelsInferred
 from deepleak_core.federated.models import MODELS
+from deepleak_core.runs.run import run
 from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
 

@@ -19,16 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from deepleak_core.federated import checkpoints
-from deepleak_core.attack.presets import PRESETS
 from PIL import Image
 from scipy.spatial import ConvexHull, HalfspaceIntersection
 from torch import Tensor, nn
 
 from benchmarks.machine import describe_machine
+from deepleak_core.attack.presets import PRESETS
 from deepleak_core.attack.run import reconstruct
-from deepleak_core.runs.run import run
-from deepleak_core.federated.case import target_model
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch
 from deepleak_core.events import (
@@ -45,10 +42,12 @@ from deepleak_core.features.joint import read_labels, solve_together
 from deepleak_core.features.last_layer import LastLayer, summed_gradient
 from deepleak_core.features.one_by_one import Factors, starts_for
 from deepleak_core.features.simplex import largest_simplices
-from deepleak_core.federated import models
+from deepleak_core.federated import checkpoints, models
+from deepleak_core.federated.case import target_model
 from deepleak_core.federated.client import ClientUpdate, share
 from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.labels.strategies import order
+from deepleak_core.runs.run import run
 from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
 from deepleak_core.scoring import metrics

@@ -34,14 +34,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepleak_core.federated.case import target_model
-from deepleak_core.federated import checkpoints
 from benchmarks.machine import describe_machine
-from deepleak_core.attack import run as attack
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import DeepLeakError
-from deepleak_core.federated import client, models
+from deepleak_core.federated import checkpoints, client, models
+from deepleak_core.federated.case import target_model
 from deepleak_core.federated.models import MODELS
 from deepleak_core.labels.strategies import Evidence
 from deepleak_core.runs.threads import cpu_threads

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from benchmarks.machine import describe_machine
-from deepleak_core.runs.run import run
 from deepleak_core.events import Finished, Snapshot
+from deepleak_core.runs.run import run
 from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
 

@@ -18,11 +18,10 @@ from statistics import mean
 
 import torch
 
-from deepleak_core.runs.run import run
 from benchmarks.machine import describe_machine
-from deepleak_core.attack import run as attack
 from deepleak_core.events import Finished
 from deepleak_core.federated.models import MODELS
+from deepleak_core.runs.run import run
 from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
 

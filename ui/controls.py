@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 import torch
-from deepleak_core.attack.presets import PRESETS
 
+from deepleak_core.attack.presets import PRESETS
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch, pick
 from deepleak_core.data.datasets import DATASETS
@@ -25,7 +25,7 @@ from deepleak_core.events import Finished
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.models import MODELS
 from deepleak_core.labels.strategies import STRATEGIES
-from deepleak_core.runs.checks import check
+from deepleak_core.runs import checks
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import COMPOSITIONS, FEDAVG_METHODS, LOCAL_SETTINGS, Scenario, vars_of
 from deepleak_core.studies import comparisons as findings
@@ -136,7 +136,7 @@ def check(scenario: Scenario) -> None:
                 "set it to a folder on this machine and start the app again, or choose a data set."
             ]
         )
-    check(scenario)
+    checks.check(scenario)
     with suppress(DatasetUnavailable):  # not downloaded yet: the run will do that
         pick(scenario, _image_labels(scenario.dataset, scenario.images))
 

@@ -14,8 +14,8 @@ import dask
 import torch
 from distributed import Nanny, Scheduler, SpecCluster, get_worker
 
-from deepleak_core.federated.case import choose_device, describe_device
 from deepleak_core.events import Event, to_message
+from deepleak_core.federated.case import choose_device, describe_device
 from deepleak_core.runs.scheduling import SCHEDULES, Schedule
 from deepleak_core.runs.tasks import Attack, Task
 from deepleak_core.runs.threads import cpu_threads

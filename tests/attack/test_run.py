@@ -13,13 +13,12 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from deepleak_core.attack.presets import PRESETS
 from torch import Tensor
 
 from deepleak_core.attack import run as attack
 from deepleak_core.attack.clock import Clock
-from deepleak_core.attack.run import reconstruct
-from deepleak_core.attack.run import trouble
+from deepleak_core.attack.presets import PRESETS
+from deepleak_core.attack.run import reconstruct, trouble
 from deepleak_core.attack.solvers import Iterate
 from deepleak_core.errors import OutOfMemory, UnsupportedScenario
 from deepleak_core.events import (

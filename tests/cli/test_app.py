@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 import torch
-from deepleak_core.attack.presets import PRESETS
 from PIL import Image
 
 from deepleak_core.attack import run as attack
+from deepleak_core.attack.presets import PRESETS
 from deepleak_core.cli import app as cli
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch

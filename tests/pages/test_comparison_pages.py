@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from deepleak_core.runs.run import run as attack
 from deepleak_core.events import Finished
+from deepleak_core.runs.run import run as attack
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.comparisons import wrong_label

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deepleak_core.attack.presets import PRESETS
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from deepleak_core.attack.presets import PRESETS
 from deepleak_core.federated import checkpoints, models
 from deepleak_core.federated.case import target_model
 from deepleak_core.federated.models import MODELS
