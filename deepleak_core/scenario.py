@@ -12,6 +12,7 @@ True
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
@@ -27,7 +28,7 @@ from pydantic import (
 
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.seeds import derive_seed
-from deepleak_core.text import shorten
+from deepleak_core.text import escape, shorten, split_list
 
 Composition = Literal["distinct", "pair", "half", "same", "random", "skewed"]
 Mode = Literal["fedsgd", "fedavg"]
@@ -50,14 +51,27 @@ FEDAVG_METHODS: dict[FedAvgMethod, str] = {
 LOCAL_SETTINGS = ("local_epochs", "local_batch_size", "local_lr", "fedavg")
 
 
+FOLDER_DATASETS = ("folder", "grey-folder")  # data sets that consist of the images in a folder of class folders
+
+
 def _split(value: object) -> object:
-    """Lists arrive as tuples, as "0,1,3" from the command line, or as repeated URL parameters."""
+    """A list as a tuple of texts; one written as text, such as "0,1,3", is split at its commas."""
     if isinstance(value, str):
-        value = [value]
+        value = split_list(value)
     if isinstance(value, Sequence):
-        parts = [p.strip() for v in value for p in (v.split(",") if isinstance(v, str) else [str(v)])]
-        return tuple(p for p in parts if p) or None
+        return tuple(str(part) for part in value if part != "") or None
     return value
+
+
+def _split_numbers(value: object) -> object:
+    """The same for numbers. Refuses ranges such as "0-3", which pydantic reads as -3."""
+    parts = _split(value)
+    if isinstance(parts, tuple) and not all(re.fullmatch(r"[0-9]{1,18}", part) for part in parts):
+        raise ValueError(
+            f"indices were {shorten(','.join(parts))}; accepted are different numbers from 0 up, such as 0,1,3,4: "
+            "name each image once."
+        )
+    return parts
 
 
 class Scenario(BaseModel):
@@ -72,7 +86,7 @@ class Scenario(BaseModel):
     dataset: str = Field("cifar10-samples", description="data set the private batch comes from")
     images: str | None = Field(None, description="folder of class folders to take the images from")
     image_size: int = Field(32, ge=32, le=224, description="height and width in pixels")
-    indices: Annotated[tuple[int, ...] | None, BeforeValidator(_split)] = Field(
+    indices: Annotated[tuple[int, ...] | None, BeforeValidator(_split_numbers)] = Field(
         None, description="which images of the data set, by number"
     )
     labels: Annotated[tuple[str, ...] | None, BeforeValidator(_split)] = Field(
@@ -142,10 +156,11 @@ class Scenario(BaseModel):
     @field_validator("indices")
     @classmethod
     def _indices_are_distinct(cls, indices: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if indices and (min(indices) < 0 or len(set(indices)) < len(indices)):
+        if indices and len(set(indices)) < len(indices):
+            twice = next(index for index, times in Counter(indices).items() if times > 1)
             raise ValueError(
-                f"indices were {','.join(map(str, indices))}; accepted are different numbers from 0 up: "
-                "name each image once."
+                f"indices were {shorten(','.join(map(str, indices)))} with {twice} more than once; accepted are "
+                "different numbers from 0 up, such as 0,1,3,4: name each image once."
             )
         return indices
 
@@ -189,7 +204,7 @@ class Scenario(BaseModel):
             )
         if self.mislabel and self.wrong_labels:
             problems.append("Both wrong_labels and mislabel were given; give one of them.")
-        malformed = [swap for swap in self.mislabel or () if not re.fullmatch(r"[^>]+>[^>]+", swap)]
+        malformed = [swap for swap in self.mislabel or () if [*map(bool, split_list(swap, ">"))] != [True, True]]
         if malformed:
             problems.append(f"mislabel was {shorten(repr(malformed[0]))}; accepted are pairs of classes like cat>dog.")
         if self.mode == "fedsgd":
@@ -198,8 +213,8 @@ class Scenario(BaseModel):
                 for name in LOCAL_SETTINGS
                 if getattr(self, name) != type(self).model_fields[name].default
             ]
-        if self.dataset == "folder" and not self.images:
-            problems.append("dataset 'folder' needs images, a folder of class folders; name one.")
+        if self.dataset in FOLDER_DATASETS and not self.images:
+            problems.append(f"dataset {self.dataset!r} needs images, a folder of class folders; name one.")
         if problems:
             raise UnsupportedScenario(problems)
         return self
@@ -240,10 +255,15 @@ class Scenario(BaseModel):
     @classmethod
     def from_query(cls, query: Mapping[str, str | list[str]]) -> Scenario:
         """Read URL parameters; names that are no setting of a scenario (such as `run`) are left alone."""
-        values = {name: value for name, value in query.items() if name in cls.model_fields}
-        return cls(
-            **{k: v[-1] if isinstance(v, list) and k not in ("indices", "labels") else v for k, v in values.items()}
-        )
+        values: dict[str, Any] = {}
+        for name, value in query.items():
+            if name in LISTS:  # also as a parameter that is repeated
+                values[name] = [
+                    part for text in ([value] if isinstance(value, str) else value) for part in split_list(text)
+                ]
+            elif name in cls.model_fields:
+                values[name] = value if isinstance(value, str) else value[-1]
+        return cls(**values)
 
     def seed_for(self, purpose: str) -> int:
         """An independent seed for each random thing, so that changing one choice moves nothing else.
@@ -254,9 +274,12 @@ class Scenario(BaseModel):
         return derive_seed(self.seed, purpose)
 
 
+LISTS = frozenset(name for name, field in Scenario.model_fields.items() if "tuple" in str(field.annotation))
+
+
 def _as_text(value: object) -> str:
     if isinstance(value, (tuple, list)):
-        return ",".join(map(str, value))
+        return ",".join(escape(str(part)) for part in value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value) if isinstance(value, float) else str(value)

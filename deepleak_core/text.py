@@ -1,6 +1,8 @@
-"""Small helpers for sentences: percentages, shortened input, lists of names."""
+"""Small helpers for sentences and lists: percentages, shortened input, names separated by commas."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 NEGLIGIBLE_RESIDUAL = 1e-6  # relative squared residual below which its exact size is not reported
 LONGEST_QUOTE = 80  # characters of a user's input that a sentence repeats
@@ -19,20 +21,67 @@ def percent(residual: float) -> str:
     return f"{residual:.0%}" if residual >= 0.1 else f"{100 * residual:.2g}%"
 
 
+def printable(text: str) -> str:
+    r"""A text with its control characters escaped, so that it cannot change colours or titles of a terminal.
+
+    >>> printable("cat\x1b[31m")
+    'cat\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def shorten(text: str) -> str:
     """The first characters of a text, so that a sentence that quotes it stays short; control characters escaped.
 
-    >>> shorten("x" * 100)[-4:], shorten("cat\\x1b[31m")
-    ('x...', 'cat\\\\x1b[31m')
+    >>> shorten("x" * 100)[-4:], len(shorten("x" * 100))
+    ('x...', 80)
     """
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    plain = printable(text[: LONGEST_QUOTE + 1])
     return plain if len(plain) <= LONGEST_QUOTE else plain[: LONGEST_QUOTE - 3] + "..."
 
 
-def listed(names: list[str] | tuple[str, ...], most: int = 10) -> str:
+def listed(names: Sequence[str], most: int = 10) -> str:
     """The first names, separated by commas.
 
     >>> listed(["a", "b", "c"], most=2)
     'a, b ...'
     """
     return ", ".join(shorten(name) for name in names[:most]) + (" ..." if len(names) > most else "")
+
+
+def escape(part: str, separator: str = ",") -> str:
+    r"""A part of a list, written so that `split_list` returns it unchanged.
+
+    >>> print(escape("salt, pepper"), escape("a>b", ">"))
+    salt\, pepper a\>b
+    """
+    text = part.replace("\\", "\\\\").replace(separator, f"\\{separator}")
+    if text[-1:].isspace():
+        text = f"{text[:-1]}\\{text[-1]}"
+    return f"\\{text}" if text[:1].isspace() else text
+
+
+def split_list(text: str, separator: str = ",") -> tuple[str, ...]:
+    r"""The parts of a list that is written as text, without the spaces around them.
+
+    A backslash before a separator, a space or a backslash makes that character part of a name.
+
+    >>> split_list(r"cat, salt\, pepper,a b"), split_list("cat > dog", ">")
+    (('cat', 'salt, pepper', 'a b'), ('cat', 'dog'))
+    """
+    parts, kept = [""], 0  # `kept`: leading characters of the last part that are not stripped
+    characters = iter(text)
+    for character in characters:
+        if character == "\\":
+            following = next(characters, "")
+            literal = following in (separator, "\\") or following.isspace()
+            parts[-1] += following if literal else character + following
+            kept = len(parts[-1])
+        elif character == separator:
+            parts[-1] = parts[-1][:kept] + parts[-1][kept:].rstrip()
+            parts.append("")
+            kept = 0
+        elif parts[-1] or not character.isspace():
+            parts[-1] += character
+    parts[-1] = parts[-1][:kept] + parts[-1][kept:].rstrip()
+    return tuple(parts)

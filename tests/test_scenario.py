@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.scenario import COMPOSITIONS, FEDAVG_METHODS, Composition, FedAvgMethod, Scenario
+from deepleak_core.text import escape, split_list
 
 words = st.text(max_size=12)
+names = st.text(st.sampled_from("ab,>\\ \t#") | st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
 rates = st.floats(0, 10, exclude_min=True)
 
 
@@ -90,6 +92,30 @@ def test_urls_read_as_people_write_them() -> None:
     assert Scenario.from_query({"seed": ["1", "2"]}).seed == 2
 
 
+@given(st.lists(names, min_size=1, max_size=5), st.lists(st.tuples(names, names), min_size=1, max_size=3))
+def test_any_class_can_be_named_in_a_url(labels: list[str], swaps: list[tuple[str, str]]) -> None:
+    """Commas, spaces, backslashes and the sign between two classes are part of a name where they are escaped."""
+    pairs = [f"{escape(before, '>')}>{escape(after, '>')}" for before, after in swaps]
+    scenario = Scenario(labels=labels, mislabel=pairs)
+    query = scenario.to_query()
+    assert Scenario.from_query(query) == scenario == Scenario.from_json(scenario.to_json())
+    assert split_list(query["labels"]) == scenario.labels == tuple(labels)
+    assert [split_list(pair, ">") for pair in scenario.mislabel or ()] == swaps
+
+
+@pytest.mark.parametrize("indices", [list(range(4001)) * 2, "0-3," * 4001, list(range(-1, 4001))])
+def test_a_refusal_repeats_only_the_start_of_a_long_list(indices: Any) -> None:
+    with pytest.raises(UnsupportedScenario) as refusal:
+        Scenario(indices=indices)
+    assert len(str(refusal.value)) < 300
+
+
+@pytest.mark.parametrize("text", ["0-3", "0-0", "1_000", "1.0", "+1", "²", "0x1", "1e2", "9" * 40])
+def test_indices_are_plain_numbers(text: str) -> None:
+    with pytest.raises(UnsupportedScenario, match="such as 0,1,3,4"):
+        Scenario(indices=text)
+
+
 def test_the_batch_size_follows_the_images() -> None:
     assert Scenario(indices=(3, 1)).batch_size == 2
     assert Scenario(labels="cat,cat,dog").batch_size == 3
@@ -146,11 +172,18 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "the same image twice": (
         {"indices": (1, 1)},
-        ["indices were 1,1; accepted are different numbers from 0 up: name each image once."],
+        [
+            "indices were 1,1 with 1 more than once; accepted are different numbers from 0 up, such as 0,1,3,4: "
+            "name each image once."
+        ],
     ),
     "a negative index": (
         {"indices": (-1,)},
-        ["indices were -1; accepted are different numbers from 0 up: name each image once."],
+        ["indices were -1; accepted are different numbers from 0 up, such as 0,1,3,4: name each image once."],
+    ),
+    "a range of indices": (
+        {"indices": "0-3"},
+        ["indices were 0-3; accepted are different numbers from 0 up, such as 0,1,3,4: name each image once."],
     ),
     "indices and labels": (
         {"indices": (1,), "labels": ("cat",)},
