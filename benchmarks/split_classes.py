@@ -2,13 +2,15 @@
 
     python -m benchmarks.split_classes DIR OUT --parts 10
 
-DIR holds a folder for each class; OUT gets one for each part, numbered, with links to the images. CIFAR-10 cut into 10
-or 100 makes data sets of 100 and 1000 classes that a network can be trained on, and label inference measured with.
+DIR holds a folder for each class; OUT gets one for each part, numbered, with hard links to the images, or copies on
+another disk. CIFAR-10 cut into 10 or 100 makes data sets of 100 and 1000 classes that a network can be trained on, and
+label inference measured with.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +33,16 @@ def main() -> None:
             folder = options.out / f"{index * options.parts + part:04d}-{name}"
             folder.mkdir(parents=True)
             for member in members:
-                (folder / files[member].name).symlink_to(files[member].resolve())
+                put(files[member], folder / files[member].name)
     print(f"{len(names) * options.parts} classes in {options.out}")
+
+
+def put(source: Path, target: Path) -> None:
+    """The same file under another name; a symbolic link would lead out of the folder of images, which is refused."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def brightness(path: Path) -> tuple[float, str]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from deepleak_core.data.class_names import class_index
+from deepleak_core.data.class_names import class_index, unclear
 from deepleak_core.data.datasets import dataset_of, items, names_of_classes
 from deepleak_core.data.images import to_tensor
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.scenario import COMPOSITIONS, Scenario
+from deepleak_core.text import listed, printable, shorten
 
+MOST_PROBLEMS = 3  # sentences of one refusal
 DIRICHLET = 0.5  # concentration of class shares in a skewed batch; federated learning is simulated with 0.1 to 1
 
 
@@ -39,20 +41,42 @@ class GroundTruth:
 def load_batch(scenario: Scenario, *, draw: int = 0) -> GroundTruth:
     """Load the private batch of a scenario; `draw` numbers repeated draws of the same scenario.
 
+    Raises:
+        UnsupportedScenario: the data set has too few images, or no such image or class.
+        DatasetUnavailable: the data set, its folder or one of its files cannot be read.
+
     >>> batch = load_batch(Scenario(indices=(0, 1, 3, 4)))
     >>> batch.images.shape, [batch.class_names[y] for y in batch.labels]
     (torch.Size([4, 3, 32, 32]), ['cat', 'ship', 'airplane', 'frog'])
     """
-    source = items(scenario)
-    indices = pick(scenario, source.labels, draw=draw)
-    channels = dataset_of(scenario).channels
+    source, channels = items(scenario), dataset_of(scenario).channels
+    indices = pick(scenario, source.labels, draw=draw, left_out=source.left_out)
     images = torch.stack([to_tensor(source.read(i), scenario.image_size, channels) for i in indices])
     labels = torch.tensor([source.labels[i] for i in indices])
     return GroundTruth(images, labels, names_of_classes(scenario), indices)
 
 
-def pick(scenario: Scenario, labels: Sequence[int], *, draw: int = 0) -> tuple[int, ...]:
-    """Which images make the batch: by index, by a list of labels, or by composition and seed.
+def labels_of_batch(scenario: Scenario) -> list[int]:
+    """The labels of the private batch, without reading its images. Raises what `load_batch` does.
+
+    >>> labels_of_batch(Scenario(indices=(0, 1, 3, 4)))
+    [3, 8, 0, 6]
+    """
+    source = items(scenario)
+    return [source.labels[i] for i in pick(scenario, source.labels, left_out=source.left_out)]
+
+
+def pick(scenario: Scenario, labels: Sequence[int], *, draw: int = 0, left_out: Sequence[str] = ()) -> tuple[int, ...]:
+    """Pick the images of the batch: by index, by a list of labels, or by composition and seed.
+
+    Args:
+        scenario: says which images.
+        labels: class index of each image of the data set.
+        draw: number of the draw, where a scenario is drawn from repeatedly.
+        left_out: files that are not counted as images, named where there are too few images.
+
+    Returns:
+        Numbers of the images. Raises `UnsupportedScenario` where there are too few.
 
     >>> labels = [3, 8, 8, 0, 6, 6]
     >>> sorted(labels[i] for i in pick(Scenario(labels=("ship", "8", "cat")), labels))
@@ -60,15 +84,20 @@ def pick(scenario: Scenario, labels: Sequence[int], *, draw: int = 0) -> tuple[i
     >>> len({labels[i] for i in pick(Scenario(composition="same", batch_size=2), labels)})
     1
     """
-    rng = np.random.default_rng([scenario.seed_for("batch"), draw])
+    try:
+        return _picked(scenario, labels, np.random.default_rng([scenario.seed_for("batch"), draw]))
+    except _TooFewImages as error:
+        others = f" Left out were {listed(left_out, 3)}, in no accepted format." if left_out else ""
+        raise UnsupportedScenario([f"{_source(scenario)} {error}{others}"]) from error
+
+
+class _TooFewImages(Exception):
+    """What a data set does not have, and what to do."""
+
+
+def _picked(scenario: Scenario, labels: Sequence[int], rng: np.random.Generator) -> tuple[int, ...]:
     if scenario.indices is not None:
-        if max(scenario.indices) >= len(labels):
-            raise UnsupportedScenario(
-                [
-                    f"indices were {','.join(map(str, scenario.indices))}; "
-                    f"{scenario.images or scenario.dataset} has the images 0 to {len(labels) - 1}."
-                ]
-            )
+        _check_indices(scenario, scenario.indices, len(labels))
         return scenario.indices
     if scenario.composition == "random":
         if scenario.batch_size > len(labels):
@@ -78,33 +107,40 @@ def pick(scenario: Scenario, labels: Sequence[int], *, draw: int = 0) -> tuple[i
     for i in rng.permutation(len(labels)).tolist():
         by_class[labels[i]].append(i)
     if scenario.labels is not None:
-        wanted = _wanted_labels(scenario)
+        wanted = _wanted_labels(scenario, scenario.labels, by_class)
     else:
         wanted = _composed_labels(scenario, Counter({c: len(i) for c, i in by_class.items()}), rng)
-    short = [c for c, n in Counter(wanted).items() if n > len(by_class[c])]
-    if short:
-        names = names_of_classes(scenario)
-        raise UnsupportedScenario(
-            [
-                f"labels ask for {Counter(wanted)[short[0]]} images of {names[short[0]]}, "
-                f"{scenario.images or scenario.dataset} has {len(by_class[short[0]])}; ask for fewer."
-            ]
-        )
     return tuple(by_class[c].pop() for c in wanted)
 
 
-def _wanted_labels(scenario: Scenario) -> list[int]:
-    names = names_of_classes(scenario)
-    found = {name: class_index(name, names) for name in scenario.labels or ()}
-    unknown = [name for name, label in found.items() if label is None]
-    if unknown:
+def _source(scenario: Scenario) -> str:
+    return printable(scenario.images or scenario.dataset)
+
+
+def _check_indices(scenario: Scenario, indices: Sequence[int], images: int) -> None:
+    beyond = [index for index in indices if index >= images]
+    if beyond:
         raise UnsupportedScenario(
             [
-                f"labels had {', '.join(unknown)}; {scenario.dataset} knows the classes "
-                f"{', '.join(names[:10])}{' ...' if len(names) > 10 else ''} or their numbers."
+                f"indices were {shorten(','.join(map(str, indices)))} with {beyond[0]}; "
+                f"{_source(scenario)} has the images 0 to {images - 1}."
             ]
         )
-    return [found[name] for name in scenario.labels or ()]  # type: ignore[misc]
+
+
+def _wanted_labels(scenario: Scenario, asked: Sequence[str], by_class: Mapping[int, Sequence[int]]) -> list[int]:
+    """The classes that were named. Refuses a name that is no class, and more images of a class than there are."""
+    names = names_of_classes(scenario)
+    found = {name: class_index(name, names) for name in asked}
+    if problems := [unclear("labels", name, names) for name, label in found.items() if label is None]:
+        raise UnsupportedScenario(problems[:MOST_PROBLEMS])
+    wanted = [label for name in asked if (label := found[name]) is not None]
+    for label, number in Counter(wanted).items():
+        if number > (available := len(by_class.get(label, ()))):
+            raise _TooFewImages(
+                f"has {available} images of {shorten(names[label])}, labels ask for {number}; ask for fewer."
+            )
+    return wanted
 
 
 def _composed_labels(scenario: Scenario, available: Counter[int], rng: np.random.Generator) -> list[int]:
@@ -143,10 +179,6 @@ def _skewed_labels(scenario: Scenario, available: Counter[int], rng: np.random.G
     return [classes[i] for i in wanted]
 
 
-def _too_few(scenario: Scenario, why: str) -> UnsupportedScenario:
-    return UnsupportedScenario(
-        [
-            f"{scenario.images or scenario.dataset} cannot give {scenario.batch_size} images "
-            f"({COMPOSITIONS[scenario.composition or 'distinct']}): {why}; make the batch smaller."
-        ]
-    )
+def _too_few(scenario: Scenario, why: str) -> _TooFewImages:
+    composition = COMPOSITIONS[scenario.composition or "distinct"]
+    return _TooFewImages(f"cannot give {scenario.batch_size} images ({composition}): {why}; make the batch smaller.")

@@ -1,11 +1,16 @@
-"""Class names in the order of their indices, and the class that a name means."""
+"""Class names in the order of their indices, and the classes that a name can mean."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from torchvision.models import ResNet18_Weights
+
+from deepleak_core.text import listed, shorten
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR100 = """
@@ -19,22 +24,81 @@ tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 CIFAR100_CLASSES = tuple(_CIFAR100.split())  # torchvision knows CIFAR's class names only after a download
 IMAGENET_CLASSES = tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+MNIST_CLASSES = tuple("0123456789")
+FASHION_MNIST_CLASSES = (
+    "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"
+)  # fmt: skip
+
+
+def _without_case(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _without_separators(text: str) -> str:
+    """Letters, digits and symbols remain in any script; only spaces and `_-.,'` between words are equal."""
+    return re.sub(r"[\s_\-.,']+", " ", _without_case(text)).strip()
+
+
+SPELLINGS: tuple[Callable[[str], str], ...] = (
+    str,
+    lambda text: unicodedata.normalize("NFC", text),
+    _without_case,
+    _without_separators,
+)  # from strict to loose
+
+
+@lru_cache(maxsize=16)
+def _index(class_names: tuple[str, ...]) -> tuple[dict[str, tuple[int, ...]], ...]:
+    """For each spelling, the classes by their names in it."""
+    tables = []
+    for spelled in SPELLINGS:
+        table: defaultdict[str, list[int]] = defaultdict(list)
+        for label, name in enumerate(class_names):
+            table[spelled(name)].append(label)
+        tables.append({name: tuple(labels) for name, labels in table.items() if name})
+    return tuple(tables)
+
+
+def classes_named(name: str, class_names: Sequence[str]) -> tuple[int, ...]:
+    """Every class that a name can mean: none, one, or several where it is ambiguous.
+
+    The strictest spelling that fits decides: the exact name, then the name whatever its case, then whatever separates
+    its words. A name that fits none is a class by the number at its start. Where class names have numbers at
+    their start themselves, such as "0" to "9", that number must be the name's.
+
+    >>> classes_named("Sweet-Pepper", ("apple", "sweet_pepper")), classes_named("001_n0144_tench", ("a", "b"))
+    ((1,), (1,))
+    >>> classes_named("cat", ("Cat", "cat")), classes_named("CAT", ("Cat", "cat"))
+    ((1,), (0, 1))
+    """
+    for spelled, table in zip(SPELLINGS, _index(tuple(class_names)), strict=True):
+        if found := table.get(spelled(name)):
+            return found
+    number = _leading_number(name)
+    if number is None or number >= len(class_names):
+        return ()
+    numbered = any(_leading_number(known) is not None for known in class_names)
+    return () if numbered and _leading_number(class_names[number]) != number else (number,)
+
+
+def _leading_number(name: str) -> int | None:
+    match = re.match(r"[0-9]{1,9}(?![0-9])", name)
+    return int(match[0]) if match else None
 
 
 def class_index(name: str, class_names: Sequence[str]) -> int | None:
-    """The class a name means: a class name in any spelling, or a number at its start.
+    """The class that a name means, None where that is no class or several."""
+    found = classes_named(name, class_names)
+    return found[0] if len(found) == 1 else None
 
-    >>> class_index("Sweet-Pepper", ("apple", "sweet_pepper")), class_index("001_n0144_tench", ("a", "b"))
-    (1, 1)
-    """
 
-    def plain(text: str) -> str:
-        return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
-
-    plain_names = [plain(known) for known in class_names]
-    if plain(name) in plain_names:
-        return plain_names.index(plain(name))
-    number = re.match(r"\d+", name)
-    if number and int(number[0]) < len(class_names):
-        return int(number[0])
-    return None
+def unclear(setting: str, name: str, class_names: Sequence[str]) -> str:
+    """A sentence on a name for which `class_index` is None, given as part of a setting."""
+    found = classes_named(name, class_names)
+    if found:
+        meant = listed([f"{label} ({class_names[label]})" for label in found])
+        return f"{setting} named {shorten(repr(name))}, which can mean the classes {meant}; write the name exactly."
+    return (
+        f"{setting} named {shorten(repr(name))}, which is no class here; accepted are {listed(class_names)} "
+        "or their numbers."
+    )

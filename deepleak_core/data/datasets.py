@@ -11,9 +11,15 @@ from functools import partial
 
 import torchvision
 
-from deepleak_core.data.class_names import CIFAR10_CLASSES, CIFAR100_CLASSES, IMAGENET_CLASSES
+from deepleak_core.data.class_names import (
+    CIFAR10_CLASSES,
+    CIFAR100_CLASSES,
+    FASHION_MNIST_CLASSES,
+    IMAGENET_CLASSES,
+    MNIST_CLASSES,
+)
 from deepleak_core.data.downloads import download, downloaded
-from deepleak_core.data.folders import folder_classes, folder_items
+from deepleak_core.data.folders import matched_items, own_classes, own_items
 from deepleak_core.data.items import Items
 from deepleak_core.data.samples import samples
 from deepleak_core.errors import UnsupportedScenario
@@ -23,6 +29,9 @@ from deepleak_core.scenario import Scenario
 CIFAR_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 CIFAR100_STATISTICS = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+GREY_STATISTICS = ((0.449,), (0.226,))  # ImageNet's, averaged over the channels
+MNIST_STATISTICS = ((0.1307,), (0.3081,))
+FASHION_MNIST_STATISTICS = ((0.2860,), (0.3530,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +70,7 @@ def _samples(prefix: str) -> Callable[[Scenario], Items]:
 
 def _own_folder(scenario: Scenario) -> Items:
     assert scenario.images is not None  # `Scenario` refuses this data set without
-    return folder_items(scenario.images, folder_classes(scenario.images), scenario.dataset)
+    return own_items(scenario.images)
 
 
 DATASETS: dict[str, Dataset] = {
@@ -92,6 +101,24 @@ DATASETS: dict[str, Dataset] = {
         items=_samples("imagenet"),
         bundled=True,
     ),
+    "mnist-samples": Dataset(
+        title="MNIST samples",
+        summary="20 real MNIST digits, greyscale, bundled, offline.",
+        vocabulary="mnist",
+        class_names=MNIST_CLASSES,
+        statistics=MNIST_STATISTICS,
+        items=_samples("mnist"),
+        bundled=True,
+    ),
+    "fashion-mnist-samples": Dataset(
+        title="Fashion-MNIST samples",
+        summary="20 real Fashion-MNIST images of 9 of its 10 classes, greyscale, bundled, offline.",
+        vocabulary="fashion-mnist",
+        class_names=FASHION_MNIST_CLASSES,
+        statistics=FASHION_MNIST_STATISTICS,
+        items=_samples("fashionMNIST"),
+        bundled=True,
+    ),
     "cifar10": Dataset(
         title="CIFAR-10",
         summary="The 10,000 test images; 170 MB are downloaded once.",
@@ -110,12 +137,38 @@ DATASETS: dict[str, Dataset] = {
         items=partial(downloaded, torchvision.datasets.CIFAR100),
         download=partial(download, torchvision.datasets.CIFAR100),
     ),
+    "mnist": Dataset(
+        title="MNIST",
+        summary="The 10,000 test digits, greyscale; 2 MB are downloaded once.",
+        vocabulary="mnist",
+        class_names=MNIST_CLASSES,
+        statistics=MNIST_STATISTICS,
+        items=partial(downloaded, torchvision.datasets.MNIST),
+        download=partial(download, torchvision.datasets.MNIST),
+    ),
+    "fashion-mnist": Dataset(
+        title="Fashion-MNIST",
+        summary="The 10,000 test images, greyscale; 4 MB are downloaded once.",
+        vocabulary="fashion-mnist",
+        class_names=FASHION_MNIST_CLASSES,
+        statistics=FASHION_MNIST_STATISTICS,
+        items=partial(downloaded, torchvision.datasets.FashionMNIST),
+        download=partial(download, torchvision.datasets.FashionMNIST),
+    ),
     "folder": Dataset(
         title="Own folder",
-        summary="Your own images: a folder with one folder a class, whose names become the classes.",
+        summary="Your own images in RGB: a folder with one folder a class, whose names become the classes.",
         vocabulary="folder",
         class_names=(),
         statistics=IMAGENET_STATISTICS,
+        items=_own_folder,
+    ),
+    "grey-folder": Dataset(
+        title="Own folder, greyscale",
+        summary="The same with one channel: colour images are converted to greyscale.",
+        vocabulary="folder",
+        class_names=(),
+        statistics=GREY_STATISTICS,
         items=_own_folder,
     ),
 }
@@ -131,7 +184,7 @@ def dataset_of(scenario: Scenario) -> Dataset:
 def names_of_classes(scenario: Scenario) -> tuple[str, ...]:
     """Class names by index; a data set without any takes the names of the class folders."""
     names = dataset_of(scenario).class_names
-    return names if names or scenario.images is None else folder_classes(scenario.images)
+    return names if names or scenario.images is None else own_classes(scenario.images)
 
 
 def prepare(scenario: Scenario) -> Iterator[Downloading]:
@@ -145,5 +198,5 @@ def items(scenario: Scenario) -> Items:
     """All labelled images that a scenario may pick from: those of its folder if it names one, else its data set's."""
     dataset = dataset_of(scenario)
     if scenario.images is not None and dataset.class_names:
-        return folder_items(scenario.images, dataset.class_names, scenario.dataset)
+        return matched_items(scenario.images, dataset.class_names, scenario.dataset)
     return dataset.items(scenario)

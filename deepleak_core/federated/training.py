@@ -153,7 +153,7 @@ def _loss(network: TargetModel, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def _logits(network: TargetModel, images: Tensor) -> Tensor:
-    """uint8 images (B, 3, H, W) to logits (B, C) on the network's device."""
+    """uint8 images (B, C, H, W) to logits (B, C) on the network's device."""
     logits: Tensor = network(images.to(network.mean.device).float() / 255)
     return logits
 
@@ -190,15 +190,15 @@ def _items(scenario: Scenario, data: Path, folder: str) -> Items:
 def _read(
     folder: str, items: Items, limit: int | None, scenario: Scenario
 ) -> Generator[Reading, None, tuple[Tensor, Tensor]]:
-    """Images (N, 3, H, W), uint8 to be small, and labels (N,), in an order drawn by the seed."""
+    """Images (N, C, H, W), uint8 to be small, and labels (N,), in an order drawn by the seed."""
     generator = torch.Generator().manual_seed(scenario.seed_for(f"{folder} images"))
     drawn = torch.randperm(len(items.labels), generator=generator)[:limit].tolist()
-    size = scenario.image_size
-    images = torch.empty(len(drawn), 3, size, size, dtype=torch.uint8)
+    size, channels = scenario.image_size, datasets.dataset_of(scenario).channels
+    images = torch.empty(len(drawn), channels, size, size, dtype=torch.uint8)
     for position, item in enumerate(drawn):
         if position % math.ceil(len(drawn) / TOLD) == 0:
             yield Reading(folder=folder, done=position / len(drawn))
-        images[position] = (to_tensor(items.read(item), size) * 255).round().to(torch.uint8)
+        images[position] = (to_tensor(items.read(item), size, channels) * 255).round().to(torch.uint8)
     return images, torch.tensor([items.labels[item] for item in drawn])
 
 
@@ -250,7 +250,7 @@ def _check_size(scenario: Scenario, images: int, test_images: int, batch_size: i
     """Refuse before reading what leaves no full mini-batch, or does not fit into memory."""
     if batch_size > images:
         raise UnsupportedScenario([f"batch_size was {batch_size}, there are {images} images; take at most as many."])
-    needed = (images + test_images) * 3 * scenario.image_size**2
+    needed = (images + test_images) * datasets.dataset_of(scenario).channels * scenario.image_size**2
     available = psutil.virtual_memory().available
     if needed > available:
         raise OutOfMemory(
