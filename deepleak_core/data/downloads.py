@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import http.client
 import os
+import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import torchvision
 from PIL import Image
 
 from deepleak_core.data.items import Items
@@ -17,33 +23,52 @@ from deepleak_core.errors import DatasetUnavailable
 from deepleak_core.events import Downloading
 from deepleak_core.scenario import Scenario
 
-CHUNK = 1 << 18
+CHUNK = 1 << 18  # bytes
+EVENT_SECONDS = 0.25
+NETWORK_ERRORS = (OSError, http.client.HTTPException)
+DAMAGED = (OSError, RuntimeError, ValueError, AssertionError, EOFError, zlib.error, gzip.BadGzipFile)
+
+
+class Archive(NamedTuple):
+    """A file to download, from the first address that works."""
+
+    urls: Sequence[str]
+    target: Path
+    md5: str
+    unpacked: Path
 
 
 def fetch(dataset: str, url: str, target: Path, *, md5: str, timeout: float = 20.0) -> Iterator[Downloading]:
-    """Download `url` to `target`, at most four events a second and one at the end.
+    """Download `url` to `target`, with at most four events a second and one at the end.
 
-    A file that is there with the right checksum is not downloaded again. Raises OSError when the network or
-    the checksum fails; a partial file never takes the target's name.
+    A file that is there with the right checksum is not downloaded again. An incomplete file never has the target's
+    name. Raises OSError where the network or the checksum fails.
     """
     if target.is_file() and _md5(target) == md5:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".part")
-    with urllib.request.urlopen(url, timeout=timeout) as response, partial.open("wb") as out:
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as out:
+        partial = Path(out.name)
+    try:
+        yield from _download(dataset, url, partial, timeout)
+        if (found := _md5(partial)) != md5:
+            raise OSError(f"the checksum of {url} was {found}, expected {md5}")
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _download(dataset: str, url: str, target: Path, timeout: float) -> Iterator[Downloading]:
+    with urllib.request.urlopen(url, timeout=timeout) as response, target.open("wb") as out:
         total = int(response.headers.get("Content-Length") or 0)
-        done, told = 0, 0.0
+        done, reported = 0, 0.0
         while chunk := response.read(CHUNK):
             out.write(chunk)
             done += len(chunk)
-            if time.monotonic() - told > 0.25:
-                told = time.monotonic()
+            if time.monotonic() - reported > EVENT_SECONDS:
+                reported = time.monotonic()
                 yield Downloading(dataset=dataset, bytes_done=done, bytes_total=total)
     yield Downloading(dataset=dataset, bytes_done=done, bytes_total=total)
-    if (found := _md5(partial)) != md5:
-        partial.unlink()
-        raise OSError(f"the checksum of {url} was {found}, expected {md5}")
-    partial.rename(target)
 
 
 def _md5(path: Path) -> str:
@@ -58,25 +83,60 @@ def data_folder() -> Path:
 
 
 def downloaded(kind: type[Any], scenario: Scenario) -> Items:
-    """The test split of a torchvision data set. Raises `DatasetUnavailable` before `download` was run."""
+    """The test split of a torchvision data set. Raises `DatasetUnavailable` before `download` has run."""
     try:
-        data = kind(data_folder(), train=False)
-    except RuntimeError as error:
+        data = _test_split(kind)(data_folder(), train=False)
+    except DAMAGED as error:
         raise DatasetUnavailable(
             f"{scenario.dataset} is not in {data_folder()} yet ({error}); the bundled samples work offline."
         ) from error
-    return Items(tuple(data.targets), lambda i: Image.fromarray(data.data[i]))
+    return Items(tuple(map(int, data.targets)), lambda i: Image.fromarray(np.asarray(data.data[i])))
 
 
 def download(kind: type[Any], scenario: Scenario) -> Iterator[Downloading]:
-    """Download a torchvision data set unless it is there already. Raises `DatasetUnavailable`."""
-    root = data_folder()
+    """Download the test split of a torchvision data set unless it is there. Raises `DatasetUnavailable`."""
+    root, split = data_folder(), _test_split(kind)
+    archives = _archives(split, root)
     try:
-        if not (root / kind.base_folder).is_dir():
-            yield from fetch(scenario.dataset, kind.url, root / kind.filename, md5=kind.tgz_md5)
-        kind(root, train=False, download=True)
-    except (OSError, RuntimeError) as error:
+        try:
+            split(root, train=False)
+        except DAMAGED:
+            for archive in archives:
+                yield from _fetch_from_any(scenario.dataset, archive)
+                if archive.unpacked.is_file():  # torchvision would keep a damaged file
+                    archive.unpacked.unlink()
+            split(root, train=False, download=True)
+    except (*NETWORK_ERRORS, *DAMAGED) as error:
         raise DatasetUnavailable(
-            f"{scenario.dataset} could not be downloaded from {kind.url} ({error}); "
+            f"{scenario.dataset} could not be downloaded from {archives[-1].urls[0]} ({error}); "
             f"the bundled {scenario.dataset}-samples work offline."
         ) from error
+
+
+def _fetch_from_any(dataset: str, archive: Archive) -> Iterator[Downloading]:
+    for url in archive.urls:
+        try:
+            yield from fetch(dataset, url, archive.target, md5=archive.md5)
+            return
+        except NETWORK_ERRORS:
+            if url == archive.urls[-1]:
+                raise
+
+
+def _test_split(kind: type[Any]) -> type[Any]:
+    """The class of a data set; that of MNIST and its like without its training files, which it would insist on."""
+    if not issubclass(kind, torchvision.datasets.MNIST):
+        return kind
+    test_files = [(name, md5) for name, md5 in kind.resources if name.startswith("t10k")]
+    return type(kind.__name__, (kind,), {"resources": test_files})  # the name is that of its folder
+
+
+def _archives(kind: type[Any], root: Path) -> list[Archive]:
+    """The files that torchvision unpacks once they are where it looks for them."""
+    if issubclass(kind, torchvision.datasets.MNIST):
+        folder = root / kind.__name__ / "raw"
+        return [
+            Archive([mirror + name for mirror in kind.mirrors], folder / name, md5, folder / name.removesuffix(".gz"))
+            for name, md5 in kind.resources
+        ]
+    return [Archive([kind.url], root / kind.filename, kind.tgz_md5, root / kind.base_folder)]
