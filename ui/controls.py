@@ -25,10 +25,12 @@ from deepleak_core.events import Finished
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.models import MODELS
 from deepleak_core.labels.strategies import STRATEGIES
+from deepleak_core.labels.wrong_labels import swap_text
 from deepleak_core.runs import checks
 from deepleak_core.runs.store import RunRecord
-from deepleak_core.scenario import COMPOSITIONS, FEDAVG_METHODS, LOCAL_SETTINGS, Scenario, vars_of
+from deepleak_core.scenario import COMPOSITIONS, FEDAVG_METHODS, FOLDER_DATASETS, LOCAL_SETTINGS, Scenario, vars_of
 from deepleak_core.studies import comparisons as findings
+from deepleak_core.text import escape, split_list
 from ui.address import WELCOME
 
 EXAMPLES: dict[str, Scenario] = {
@@ -65,8 +67,8 @@ def fill(scenario: Scenario) -> None:
     state.pick = "indices" if scenario.indices else "labels" if scenario.labels else scenario.composition
     state.indices = list(scenario.indices or ())
     state.numbers = ", ".join(map(str, scenario.indices or ()))
-    state.labels = ", ".join(scenario.labels or ())
-    state.mislabel = ", ".join(scenario.mislabel or ())
+    state.labels = ", ".join(map(escape, scenario.labels or ()))
+    state.mislabel = ", ".join(map(escape, scenario.mislabel or ()))
     state.repair_labels = OWN if scenario.repair_labels is None else scenario.repair_labels
 
 
@@ -205,7 +207,7 @@ def fill_wrong_label(scenario: Scenario | None) -> None:
     """Set the two controls of `wrong_label` to what a scenario mislabels, or to the worst case."""
     swap = scenario.mislabel[0] if scenario and scenario.mislabel else None
     worst = swap is None or swap == _worst_swap(scenario.changed(mislabel=None).to_json())
-    st.session_state.wrong_image, st.session_state.wrong_class = (OWN, None) if worst else swap.split(">")
+    st.session_state.wrong_image, st.session_state.wrong_class = (OWN, None) if worst else split_list(swap, ">")
 
 
 def wrong_label(scenario: Scenario, changed: Callable[[], None]) -> str | None:
@@ -221,7 +223,7 @@ def wrong_label(scenario: Scenario, changed: Callable[[], None]) -> str | None:
     if image == OWN:
         return worst
     others = {name: name for name in names if name != image}
-    return f"{image}>{_select('Taken for', 'wrong_class', others, False, on_change=changed)}"
+    return swap_text(image, _select("Taken for", "wrong_class", others, False, on_change=changed))
 
 
 def share(scenario: Scenario, changed: Callable[[], None], *, locked: bool) -> int:
@@ -241,7 +243,7 @@ def in_words(swap: str) -> str:
     >>> in_words("cat>dog")
     'cat taken for dog'
     """
-    return " taken for ".join(swap.split(">"))
+    return " taken for ".join(split_list(swap, ">"))
 
 
 @st.cache_data(max_entries=50, show_spinner=False)
@@ -254,11 +256,11 @@ def _worst_swap(scenario: str) -> str:
 
 def _private_batch(locked: bool) -> dict[str, Any]:
     folders = image_folders()
-    known = {name: dataset for name, dataset in DATASETS.items() if name != "folder" or folders}
+    known = {name: dataset for name, dataset in DATASETS.items() if name not in FOLDER_DATASETS or folders}
     titles = {name: dataset.title for name, dataset in known.items()}
     values: dict[str, Any] = {"dataset": _select("Data set", "dataset", titles, locked, _guide(known))}
     if folders:
-        own = {OWN: "The data set's own"} if values["dataset"] != "folder" else {}
+        own = {OWN: "The data set's own"} if values["dataset"] not in FOLDER_DATASETS else {}
         images = _select("Images from", "images", own | {f: Path(f).name for f in folders}, locked)
         values["images"] = None if images == OWN else images
     pick = _select("Private images", "pick", PICKS, locked)

@@ -1,4 +1,4 @@
-"""Labels made wrong on purpose, so many of them at random or by name, and what differs between labels in words."""
+"""Change inferred labels on purpose, a number of them at random or by name."""
 
 from __future__ import annotations
 
@@ -8,16 +8,29 @@ from dataclasses import dataclass
 
 import torch
 
-from deepleak_core.data.class_names import class_index
-from deepleak_core.errors import UnsupportedScenario
+from deepleak_core.data.batches import labels_of_batch
+from deepleak_core.data.class_names import class_index, unclear
+from deepleak_core.data.datasets import names_of_classes
+from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
+from deepleak_core.scenario import Scenario
+from deepleak_core.text import escape, listed, shorten, split_list
 
 
 def falsify(labels: Sequence[int], wrong: int, classes: int, *, seed: int = 0) -> tuple[list[int], tuple[int, ...]]:
-    """Replace `wrong` of the labels by classes that are not in the batch while there are any.
+    """Replace `wrong` of the labels by other classes, which are not in the batch as long as there are any.
 
-    No class that loses a label gains one, so that all of them are wrong; where every class loses one, the rarest
-    gains them all, so that not one more than must be is right again. Returns the labels, sorted, and the places of
-    the wrong ones among them. Raises `UnsupportedScenario` where there is one class alone.
+    No class both loses and gains a label, so that all replaced labels are wrong. Where every class of the data set
+    loses one, the rarest class of the batch gains them all: then as few as possible are right again.
+
+    Args:
+        labels: labels of a batch.
+        wrong: how many to replace.
+        classes: how many classes there are.
+        seed: which labels are replaced, and by what.
+
+    Returns:
+        The labels in ascending order, and the positions of the wrong ones among them. Raises `UnsupportedScenario`
+        where there is only one class.
 
     >>> falsify([0, 1], 1, 3)[0] in ([1, 2], [0, 2])
     True
@@ -25,7 +38,7 @@ def falsify(labels: Sequence[int], wrong: int, classes: int, *, seed: int = 0) -
     ([0, 0, 0], (1, 2))
     """
     if wrong and classes < 2:
-        raise UnsupportedScenario(["wrong_labels needs a second class to take an image for; there is one only."])
+        raise UnsupportedScenario(["wrong_labels needs at least two classes, there is one; add a second class."])
     generator = torch.Generator().manual_seed(seed)
     changed = list(labels)
     places = torch.randperm(len(labels), generator=generator)[:wrong].tolist()
@@ -37,27 +50,36 @@ def falsify(labels: Sequence[int], wrong: int, classes: int, *, seed: int = 0) -
     return _sorted_with_wrong(labels, changed)
 
 
-def swaps(mislabel: Sequence[str], class_names: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of class names, "cat>dog", as pairs of classes. Raises `UnsupportedScenario`.
+def swap_text(before: str, after: str) -> str:
+    """A pair of class names as an entry of a scenario's `mislabel`; `swaps` reads it.
 
-    A class that is on both sides would give back what another pair takes.
+    >>> swap_text("cat", "dog")
+    'cat>dog'
+    """
+    return f"{escape(before, '>')}>{escape(after, '>')}"
+
+
+def swaps(mislabel: Sequence[str], class_names: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs of class names, such as "cat>dog", as pairs of class indices.
+
+    Raises `UnsupportedScenario` where a name is no class, or where a class is on both sides: its pairs could cancel
+    each other.
 
     >>> swaps(["cat>dog"], ("bird", "cat", "dog"))
     [(1, 2)]
     """
     pairs, problems = [], []
     for text in mislabel:
-        names = [name.strip() for name in text.split(">")]
+        names = split_list(text, ">")
         pairs.append([class_index(name, class_names) for name in names])
         problems += [
-            f"mislabel named {name!r}, which is no class here; accepted are {', '.join(class_names[:10])}"
-            f"{' ...' if len(class_names) > 10 else ''}."
+            unclear("mislabel", name, class_names)
             for name, found in zip(names, pairs[-1], strict=True)
             if found is None
         ]
     both = {before for before, _ in pairs} & {after for _, after in pairs}
     if both and not problems:
-        problems.append("mislabel has a class on both sides; an image must be taken for one of another class.")
+        problems.append("mislabel has a class on both sides; accepted are pairs of two different classes.")
     if problems:
         raise UnsupportedScenario(problems)
     return [(before, after) for before, after in pairs if before is not None and after is not None]
@@ -66,9 +88,9 @@ def swaps(mislabel: Sequence[str], class_names: Sequence[str]) -> list[tuple[int
 def swap(
     labels: Sequence[int], pairs: Sequence[tuple[int, int]], class_names: Sequence[str]
 ) -> tuple[list[int], tuple[int, ...]]:
-    """Take one image of each pair's first class for one of the second; returns what `falsify` does.
+    """Replace one label of each pair's first class by its second class; returns what `falsify` does.
 
-    Raises `UnsupportedScenario` where no image of the first class is left.
+    Raises `UnsupportedScenario` where no label of the first class is left.
 
     >>> swap([0, 1, 1], [(1, 2)], ("bird", "cat", "dog"))
     ([0, 1, 2], (2,))
@@ -76,18 +98,38 @@ def swap(
     changed = list(labels)
     for before, after in pairs:
         if before not in changed:
+            further = "further " if before in labels else ""
+            there = listed([class_names[label] for label in sorted(set(labels))])
             raise UnsupportedScenario(
                 [
-                    f"mislabel takes an image of class {class_names[before]} for another; "
-                    "the attack knows of no further one there."
+                    f"mislabel replaces a label {shorten(class_names[before])}, but the batch has no {further}such "
+                    f"label; accepted are its labels: {there}."
                 ]
             )
         changed[changed.index(before)] = after
     return _sorted_with_wrong(labels, changed)
 
 
+def problems(scenario: Scenario) -> list[str]:
+    """Every reason why the labels that `mislabel` names cannot be replaced, one sentence each.
+
+    The labels of the batch are looked up where the data set can be read. Nothing is downloaded.
+    """
+    if not scenario.mislabel:
+        return []
+    try:
+        names = names_of_classes(scenario)
+        pairs = swaps(scenario.mislabel, names)
+        swap(labels_of_batch(scenario), pairs, names)
+    except UnsupportedScenario as error:
+        return list(error.problems)
+    except DatasetUnavailable:  # the run will say so
+        return []
+    return []
+
+
 def instead_of(before: Sequence[int], after: Sequence[int], class_names: Sequence[str]) -> str:
-    """The labels that are new, and those that they stand for.
+    """The labels that were gained, and those that were lost.
 
     >>> instead_of([0, 1, 1], [0, 1, 2], ("bird", "cat", "dog"))
     'dog instead of cat'

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 import torch
 
 from deepleak_core.attack.attacks import ATTACKS, settings_of
 from deepleak_core.data import datasets
-from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
+from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.federated.checks import problems_of_client
 from deepleak_core.labels import wrong_labels
 from deepleak_core.labels.strategies import STRATEGIES
@@ -29,12 +28,8 @@ def check(scenario: Scenario) -> None:
             problems += error.problems
     if (scenario.label_strategy or "true") not in (*STRATEGIES, "true"):
         problems.append(unknown("label_strategy", str(scenario.label_strategy), [*STRATEGIES, "true"]))
-    if scenario.mislabel and scenario.dataset in datasets.DATASETS:
-        with suppress(DatasetUnavailable):  # the run will say so
-            try:
-                wrong_labels.swaps(scenario.mislabel, datasets.names_of_classes(scenario))
-            except UnsupportedScenario as error:
-                problems += error.problems
+    if scenario.dataset in datasets.DATASETS:
+        problems += wrong_labels.problems(scenario)
     if scenario.device.startswith("cuda"):
         count = torch.cuda.device_count()
         if int(scenario.device.partition(":")[2] or 0) >= count:

@@ -29,6 +29,7 @@ from deepleak_core.events import (
     png,
 )
 from deepleak_core.federated.case import target_model
+from deepleak_core.labels.wrong_labels import swap_text
 from deepleak_core.scenario import Scenario
 from deepleak_core.text import percent
 
@@ -61,7 +62,7 @@ def worst_swap(scenario: Scenario) -> str:
     image = int(weight.argmax())
     others = counts == 0 if (counts == 0).any() else torch.arange(len(counts)) != batch.labels[image]
     taken_for = int(logits[image].masked_fill(~others, torch.inf).argmin())
-    return f"{batch.class_names[batch.labels[image]]}>{batch.class_names[taken_for]}"
+    return swap_text(batch.class_names[batch.labels[image]], batch.class_names[taken_for])
 
 
 def wrong_label_sweep(scenario: Scenario) -> list[Scenario]:

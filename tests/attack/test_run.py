@@ -20,6 +20,7 @@ from deepleak_core.attack.clock import Clock
 from deepleak_core.attack.presets import PRESETS
 from deepleak_core.attack.run import reconstruct, trouble
 from deepleak_core.attack.solvers import Iterate
+from deepleak_core.data.datasets import DATASETS
 from deepleak_core.errors import OutOfMemory, UnsupportedScenario
 from deepleak_core.events import (
     Event,
@@ -219,7 +220,7 @@ def test_a_label_is_wrong_by_name() -> None:
     inferred = events_of(QUICK.changed(mislabel=("cat>dog", "ship>truck"), max_iterations=1))[2]
     assert isinstance(inferred, LabelsInferred)
     assert inferred.order == (5, 6, 9) and inferred.falsified == (0, 2) and inferred.exact
-    with pytest.raises(UnsupportedScenario, match="takes an image of class bird for another"):
+    with pytest.raises(UnsupportedScenario, match="has no such label; accepted are its labels: cat, frog, ship"):
         events_of(QUICK.changed(mislabel=("bird>dog",)))
 
 
@@ -403,12 +404,12 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"mislabel": ("cat>unicorn",)},
         [
             "mislabel named 'unicorn', which is no class here; accepted are airplane, automobile, bird, cat, deer, "
-            "dog, frog, horse, ship, truck."
+            "dog, frog, horse, ship, truck or their numbers."
         ],
     ),
     "a label on both sides": (
         {"mislabel": ("cat>Dog", "5>frog")},
-        ["mislabel has a class on both sides; an image must be taken for one of another class."],
+        ["mislabel has a class on both sides; accepted are pairs of two different classes."],
     ),
     "attack": ({"attack": "magic"}, [f"attack was 'magic'; accepted are {', '.join(PRESETS)}."]),
     "label strategy": (
@@ -416,10 +417,9 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
         [f"label_strategy was 'guess'; accepted are {', '.join(STRATEGIES)}, true."],
     ),
     "model and data set": (
-        {"model": "vgg", "dataset": "mnist"},
+        {"model": "vgg", "dataset": "emnist"},
         [
-            "dataset was 'mnist'; accepted are cifar10-samples, cifar100-samples, imagenet-samples, cifar10, cifar100, "
-            "folder.",
+            f"dataset was 'emnist'; accepted are {', '.join(DATASETS)}.",
             f"model was 'vgg'; accepted are {', '.join(MODELS)}.",
         ],
     ),

@@ -1,0 +1,83 @@
+"""Labels changed on purpose: as many as asked for, by chance or by name, or a refusal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepleak_core.errors import UnsupportedScenario
+from deepleak_core.labels.wrong_labels import falsify, instead_of, problems, swap, swap_text, swaps
+from deepleak_core.scenario import Scenario
+from tests.data.pictures import zoo
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.integers(6, 9), st.integers(0, 9), st.data())
+def test_as_many_labels_are_wrong_as_asked_for(labels: list[int], classes: int, seed: int, data: st.DataObject) -> None:
+    labels.sort()
+    wrong = data.draw(st.integers(0, len(labels)))
+    changed, places = falsify(labels, wrong, classes, seed=seed)
+    assert changed == sorted(changed) and len(places) == wrong
+    assert (Counter(labels) - Counter(changed)).total() == wrong, "no class both loses and gains a label"
+    assert falsify(labels, wrong, classes, seed=seed) == (changed, places)
+
+
+def test_as_few_as_possible_are_right_where_every_class_loses_a_label() -> None:
+    for classes in range(2, 8):
+        changed, places = falsify(range(classes), classes, classes)
+        assert len(set(changed)) == 1 and len(places) == classes - 1
+
+
+def test_one_class_has_no_wrong_label() -> None:
+    with pytest.raises(UnsupportedScenario, match="at least two classes"):
+        falsify([0, 0], 1, 1)
+
+
+@given(st.lists(st.text(min_size=1, max_size=5), min_size=2, max_size=5, unique=True))
+def test_any_pair_of_classes_can_be_written(class_names: list[str]) -> None:
+    assert swaps([swap_text(class_names[0], class_names[1])], class_names) == [(0, 1)]
+
+
+def test_labels_are_replaced_by_name() -> None:
+    class_names = ("bird", "cat", "dog")
+    assert swap([0, 1, 1], swaps(["cat>dog"], class_names), class_names) == ([0, 1, 2], (2,))
+    assert instead_of([0, 1, 1], [0, 1, 2], class_names) == "dog instead of cat"
+
+
+CIFAR = Scenario(indices=(0, 1, 3, 4))  # cat, ship, airplane, frog
+
+
+@pytest.mark.parametrize(
+    ("mislabel", "words"),
+    [
+        (("dog>cat",), ["no such label; accepted are its labels: airplane, cat, frog, ship"]),
+        (("cat>dog", "cat>horse"), ["no further such label"]),
+        (("cat>unicorn",), ["'unicorn', which is no class here"]),
+        (("yeti>unicorn",), ["'yeti'", "'unicorn'"]),
+        (("cat>dog", "dog>cat"), ["on both sides"]),
+        (("cat>cat",), ["on both sides"]),
+    ],
+)
+def test_what_cannot_be_replaced_is_known_before_the_attack(mislabel: tuple[str, ...], words: list[str]) -> None:
+    found = problems(CIFAR.changed(mislabel=mislabel))
+    assert len(found) == len(words)
+    assert all(some in sentence for some, sentence in zip(words, found, strict=True))
+
+
+def test_what_can_be_replaced_has_no_problems(tmp_path: Path) -> None:
+    assert problems(CIFAR) == []
+    assert problems(CIFAR.changed(mislabel=("cat>dog", "ship>horse"))) == []
+    zoo(tmp_path, "a>b", "a", "b,c")
+    own = Scenario(dataset="folder", images=str(tmp_path), labels=("a>b",), mislabel=(swap_text("a>b", "b,c"),))
+    assert problems(own) == problems(Scenario.from_query(own.to_query())) == []
+
+
+def test_a_data_set_that_cannot_be_read_has_no_problems_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPLEAK_DATA", str(tmp_path))
+    assert problems(Scenario(dataset="cifar10", mislabel="dog>cat")) == []
+    assert problems(Scenario(dataset="cifar10", mislabel="dog>unicorn"))
+    assert problems(Scenario(dataset="folder", images=str(tmp_path / "gone"), mislabel="dog>cat")) == []
