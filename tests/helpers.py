@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
@@ -30,3 +31,9 @@ def checked(app: AppTest) -> AppTest:
 def page_html(app: AppTest) -> str:
     """All HTML on a page but the style sheet, which names every class."""
     return "\n".join(piece.value for piece in app.html if not piece.value.startswith("<style"))
+
+
+def code_blocks(page: Path, language: str = "") -> list[str]:
+    """The fenced code blocks of a Markdown page in one language."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [code for name, code in fenced if name == language]
