@@ -80,7 +80,6 @@ UNDER_WAY: tuple[Status, ...] = ("queued", "running")
 
 INTERRUPTED = "The app was closed or restarted while this run was under way; run it again."
 
-
 SCHEMA = "2"  # version of the tables below and of the events in them; raised with every change that old readers miss
 
 _tables = MetaData()
@@ -159,7 +158,10 @@ class RunRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """A stored snapshot without its pictures: the `n`-th of its run, counted from 0 over all attempts."""
+    """A stored snapshot without its images: the `n`-th of its run, counted from 0 over all attempts.
+
+    The other fields are those of `events.Snapshot`.
+    """
 
     n: int
     attempt: int
@@ -169,7 +171,7 @@ class Moment:
     residual: float
     labels: tuple[int, ...]
     progress: float | None
-    score: Score | None
+    score: Score | None = None
 
 
 class Store:
@@ -264,7 +266,7 @@ class Store:
     def append(self, run_id: str, events: Iterable[Event | Mapping[str, Any]]) -> None:
         """Keep events, or messages of `events.to_message`, behind those already kept: one transaction."""
         messages = [dict(e) if isinstance(e, Mapping) else to_message(e) for e in events]
-        snapshots = sum(message["kind"] == "Snapshot" for message in messages)
+        snapshots = sum(message["kind"] == Snapshot.__name__ for message in messages)
         counts = update(_runs).where(_runs.c.id == run_id).values(
             events=_runs.c.events + len(messages), snapshots=_runs.c.snapshots + snapshots
         )  # fmt: skip
@@ -283,7 +285,7 @@ class Store:
                         "seq": next(places),
                         "kind": kind,
                         "attempt": counted.attempt,
-                        "snapshot": next(numbers) if kind == "Snapshot" else None,
+                        "snapshot": next(numbers) if kind == Snapshot.__name__ else None,
                         "header": json.dumps(message),
                         "pictures": None if pictures is None else msgpack.packb(pictures),
                     }
@@ -391,7 +393,7 @@ class Store:
         return [_moment(row) for row in self._rows(query)]
 
     def pictures(self, run_id: str, n: int = -1) -> tuple[Moment, tuple[bytes, ...]] | None:
-        """Numbers and PNG bytes of the `n`-th snapshot, -1 for the last; None where there is none such."""
+        """The `n`-th snapshot, -1 for the last, and its images as PNG bytes in the attacker's order, or None."""
         count = select(_runs.c.snapshots).where(_runs.c.id == run_id).scalar_subquery()
         query = select(_events).where(_events.c.run == run_id, _events.c.snapshot == (n if n >= 0 else count + n))
         rows = self._rows(query)
@@ -478,8 +480,9 @@ def _event(row: Row[Any]) -> Event:
 
 
 def _moment(row: Row[Any]) -> Moment:
-    header: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(row.header).items()}
-    if header["score"] is not None:
+    header = json.loads(row.header)
+    header["labels"] = tuple(header["labels"])
+    if header.get("score") is not None:
         header["score"] = score_of(Snapshot.__name__, header["score"])
     return Moment(n=row.snapshot, attempt=row.attempt, **header)
 

@@ -24,6 +24,7 @@ from deepleak_core.errors import DeepLeakError, RunRejected, UnsupportedScenario
 from deepleak_core.events import (
     Event,
     Finished,
+    GroundTruthKnown,
     LabelsInferred,
     LastLayerRead,
     Prepared,
@@ -118,9 +119,9 @@ def worker_processes() -> list[psutil.Process]:
 
 def is_recorded_whole(engine: Engine, run_id: str) -> None:
     kinds = [type(event) for event in engine.store.events(run_id)]
-    assert kinds[:4] == [Prepared, UpdateShared, LabelsInferred, Stage]
-    assert kinds[4] is Snapshot and kinds[-2:] == [Snapshot, Finished]
-    assert set(kinds[4:-1]) <= {Snapshot, Stage}
+    assert kinds[:5] == [Prepared, GroundTruthKnown, UpdateShared, LabelsInferred, Stage]
+    assert kinds[5] is Snapshot and kinds[-2:] == [Snapshot, Finished]
+    assert set(kinds[5:-1]) <= {Snapshot, Stage}
     steps = [moment.step for moment in engine.store.curve(run_id)]
     assert steps[0] == 0 and steps[-1] == SHORT.max_iterations and steps == sorted(steps)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,17 @@ from sqlalchemy import URL, Engine
 from sqlalchemy import event as sqlalchemy_event
 
 from deepleak_core.errors import StoreUnavailable
-from deepleak_core.events import Downloading, Event, Finished, Prepared, Snapshot, to_message
+from deepleak_core.events import (
+    Downloading,
+    Event,
+    FinalScore,
+    Finished,
+    GroundTruthKnown,
+    Prepared,
+    Score,
+    Snapshot,
+    to_message,
+)
 from deepleak_core.runs.store import Moment, Store, this_process
 from deepleak_core.scenario import Scenario
 
@@ -38,25 +49,45 @@ def store(url: str) -> Store:
 
 
 def snapshot(step: int, psnr: float = 20.0) -> Snapshot:
-    images = np.full((2, 4, 4, 3), step % 256, dtype=np.uint8)
     return Snapshot(
         step=step,
         seconds=step / 8,
         loss=0.1,
         residual=0.5,
         labels=(3, 5),
-        psnr=(psnr, 10.0),
-        mean_psnr=psnr / 2 + 5,
         progress=None,
-        images=images,
+        images=np.full((2, 3, 4, 4), step % 256 / 255, dtype=np.float32),
+        score=Score(places=(1, 0), psnr=(psnr, 10.0), psnr_to_mean=(9.0, 8.0), fusion=0.5),
     )
+
+
+def unscored(step: int) -> Snapshot:
+    """As of an update without a ground truth."""
+    return replace(snapshot(step), score=None)
+
+
+def truth() -> GroundTruthKnown:
+    return GroundTruthKnown(labels=(3, 5), pictures=snapshot(7).pictures())
+
+
+def finished() -> Finished:
+    score = FinalScore(
+        places=(0,),
+        psnr=(20.0,),
+        ssim=(0.5,),
+        max_error_8bit=(0,),
+        pixel_exact=(True,),
+        outcomes=("recovered",),
+        noise_psnr=8.0,
+        grey_psnr=12.0,
+        time_to={"psnr20": 1.5, "psnr30": None},
+    )
+    return Finished(reason="converged", sentence="Done.", step=3, seconds=1.0, residual=0.1, score=score)
 
 
 def prepared() -> Prepared:
     return Prepared(
-        labels=(3, 5),
         class_names=("cat", "Hündchen"),
-        pictures=snapshot(7).pictures(),
         model_title="LeNet",
         parameters=12,
         device="CPU, 1 thread",
@@ -107,24 +138,27 @@ def test_ids_are_short_and_fit_for_a_url(store: Store) -> None:
 
 
 def test_events_come_back_in_order_and_unchanged(store: Store) -> None:
-    told: list[Event] = [
+    sent: list[Event] = [
         prepared(),
+        truth(),
         snapshot(0, math.inf),
         snapshot(1, math.nan),
+        unscored(2),
         Downloading(dataset="c", bytes_done=1, bytes_total=0),
+        finished(),
     ]
     run_id, other = store.create(Scenario(), HERE), store.create(Scenario(), HERE)
-    store.append(run_id, told[:1])
+    store.append(run_id, sent[:1])
     store.append(other, [snapshot(9)])
-    store.append(run_id, [to_message(event) for event in told[1:]])
+    store.append(run_id, [to_message(event) for event in sent[1:]])
     kept = store.events(run_id)
-    assert [repr(to_message(a)) for a in kept] == [repr(to_message(b)) for b in told]
-    assert same(store.latest(run_id, Prepared), told[0])
+    assert [repr(to_message(a)) for a in kept] == [repr(to_message(b)) for b in sent]
+    assert same(store.latest(run_id, Prepared), sent[0])
     assert same(store.latest(other, Snapshot), snapshot(9))
-    assert store.latest(run_id, Finished) is None
-    assert [type(event) for event in store.events(run_id, Snapshot)] == [Snapshot, Snapshot]
+    assert store.latest(run_id, Finished) == finished() and store.latest(other, Finished) is None
+    assert [type(event) for event in store.events(run_id, Snapshot)] == [Snapshot] * 3
     record = store.run(run_id)
-    assert record is not None and (record.events, record.snapshots) == (4, 2)
+    assert record is not None and (record.events, record.snapshots) == (7, 3)
 
 
 def test_curve_and_pictures(store: Store) -> None:
@@ -136,7 +170,7 @@ def test_curve_and_pictures(store: Store) -> None:
     store.append(run_id, [prepared(), snapshot(1)])
     curve = store.curve(run_id)
     assert [(m.n, m.attempt, m.step) for m in curve] == [(0, 1, 0), (1, 1, 5), (2, 2, 1)]
-    assert curve[1].psnr == (20.0, 10.0) and curve[1].labels == (3, 5) and curve[1].progress is None
+    assert curve[1].score == snapshot(5).score and curve[1].labels == (3, 5) and curve[1].progress is None
     assert store.curve(run_id, start=2) == curve[2:]
     for n, step in ((0, 0), (1, 5), (2, 1), (-1, 1), (-3, 0)):
         found = store.pictures(run_id, n)
@@ -148,9 +182,9 @@ def test_curve_and_pictures(store: Store) -> None:
 
 def test_the_history_has_all_but_the_snapshots_pictures(store: Store) -> None:
     run_id = store.create(Scenario(), HERE)
-    store.append(run_id, [prepared(), snapshot(0), snapshot(1)])
+    store.append(run_id, [truth(), snapshot(0), unscored(1)])
     first, *moments = store.history(run_id)
-    assert isinstance(first, Prepared) and same(first, prepared())
+    assert first == truth() and moments[-1].score is None
     assert moments == store.curve(run_id) and all(isinstance(m, Moment) for m in moments)
 
 
