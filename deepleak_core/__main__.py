@@ -1,7 +1,8 @@
-"""`python -m deepleak_core`: the command line, see `cli`."""
+"""`python -m deepleak_core` runs the command line, see `cli.app`."""
 
 import sys
 
 from deepleak_core.cli.app import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

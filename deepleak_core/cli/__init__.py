@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: `deepleak` or `python -m deepleak_core`."""
