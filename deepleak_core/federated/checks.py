@@ -1,4 +1,4 @@
-"""Checks of a scenario's client side: data set, network, training stage and its checkpoint."""
+"""Checks of a scenario's client side: data set, network, training stage and its checkpoint, device."""
 
 from __future__ import annotations
 
@@ -30,3 +30,13 @@ def problems_of_client(scenario: Scenario) -> list[str]:
     with torch.device("meta"):  # shapes are compared, no weights computed
         problem = checkpoints.misfit(target_model(scenario.changed(stage="untrained")), checkpoint)
     return [problem] if problem else []
+
+
+def problems_of_device(scenario: Scenario) -> list[str]:
+    """Why this machine does not have the scenario's device, as one sentence."""
+    if not scenario.device.startswith("cuda"):
+        return []
+    count = torch.cuda.device_count()
+    if int(scenario.device.partition(":")[2] or 0) < count:
+        return []
+    return [f"device was {scenario.device!r}, this machine has {count} CUDA devices; take auto or cpu."]

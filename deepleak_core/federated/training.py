@@ -24,9 +24,9 @@ from deepleak_core.data.items import Items
 from deepleak_core.errors import DatasetUnavailable, OutOfMemory, TrainingDiverged, UnsupportedScenario
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.case import choose_device, target_model
+from deepleak_core.federated.checks import problems_of_client, problems_of_device
 from deepleak_core.federated.class_statistics import Validation
 from deepleak_core.federated.target_model import TargetModel
-from deepleak_core.runs.checks import check
 from deepleak_core.scenario import Scenario
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
@@ -206,11 +206,7 @@ def _check(
     scenario: Scenario, stages: Mapping[str, float], batch_size: int, learning_rate: float, limit: int | None
 ) -> None:
     """Raise `UnsupportedScenario` with every reason why these settings cannot be trained with."""
-    problems: list[str] = []
-    try:
-        check(scenario)
-    except UnsupportedScenario as error:
-        problems += error.problems
+    problems = problems_of_client(scenario) + problems_of_device(scenario)
     with_classes = [name for name, dataset in DATASETS.items() if dataset.class_names]
     if scenario.dataset in DATASETS and scenario.dataset not in with_classes:
         problems.append(

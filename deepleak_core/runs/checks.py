@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from deepleak_core.attack.attacks import ATTACKS, settings_of
 from deepleak_core.data import datasets
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.federated.checks import problems_of_client
+from deepleak_core.federated.checks import problems_of_client, problems_of_device
 from deepleak_core.labels import wrong_labels
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.scenario import Scenario
@@ -30,10 +28,7 @@ def check(scenario: Scenario) -> None:
         problems.append(unknown("label_strategy", str(scenario.label_strategy), [*STRATEGIES, "true"]))
     if scenario.dataset in datasets.DATASETS:
         problems += wrong_labels.problems(scenario)
-    if scenario.device.startswith("cuda"):
-        count = torch.cuda.device_count()
-        if int(scenario.device.partition(":")[2] or 0) >= count:
-            problems.append(f"device was {scenario.device!r}, this machine has {count} CUDA devices; take auto or cpu.")
+    problems += problems_of_device(scenario)
     if problems:
         raise UnsupportedScenario(problems)
 
