@@ -1,1 +1,1 @@
-"""Data sets, downloads, class names and photos: where private batches come from."""
+"""Data sets, own folders of images, and the private batches that are picked from them."""

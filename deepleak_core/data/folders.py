@@ -29,7 +29,8 @@ def folder_classes(folder: str | Path) -> tuple[str, ...]:
     names = []
     for entry in _entries(root):
         if _leads_to(entry.is_dir):
-            _refuse_outside(Path(entry.path), root)
+            if entry.is_symlink():
+                _refuse_outside(Path(entry.path), root)
             names.append(_readable(entry.name))
     if not names:
         raise DatasetUnavailable(

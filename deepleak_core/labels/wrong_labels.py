@@ -13,7 +13,7 @@ from deepleak_core.data.class_names import class_index, unclear
 from deepleak_core.data.datasets import names_of_classes
 from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
 from deepleak_core.scenario import Scenario
-from deepleak_core.text import escape, listed, shorten, split_list
+from deepleak_core.text import escape, listed, printable, shorten, split_list
 
 
 def falsify(labels: Sequence[int], wrong: int, classes: int, *, seed: int = 0) -> tuple[list[int], tuple[int, ...]]:
@@ -135,7 +135,7 @@ def instead_of(before: Sequence[int], after: Sequence[int], class_names: Sequenc
     'dog instead of cat'
     """
     gained, lost = Counter(after) - Counter(before), Counter(before) - Counter(after)
-    new, old = (", ".join(class_names[label] for label in sorted(some.elements())) for some in (gained, lost))
+    new, old = (", ".join(printable(class_names[i]) for i in sorted(some.elements())) for some in (gained, lost))
     return f"{new} instead of {old}"
 
 
