@@ -69,11 +69,21 @@ def _started(command: Callable[..., int]) -> Callable[..., int]:
 @app.command()
 @takes_scenario
 @_started
-def attack(scenario: Scenario, json: JsonFile = None, out: ImageFolder = None) -> int:
-    """Reconstruct a private batch from the update that its client shares."""
+def attack(
+    scenario: Scenario,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="captured update: the weights that the server sent")
+    ] = None,
+    update: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="captured update: the gradient or the weights that came back")
+    ] = None,
+    json: JsonFile = None,
+    out: ImageFolder = None,
+) -> int:
+    """Reconstruct a private batch from the update that its client shares, simulated or captured as two files."""
     from deepleak_core.cli import attack
 
-    return attack.attack(scenario, json_file=json, folder=out)
+    return attack.attack(scenario, weights=weights, update=update, json_file=json, folder=out)
 
 
 @app.command()

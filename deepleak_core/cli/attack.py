@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from deepleak_core.cli.output import not_written, require_file, require_folder, say, show_table, write_json
 from deepleak_core.cli.progress import interruptible, progress_bar
-from deepleak_core.cli.status import DONE, Failed
+from deepleak_core.cli.status import DONE, Failed, UnusableOption
 from deepleak_core.errors import DeepLeakError, UnsupportedScenario
 from deepleak_core.events import (
     LABELS_CHANGED,
@@ -24,7 +24,7 @@ from deepleak_core.events import (
     in_private_order,
 )
 from deepleak_core.labels.wrong_labels import instead_of
-from deepleak_core.runs import export
+from deepleak_core.runs import captured, export
 from deepleak_core.runs import run as runs
 from deepleak_core.scenario import Scenario
 
@@ -32,11 +32,25 @@ REPORTED_STAGES = (LABELS_CHANGED, "Assumption")  # names of stages whose senten
 Kind = TypeVar("Kind", bound=Event)
 
 
-def attack(scenario: Scenario, *, json_file: Path | None, folder: Path | None) -> int:
-    """Run a scenario; returns the exit status, or raises what `cli.app.main` turns into one."""
+def attack(
+    scenario: Scenario,
+    *,
+    weights: Path | None,
+    update: Path | None,
+    json_file: Path | None,
+    folder: Path | None,
+) -> int:
+    """Run a scenario, or attack the update in two files; returns the exit status or raises what `main` makes one of."""
     require_file("--json", json_file)
     require_folder("--out", folder)
-    events = _run(scenario)
+    if (weights is None) != (update is None):
+        raise UnusableOption("--weights and --update belong together: give both files, or none of them.")
+    if weights is not None and update is not None:
+        case = captured.load(weights, update, scenario)
+        scenario = captured.described(scenario, case)
+        events = _watch(lambda stop: captured.run(case, scenario, stop=stop))
+    else:
+        events = _watch(lambda stop: runs.run(scenario, stop=stop))
     finished = _last(events, Finished)
     unwritten = _write(scenario, events, json_file, folder)
     if finished.reason in TROUBLE:
@@ -47,12 +61,12 @@ def attack(scenario: Scenario, *, json_file: Path | None, folder: Path | None) -
     return DONE
 
 
-def _run(scenario: Scenario) -> list[Event]:
-    """All events of the run. An interrupt during a download ends it at once, later it stops the attack."""
+def _watch(run: Callable[[Callable[[], bool]], Iterator[Event]]) -> list[Event]:
+    """All events of a run. An interrupt during a download ends it at once, later it stops the attack."""
     events: list[Event] = []
     with progress_bar() as bar, interruptible() as interrupted:
         try:
-            for event in runs.run(scenario, stop=interrupted):
+            for event in run(interrupted):
                 events.append(event)
                 bar.show_event(event)
                 if isinstance(event, Downloading) and interrupted():

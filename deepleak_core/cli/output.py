@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deepleak_core.cli.status import Failed, UnusableOption
-from deepleak_core.text import shorten
+from deepleak_core.text import printable, shorten
 
 LONGEST_LINE = 600  # characters of a refusal, which may quote input of any length
 
@@ -25,7 +25,7 @@ def plain(text: str) -> str:
     >>> plain("cat\\x1b[31m")
     'cat\\\\x1b[31m'
     """
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def one_line(text: str) -> str:

@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from deepleak_core.data.batches import load_batch
 from deepleak_core.data.images import to_tensor
 from deepleak_core.errors import OutOfMemory
 from deepleak_core.events import Event, Finished, GroundTruthKnown, LabelsInferred, LabelsRevised, Prepared, Snapshot
+from deepleak_core.federated import capture
+from deepleak_core.federated.case import observe
 from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 
@@ -138,6 +141,73 @@ def test_nothing_of_a_class_name_is_obeyed_by_the_terminal(
     ended = command("attack", "--indices", "0,4", *QUICK)
     assert ended.status == 0 and "[31mcat" in ended.out and "[bold]" in ended.out
     assert not set(ended.out) & {"\x1b", "\x07"}
+
+
+# ------------------------------------------------------------------------------------------ captured updates
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Options that name the files of a captured update of two images."""
+    weights, update = tmp_path / "weights.safetensors", tmp_path / "update.safetensors"
+    capture.save(observe(Scenario(indices=(0, 4), model="lenet"))[0], weights, update)
+    return ["--weights", str(weights), "--update", str(update)]
+
+
+def test_a_captured_update_is_attacked(command: Callable[..., Any], files: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    ended = command("attack", *files, *QUICK, "--json", str(path), "--out", str(tmp_path / "images"))
+    assert ended.status == 0 and ended.err == ""
+    assert "cat" in ended.out and "frog" in ended.out and "No ground truth" in ended.out
+    values = json.loads(path.read_text())
+    assert values["scenario"]["batch_size"] == 2 and values["iterations"] == 3
+    assert values["labels"]["inferred"] == [3, 6] and values["labels"]["true"] is None
+    assert [image["psnr"] for image in values["images"]] == [None, None]
+    assert sorted(p.name for p in (tmp_path / "images").iterdir()) == ["rebuilt-0.png", "rebuilt-1.png", "sheet.png"]
+
+
+def test_facts_that_are_missing_in_the_files_are_given_as_options(command: Callable[..., Any], tmp_path: Path) -> None:
+    """FedAvg weights without metadata."""
+    scenario = Scenario(indices=(0, 4), model="lenet", mode="fedavg", local_batch_size=2)
+    case, _ = observe(scenario)
+    weights, update = tmp_path / "weights.safetensors", tmp_path / "update.safetensors"
+    capture.save(case, weights, update)
+    save_file(load_file(update), update)
+    files = ["--weights", str(weights), "--update", str(update)]
+    ended = command("attack", *files, *QUICK)
+    assert ended.status == 2 and "batch_size" in ended.err
+    facts = ["--batch-size", "2", "--mode", "fedavg", "--local-batch-size", "2"]
+    ended = command("attack", *files, *QUICK, *facts, "--json", str(tmp_path / "out.json"))
+    assert ended.status == 0
+    assert json.loads((tmp_path / "out.json").read_text())["labels"]["inferred"] == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--model", "convnet"], "weights"),
+        (["--model", "nothing"], "model"),
+        (["--indices", "0,4"], "indices"),
+        (["--label-strategy", "true"], "label_strategy"),
+        (["--mislabel", "ship>dog"], "mislabel"),
+        (["--attack", "nothing"], "attack"),
+        (["--update", "/nowhere"], "/nowhere"),
+        (["--update", "/dev/null"], "/dev/null"),
+        (["--dataset", "cifar100-samples"], "class"),
+    ],
+)
+def test_what_does_not_fit_a_captured_update_is_unusable(
+    command: Callable[..., Any], files: list[str], options: list[str], word: str
+) -> None:
+    ended = command("attack", *QUICK, *files, *options)
+    assert ended.status == 2 and ended.out == ""
+    assert word in ended.err and ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--weights", "--update"])
+def test_one_file_of_a_captured_update_is_unusable(command: Callable[..., Any], files: list[str], option: str) -> None:
+    ended = command("attack", option, files[1], *QUICK)
+    assert ended.status == 2 and "--weights" in ended.err and "--update" in ended.err
 
 
 # ------------------------------------------------------------------------------------------ results to be written
