@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.text import shorten
@@ -87,7 +87,8 @@ def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
             continue
         value = _converted(given, types[name])
         if value is None or not limits[name].allows(value):
-            problems.append(f"{name} was {shorten(repr(given))}; accepted {limits[name].accepted}.")
+            accepts = "are true and false" if types[name] is bool else limits[name].accepted
+            problems.append(f"{name} was {shorten(repr(given))}; accepted {accepts}.")
         accepted[name] = value
     if problems:
         raise UnsupportedScenario(problems)
@@ -95,16 +96,22 @@ def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
 
 
 def _converted(given: Any, kind: Any) -> Any:
-    """A value, maybe given as text, in the type of its setting; None where it is none."""
-    words = str(kind)
-    if not isinstance(given, str) or "str" in words or (kind not in (int, float, bool) and "Literal" in words):
+    """A value, maybe given as text, in the type of its setting; None where it is of another type.
+
+    >>> _converted("0.5", float), _converted("2.5", int), _converted(True, int | None)
+    (0.5, None, None)
+    """
+    wanted = next((each for each in (bool, int, float, str) if each is kind or each in get_args(kind)), None)
+    if wanted is None:  # one of several words, which the limits know
         return given
-    try:
-        if kind is bool or "bool" in words:
-            return {"true": True, "false": False}[given.lower()]
-        return int(given) if kind is int else float(given)
-    except (KeyError, ValueError):
+    if isinstance(given, str):
+        try:
+            return {"true": True, "false": False}[given.lower()] if wanted is bool else wanted(given)
+        except (KeyError, ValueError):
+            return None
+    if isinstance(given, bool) and wanted is not bool:
         return None
+    return given if isinstance(given, (int, float) if wanted is float else wanted) else None
 
 
 def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
