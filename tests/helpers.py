@@ -4,15 +4,82 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from streamlit.testing.v1 import AppTest
+import pytest
+import torch
+from torch import Tensor
+
+from deepleak_core.events import Event, Finished
+from deepleak_core.federated import checks, models
+from deepleak_core.federated.case import Case
+from deepleak_core.federated.client import LocalTraining, share
+from deepleak_core.federated.networks.network import Network
+from deepleak_core.federated.target_model import TargetModel
+from deepleak_core.registry import Registry
+
+if TYPE_CHECKING:
+    from streamlit.testing.v1 import AppTest
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 120  # seconds that a page test waits for a worker
 
+Kind = TypeVar("Kind")
+
+
+# ----------------------------------------------------------------------------------------------------- attacks
+
+
+def case_of(
+    model: TargetModel, images: Tensor, labels: Tensor, local: LocalTraining | None = None, *, trained: bool = False
+) -> Case:
+    """The case of a server whose client holds these images (B, C, H, W) and labels (B,)."""
+    return Case(
+        model=model,
+        update=share(model, images, labels, local),
+        class_names=tuple(f"class {label}" for label in range(model.head.out_features)),
+        image_shape=(images.shape[1], images.shape[2], images.shape[3]),
+        trained=trained,
+    )
+
+
+def random_images(*shape: int, seed: int = 0) -> Tensor:
+    """Uniform noise in [0, 1]."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def use_networks(patch: pytest.MonkeyPatch, **networks: Network) -> None:
+    """Add networks to the registry of target models for one test; underscores in names become hyphens."""
+    named = {name.replace("_", "-"): network for name, network in networks.items()}
+    registry = Registry("deepleak.models", Network, dict(models.MODELS) | named)
+    for module in (models, checks):
+        patch.setattr(module, "MODELS", registry)
+
+
+def all_of(kind: type[Kind], events: list[Any]) -> list[Kind]:
+    """The events of one class, in their order."""
+    return [event for event in events if isinstance(event, kind)]
+
+
+def only(kind: type[Kind], events: list[Any]) -> Kind:
+    """The one event of a class."""
+    (event,) = all_of(kind, events)
+    return event
+
+
+def end_of(events: list[Event]) -> Finished:
+    """The event that ends a run."""
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+# ------------------------------------------------------------------------------------------------------- pages
+
 
 def app_page(name: str = "live_attack", **query: str) -> AppTest:
     """The page pages/`name`.py inside the whole app, opened by a link as a fresh visitor."""
+    from streamlit.testing.v1 import AppTest
+
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
     if name == "how_it_works":  # its address differs from its file name, so the app has to be asked first
         app.run()

@@ -173,7 +173,7 @@ def _inputs_of(link: Link, total: Tensor, arriving: Tensor, slopes: Tensor) -> t
         return None
     trusted = torch.ones(len(total), dtype=torch.bool, device=total.device)
     for _ in range(8):
-        matrix = _signal_matrix(link, arriving * slopes)
+        matrix = signal_matrix(link, arriving * slopes)
         rows = trusted.repeat_interleave(link.kernel**2)
         solution, known = _least_squares(matrix[rows], targets[rows])
         if known.double().mean() < WORTHWHILE:
@@ -203,7 +203,7 @@ def _slopes_of(link: Link, inputs: Tensor, total: Tensor, arriving: Tensor, slop
     return torch.where(certain.reshape(len(inputs), 1, *link.outputs[1:]), updated, slopes)
 
 
-def _signal_matrix(link: Link, signals: Tensor) -> Tensor:
+def signal_matrix(link: Link, signals: Tensor) -> Tensor:
     """(O u v, K H W): what each input pixel of each image adds to the weight gradient of its channel."""
     images, filters, rows, columns = signals.shape
     _, height, width = link.inputs

@@ -123,7 +123,7 @@ def _try_exchanges(
 ) -> Generator[Progress, None, list[int] | None]:
     """Short searches with one label exchanged; returns the labels whose residual falls clearly, or None."""
     best: list[int] | None = None
-    for order in _exchanges(believed, estimates):
+    for order in exchanges(believed, estimates):
         if knowledge.stop():
             break
         last = None
@@ -146,7 +146,7 @@ def _try_exchanges(
     return best
 
 
-def _exchanges(believed: Sequence[int], estimates: Sequence[Tensor]) -> list[list[int]]:
+def exchanges(believed: Sequence[int], estimates: Sequence[Tensor]) -> list[list[int]]:
     """Labels with one image given another class, those first that come closest to one of the estimates (C,)."""
     counts = _counts(believed, estimates)
     missing = torch.stack([estimate.double() for estimate in estimates]).nan_to_num() - counts

@@ -1,14 +1,17 @@
-"""The preset `exact`, whole: pixel-exact where it promises to be, honest where it is not."""
+"""The exact attack as a whole: pixel-exact where its equations suffice, and a sentence where they do not."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from typing import Any
 
 import msgpack
 import pytest
 import torch
+from torch import nn
 
-from deepleak_core.attack.exact import _what_separated
+from deepleak_core.attack.run import reconstruct
+from deepleak_core.data.batches import GroundTruth, load_batch
 from deepleak_core.events import (
     Event,
     FeaturesSeparated,
@@ -18,104 +21,152 @@ from deepleak_core.events import (
     from_message,
     to_message,
 )
-from deepleak_core.features.separate import SOLVED, Disaggregation
+from deepleak_core.features.separate import SOLVED
+from deepleak_core.federated.case import Case
+from deepleak_core.federated.models import build
+from deepleak_core.federated.networks.lenet import lenet
+from deepleak_core.federated.networks.network import Network
 from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
+from deepleak_core.scoring.score import scored
+from tests.helpers import all_of, case_of, end_of, only, use_networks
 
 
-def told(**values: object) -> list[Event]:
+def events_of(**values: Any) -> list[Event]:
     return list(run(Scenario(attack="exact", **values)))
 
 
-def stages(story: list[Event]) -> list[str]:
-    return [event.name for event in story if isinstance(event, Stage)]
+def stages(events: list[Event]) -> list[str]:
+    return [event.name for event in all_of(Stage, events)]
 
 
-def finished(story: list[Event]) -> Finished:
-    assert isinstance(story[-1], Finished)
-    return story[-1]
+def score_of(events: list[Event]) -> Any:
+    return end_of(events).score
+
+
+# --------------------------------------------------------------------------------------------- exact copies
 
 
 @pytest.mark.parametrize("model", ["lenet64-elu", "lenet64-relu"])
 @pytest.mark.parametrize("indices", [(4, 5, 1, 2), (4, 5, 7, 19)])
 def test_images_that_share_labels_come_back_pixel_by_pixel(model: str, indices: tuple[int, ...]) -> None:
-    story = told(indices=indices, model=model)
-    end = finished(story)
-    assert all(end.pixel_exact)
-    assert end.max_error_8bit == (0,) * 4
-    assert end.time_to["pixel_exact"] is not None
-    assert (
-        end.sentence
-        == "Every pixel of all 4 private images was recovered from the shared gradient alone: an exact copy."
-    )
-    assert stages(story)[:3] == ["Exact", "Features separated", "Pixels from layers"]
-    first = next(event for event in story if isinstance(event, Stage))
-    assert first.sentence == "The last layer's part of the shared gradient is taken apart, image by image."
+    events = events_of(indices=indices, model=model)
+    score = score_of(events)
+    assert all(score.pixel_exact) and score.max_error_8bit == (0,) * 4
+    assert score.time_to["pixel_exact"] is not None
+    assert stages(events)[:3] == ["Exact", "Features separated", "Pixels from layers"]
 
 
 def test_distinct_images_come_back_pixel_by_pixel() -> None:
-    assert all(finished(told(indices=(0, 1, 3, 4))).pixel_exact)
+    assert all(score_of(events_of(indices=(0, 1, 3, 4))).pixel_exact)
 
 
 def test_one_local_step_of_fedavg_is_as_good_as_a_gradient() -> None:
-    end = finished(told(indices=(4, 5), mode="fedavg", local_epochs=1, local_batch_size=2))
-    assert all(end.pixel_exact)
+    assert all(score_of(events_of(indices=(4, 5), mode="fedavg", local_epochs=1, local_batch_size=2)).pixel_exact)
 
 
-def test_separated_features_are_told_and_survive_the_wire() -> None:
-    story = told(indices=(4, 5, 7, 1), max_iterations=1)
-    (separated,) = [event for event in story if isinstance(event, FeaturesSeparated)]
-    assert separated.labels == (6, 6, 6, 8)
-    assert len(separated.before) == len(separated.after) == 16
-    assert separated.before[1] == pytest.approx(1)  # two frogs are one to who sees their sum
-    assert abs(separated.after[1]) < 0.9
-    assert separated.misfit < SOLVED
-    wire = msgpack.unpackb(msgpack.packb(to_message(separated)))
-    assert from_message(wire) == separated
+# ------------------------------------------------------------------------------------------ other networks
+
+WITH_INVERSE: dict[str, Callable[[], nn.Module]] = {
+    "tanh": nn.Tanh,
+    "leaky ReLU": nn.LeakyReLU,
+    "another ELU": lambda: nn.ELU(alpha=0.5),
+}
 
 
-def test_features_are_no_proof_while_an_image_is_lost_in_rounding() -> None:
-    features = torch.rand(2, 5).double()
-    found = Disaggregation(
-        features=features, labels=torch.tensor([0, 0]), signals=features, misfit=1.0, residual=0.0,
-        errors=torch.ones(2), singular_values=torch.tensor([1.0, 0.1, 1e-6]),
-    )  # fmt: skip
-    assert _what_separated(found).endswith("The label counts are proven by it.")
-    faint = replace(found, singular_values=torch.tensor([1.0, 2e-6, 1e-6]))
-    assert _what_separated(faint).endswith("An image is lost in rounding: nothing is proven.")
+def network(activation: Callable[[], nn.Module], *, known: bool = True) -> Network:
+    """LeNet-64 with an activation; `known` says whether its registry entry names that."""
+    features = activation() if known else None
+    return Network(title="Test", summary="A test.", source="none", body=lenet(64, activation), features=features)
 
 
-def test_a_wrong_label_keeps_features_mixed_and_is_said_to() -> None:
-    story = told(indices=(0, 1, 3, 4), wrong_labels=1, max_iterations=5)
-    assert stages(story) == ["Exact", "Features stay mixed", "Full update matched"]
-    (reason,) = [event.sentence for event in story if isinstance(event, Stage) and "mixed" in event.name]
-    assert "a label count is wrong" in reason
-    assert not any(finished(story).pixel_exact)
+def case_and_truth(model: str, indices: tuple[int, ...] = (4, 5, 1), **changed: Any) -> tuple[Case, GroundTruth]:
+    """A case of CIFAR-10 images with a network of the test."""
+    truth = load_batch(Scenario(indices=indices))
+    settings: dict[str, Any] = {"classes": 10, "image_size": 32, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    return case_of(build(model, **(settings | changed)), truth.images, truth.labels), truth
 
 
-def test_more_images_than_classes_fall_back_to_matching() -> None:
-    story = told(indices=tuple(range(10)), max_iterations=3)
-    (reason,) = [event.sentence for event in story if isinstance(event, Stage) and "mixed" in event.name]
-    assert "at most 9 can be told apart" in reason
-    assert stages(story)[-1] == "Full update matched"
+@pytest.mark.parametrize("activation", WITH_INVERSE.values(), ids=WITH_INVERSE.keys())
+def test_any_activation_of_the_table_is_solved(
+    activation: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_networks(monkeypatch, test_network=network(activation))
+    case, truth = case_and_truth("test-network")
+    events = list(scored(reconstruct(case, "exact"), truth, mode="fedsgd"))
+    assert all(score_of(events).pixel_exact)
+    assert stages(events)[1:3] == ["Features separated", "Pixels from layers"]
+
+
+def test_an_activation_that_is_not_in_the_table_is_matched_instead_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_networks(monkeypatch, test_network=network(nn.GELU, known=False))
+    case, truth = case_and_truth("test-network")
+    events = list(scored(reconstruct(case, "exact", iterations=60), truth, mode="fedsgd"))
+    assert stages(events)[1:] == ["Features separated", "No invertible chain", "Full update matched"]
+    reason = next(event.sentence for event in all_of(Stage, events) if event.name == "No invertible chain")
+    assert "GELU" in reason and "Tanh" in reason
+    assert score_of(events).mean_psnr > 15
+
+
+def test_greyscale_images_come_back_pixel_by_pixel() -> None:
+    truth = load_batch(Scenario(indices=(4, 5, 1)))
+    grey = GroundTruth((truth.images.mean(1, keepdim=True) * 255).round() / 255, *list(vars(truth).values())[1:])
+    model = build("lenet64-elu", classes=10, image_size=32, mean=(0.5,), std=(0.25,))
+    case = case_of(model, grey.images, grey.labels)
+    events = list(scored(reconstruct(case, "exact", labels=grey.labels.tolist()), grey, mode="fedsgd"))
+    assert all(score_of(events).pixel_exact)
+    assert all_of(Snapshot, events)[-1].images.shape == (3, 1, 32, 32)
 
 
 def test_a_network_that_is_no_chain_is_matched_with_its_features() -> None:
-    story = told(indices=(0, 4), model="resnet20", max_iterations=2)
-    assert stages(story) == ["Exact", "Features separated", "No way down", "Full update matched"]
+    events = events_of(indices=(0, 4), model="resnet20", max_iterations=2)
+    assert stages(events) == ["Exact", "Features separated", "No invertible chain", "Full update matched"]
+
+
+# ------------------------------------------------------------------------------------ what is said on the way
+
+
+def test_separated_features_are_reported_and_survive_messages() -> None:
+    separated = only(FeaturesSeparated, events_of(indices=(4, 5, 7, 1), max_iterations=1))
+    assert separated.labels == (6, 6, 6, 8)
+    assert len(separated.before) == len(separated.after) == 16
+    assert separated.before[1] == pytest.approx(1), "the mean of a class is the same for both of its images"
+    assert abs(separated.after[1]) < 0.9
+    assert separated.misfit < SOLVED
+    packed = msgpack.unpackb(msgpack.packb(to_message(separated)))
+    assert from_message(packed) == separated
+
+
+def test_wrong_labels_leave_features_mixed_and_the_full_update_is_matched() -> None:
+    events = events_of(indices=(0, 1, 3, 4), wrong_labels=1, max_iterations=5)
+    assert stages(events) == ["Exact", "Features not separated", "Full update matched"]
+    assert not any(score_of(events).pixel_exact)
+
+
+def test_more_images_than_classes_fall_back_to_matching() -> None:
+    events = events_of(indices=tuple(range(10)), max_iterations=3)
+    assert stages(events) == ["Exact", "Features not separated", "Full update matched"]
+    assert "at most 9" in all_of(Stage, events)[1].sentence
 
 
 def test_steps_count_through_all_stages() -> None:
-    steps = [event.step for event in told(indices=(0, 1, 3, 4)) if isinstance(event, Snapshot)]
+    steps = [event.step for event in all_of(Snapshot, events_of(indices=(0, 1, 3, 4)))]
     assert steps == sorted(set(steps))
     assert steps[0] == 0
 
 
 def test_the_feature_term_helps_a_search_over_a_same_label_batch() -> None:
     def mean_psnr(feature_term: bool) -> float:
-        scenario = Scenario(indices=(4, 5, 7, 19), feature_term=feature_term, max_iterations=150)
-        end = list(run(scenario))[-1]
-        assert isinstance(end, Finished)
-        return sum(end.psnr) / 4
+        *_, end = run(Scenario(indices=(4, 5, 7, 19), feature_term=feature_term, max_iterations=150))
+        assert isinstance(end, Finished) and end.score is not None
+        return end.score.mean_psnr
 
     assert mean_psnr(True) > mean_psnr(False) + 3
+
+
+def test_a_model_in_double_precision_is_attacked_in_double_precision() -> None:
+    case, truth = case_and_truth("lenet64-elu")
+    precise = case_of(case.model.double(), truth.images.double(), truth.labels)
+    events = list(scored(reconstruct(precise, "exact", iterations=20), truth, mode="fedsgd"))
+    assert torch.get_default_dtype() == torch.float32
+    assert all(score_of(events).pixel_exact)

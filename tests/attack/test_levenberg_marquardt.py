@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt over independent problems: against scipy, and each by itself."""
+"""Levenberg-Marquardt over independent problems, against SciPy and against each problem alone."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_the_loss_never_rises() -> None:
     assert losses[-1] < 1e-6 * losses[0]
 
 
-def test_problems_do_not_see_each_other() -> None:
+def test_problems_are_independent() -> None:
     maps, targets = problems(4, seed=5)
     together = solve(maps, targets)[-1][1]
     for i in range(4):
         torch.testing.assert_close(solve(maps[i : i + 1], targets[i : i + 1])[-1][1][0], together[i], atol=1e-6, rtol=0)
 
 
-def test_problems_that_are_solved_cost_nothing_any_more() -> None:
+def test_solved_problems_are_left_out() -> None:
     maps, targets = problems(3, seed=1)
     targets[0] = 0.0  # solved at the start
     asked: list[int] = []

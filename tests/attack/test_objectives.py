@@ -1,4 +1,4 @@
-"""The objective: its distances and priors against NumPy, its gradients against finite differences."""
+"""The objective: its distances against NumPy, its gradients against finite differences."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
-from deepleak_core.attack.objectives import (
-    DISTANCES,
-    BatchNormPrior,
-    Comparison,
-    Matching,
-    group_consistency,
-    total_variation,
-)
+from deepleak_core.attack.matching import terms
+from deepleak_core.attack.objectives import DISTANCES, Comparison, Matching
 from deepleak_core.federated.client import LocalTraining, share
 from deepleak_core.federated.models import build
 from deepleak_core.federated.target_model import TargetModel
+from tests.helpers import case_of, random_images
 
 LABELS = torch.tensor([1, 1, 4])
 LOCAL = LocalTraining(epochs=2, batch_size=2, lr=0.05)
@@ -39,16 +34,15 @@ def target(name: str = "lenet", **changed: Any) -> TargetModel:
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return random_images(*shape, seed=seed).double()
 
 
-def matching(local: LocalTraining | None = None, **settings: Any) -> tuple[Matching, Tensor]:
+def matching(local: LocalTraining | None = None, priors: Any = (), **settings: Any) -> tuple[Matching, Tensor]:
     """An objective on the update of three images, and those images as the first layer sees them."""
-    model = target()
     images = random(3, 3, 32, 32)
-    update = share(model, images, LABELS, local)
-    objective = Matching(model=model, update=update, labels=LABELS, **{"distance": "squared-l2", **settings})
-    return objective, model.normalise(images)
+    case = case_of(target(), images, LABELS, local)
+    objective = Matching(case=case, labels=LABELS, priors=terms(case, priors), **{"distance": "squared-l2", **settings})
+    return objective, case.model.normalise(images)
 
 
 # ------------------------------------------------------------------------------------------------- distances
@@ -69,65 +63,27 @@ def test_distances_are_those_of_the_flattened_updates(simulated: list[float], sh
     assert float(DISTANCES["cosine"](comparison)) == pytest.approx(cosine, abs=1e-9)
 
 
-# ---------------------------------------------------------------------------------------------------- priors
-
-
-def test_total_variation() -> None:
-    x = random(2, 3, 5, 7).numpy()
-    expected = np.abs(np.diff(x, axis=-1)).mean() + np.abs(np.diff(x, axis=-2)).mean()
-    assert float(total_variation(torch.tensor(x))) == pytest.approx(expected)
-
-
-def test_group_consistency() -> None:
-    x = random(4, 2, 3, 5, 5)
-    assert float(group_consistency(x)) == pytest.approx(np.mean((x.numpy() - x.numpy().mean(0)) ** 2))
-    assert float(group_consistency(x[:1].expand(3, -1, -1, -1, -1))) == pytest.approx(0, abs=1e-30)
-
-
-def test_batchnorm_prior_is_the_distance_from_the_running_statistics() -> None:
-    """Checked at the first layer's input by hand, at all others with inputs caught on the way."""
-    model, images = target("convnet"), random(2, 3, 32, 32)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    caught: list[np.ndarray] = []
-    for i, norm in enumerate(norms):
-        norm.running_mean += 0.1 * i
-        norm.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].detach().numpy()))
-    prior = BatchNormPrior(model)
-    model(images)
-    first = model.body[0](model.normalise(images)).detach().numpy()
-    assert np.allclose(caught[0], first)
-    expected = sum(
-        np.linalg.norm(x.mean((0, 2, 3)) - norm.running_mean.numpy())
-        + np.linalg.norm(x.var((0, 2, 3)) - norm.running_var.numpy())
-        for x, norm in zip(caught, norms, strict=True)
-    )
-    assert len(caught) == 8
-    assert torch.as_tensor(prior.collect()).item() == pytest.approx(expected)
-    assert prior.collect() == 0, "what was collected is not counted again"
-
-
 # ----------------------------------------------------------------------------------------- the whole objective
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize(("local", "fedavg"), METHODS)
 def test_gradients_by_finite_differences(local: LocalTraining | None, fedavg: str, distance: str) -> None:
-    objective, _ = matching(
-        local, fedavg=fedavg, distance=distance, total_variation=1e-2, l2=1e-2, group_consistency=1e-1
-    )
+    priors = (("total-variation", 1e-2), ("l2", 1e-2), ("group-consistency", 1e-1))
+    features = random(3, target().head.in_features, seed=3)
+    objective, _ = matching(local, priors, fedavg=fedavg, distance=distance, features=features, feature_weight=1e-2)
     point, direction = random(2, 3, 3, 32, 32, seed=1), random(2, 3, 3, 32, 32, seed=2) - 0.5
     moving = point.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(objective(moving).loss, moving)
     step = 1e-6
-    with torch.enable_grad():
-        difference = (objective(point + step * direction).loss - objective(point - step * direction).loss) / (2 * step)
+    difference = (objective(point + step * direction).loss - objective(point - step * direction).loss) / (2 * step)
     assert float((gradient * direction).sum()) == pytest.approx(difference.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize(("local", "fedavg"), [(None, "averaged"), (LOCAL, "simulated")])
 def test_the_true_images_explain_the_update(local: LocalTraining | None, fedavg: str, distance: str) -> None:
-    """Nothing is left at the truth where the update is simulated as it was made; elsewhere there is."""
+    """The residual is zero at the private batch where the update is simulated as it was made, and elsewhere not."""
     objective, truth = matching(local, fedavg=fedavg, distance=distance)
     value = objective(torch.stack([truth, random(*truth.shape)]))
     assert float(value.residuals[0]) < 1e-20 and float(value.residuals[1]) > 1e-3
@@ -141,17 +97,18 @@ def test_averaging_several_steps_is_only_an_approximation() -> None:
 
 def test_surrogate_at_its_ends_is_the_gradient_at_the_weights_before_and_after() -> None:
     objective, truth = matching(LOCAL, fedavg="surrogate")
+    case = objective.case
     (mixing,) = objective.parameters()
     after = target()
-    after.load_state_dict(objective.update.tensors)
-    images = objective.model.denormalise(truth)
-    for place, model in ((0.0, objective.model), (1.0, after)):
+    after.load_state_dict(case.update.tensors)
+    images = case.model.denormalise(truth)
+    for place, model in ((0.0, case.model), (1.0, after)):
         mixing.data.fill_(place)
         expected = share(model, images, LABELS).tensors
         assert all(torch.allclose(t, expected[n]) for n, t in objective.simulate(truth).items())
 
 
-def test_only_the_surrogate_learns_beside_the_pixels() -> None:
+def test_only_the_surrogate_has_unknowns_beside_the_pixels() -> None:
     for local, fedavg in METHODS:
         parameters = matching(local, fedavg=fedavg)[0].parameters()
         assert len(parameters) == (fedavg == "surrogate")
@@ -169,3 +126,13 @@ def test_wrong_labels_leave_a_residual() -> None:
     objective, truth = matching()
     objective.labels = torch.tensor([1, 2, 4])
     assert float(objective(truth[None]).residuals[0]) > 1e-2
+
+
+def test_the_feature_distance_is_relative_and_the_mean_over_the_images() -> None:
+    objective, truth = matching()
+    with torch.no_grad():
+        true = objective.case.model.body(truth)
+    objective.features = true
+    assert float(objective.feature_distance(truth[None]).detach()) < 1e-20
+    objective.features = true / 2
+    assert float(objective.feature_distance(torch.stack([truth, truth])).detach()) == pytest.approx(2.0)

@@ -7,11 +7,11 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from deepleak_core.attack.exact import separate_features
-from deepleak_core.attack.peeling import Link, Peeled, _signal_matrix, chain, peel, slope, unactivate
-from deepleak_core.data.batches import load_batch
-from deepleak_core.federated import client, models
-from deepleak_core.federated.case import target_model
+from deepleak_core.attack.matching import separated_features
+from deepleak_core.attack.peeling import Link, Peeled, chain, peel, signal_matrix
+from deepleak_core.federated import models
+from deepleak_core.federated.case import observe
+from deepleak_core.federated.target_model import TargetModel, feature_dimension
 from deepleak_core.scenario import Scenario
 
 SHAPES = [(5, 2, 2, 12), (5, 1, 2, 8), (3, 1, 1, 7), (3, 2, 0, 11), (4, 3, 1, 10)]  # kernel, stride, padding, size
@@ -42,44 +42,64 @@ def test_the_signal_matrix_gives_the_weight_gradient(shape: tuple[int, int, int,
     outputs = layer.convolution(inputs)
     signals = torch.randn_like(outputs)
     (expected,) = torch.autograd.grad(outputs, layer.convolution.weight, signals)
-    product = _signal_matrix(layer, signals) @ inputs.transpose(0, 1).reshape(3, -1).T
+    product = signal_matrix(layer, signals) @ inputs.transpose(0, 1).reshape(3, -1).T
     kernel = layer.kernel
     torch.testing.assert_close(product.reshape(-1, kernel, kernel, 3).permute(0, 3, 1, 2), expected)
 
 
-def test_only_plain_chains_of_convolutions_are_peeled() -> None:
+def test_the_networks_that_are_plain_chains_of_convolutions_are_peeled() -> None:
     lengths = {}
     for name in models.MODELS:
-        model = models.build(name, classes=10, image_size=32, mean=(0.5,) * 3, std=(0.25,) * 3)
-        lengths[name] = len(chain(model, 32))
+        links = chain(models.build(name, classes=10, image_size=32, mean=(0.5,) * 3, std=(0.25,) * 3), (3, 32, 32))
+        lengths[name] = 0 if isinstance(links, str) else len(links)
     assert lengths == {"lenet": 3, "lenet64-relu": 3, "lenet64-elu": 3, "convnet": 0, "resnet20": 0, "resnet18": 0}
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ELU(), nn.Sigmoid()])
-def test_activations_are_read_backwards(activation: nn.Module) -> None:
-    inputs = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
-    outputs = activation(inputs)
-    (expected,) = torch.autograd.grad(outputs.sum(), inputs)
-    torch.testing.assert_close(slope(activation, outputs.detach()), expected)
-    found, known = unactivate(activation, outputs.detach())
-    torch.testing.assert_close(found * known, inputs.detach() * known)
-    assert bool(known.all()) != isinstance(activation, nn.ReLU)
+def target(*layers: nn.Module, channels: int = 3) -> TargetModel:
+    """A network of these layers on images of 8 pixels."""
+    body = nn.Sequential(*layers)
+    dimension = feature_dimension(body, (channels, 8, 8))
+    return TargetModel(body, nn.Linear(dimension, 4), (0.5,) * channels, (0.25,) * channels)
+
+
+NOT_PEELED: dict[str, tuple[nn.Module, ...]] = {
+    "an activation that is not in the table": (nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten()),
+    "pooling": (nn.Conv2d(3, 4, 3), nn.ELU(), nn.MaxPool2d(2), nn.Flatten()),
+    "BatchNorm": (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ELU(), nn.Flatten()),
+    "groups": (nn.Conv2d(3, 3, 3, groups=3), nn.ELU(), nn.Flatten()),
+    "dilation": (nn.Conv2d(3, 4, 3, dilation=2), nn.ELU(), nn.Flatten()),
+    "another stride in each direction": (nn.Conv2d(3, 4, 3, stride=(1, 2)), nn.ELU(), nn.Flatten()),
+    "no flattening": (nn.Conv2d(3, 4, 8), nn.ELU()),
+    "two linear layers": (nn.Flatten(), nn.Linear(192, 8), nn.ELU()),
+}
+
+
+@pytest.mark.parametrize("layers", NOT_PEELED.values(), ids=NOT_PEELED.keys())
+def test_other_networks_are_not_peeled_and_a_sentence_says_why(layers: tuple[nn.Module, ...]) -> None:
+    reason = chain(target(*layers), (3, 8, 8))
+    assert isinstance(reason, str) and reason.endswith(".")
+
+
+def test_shapes_follow_the_channels_of_the_images() -> None:
+    links = chain(target(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), channels=1), (1, 8, 8))
+    assert not isinstance(links, str)
+    assert (links[0].inputs, links[0].outputs) == ((1, 8, 8), (4, 6, 6))
 
 
 def peeled_and_true(model: str, indices: tuple[int, ...]) -> tuple[Peeled, dict[str, Tensor], Tensor]:
     """What peeling finds, the true output of every link, and which found image is which."""
-    scenario = Scenario(indices=indices, model=model)
-    batch, target = load_batch(scenario), target_model(scenario)
-    update = client.share(target, batch.images, batch.labels)
-    found = separate_features(target, update, batch.labels, scenario)
-    links = chain(target, 32)
-    flowing, outputs = target.normalise(batch.images), {}
+    case, truth = observe(Scenario(indices=indices, model=model, device="cpu"))
+    target = case.model
+    found = separated_features(case, truth.labels.sort().values, seed=0, stop=lambda: False)
+    links = chain(target, case.image_shape)
+    assert not isinstance(links, str)
+    flowing, outputs = target.normalise(truth.images), {}
     with torch.no_grad():
         for layer in links:
             flowing = outputs[layer.name] = layer.activation(layer.forward(flowing))
-        distance = torch.cdist(target.features(batch.images).double(), found.features)
+        distance = torch.cdist(target.features(truth.images).double(), found.features)
     order = torch.as_tensor(linear_sum_assignment(distance.numpy())[1])
-    return peel(target, update.tensors, found, links), outputs, order
+    return peel(target, case.gradient, found, links), outputs, order
 
 
 @pytest.mark.parametrize("model", ["lenet64-elu", "lenet64-relu"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
@@ -10,11 +10,16 @@ import torch
 from torch import Tensor
 
 from deepleak_core.attack.objectives import Matching, Value
-from deepleak_core.attack.solvers import Iterate, adam, lbfgs, levenberg_marquardt
-from deepleak_core.federated.client import LocalTraining, share
+from deepleak_core.attack.solvers import SOLVERS, Iterate, adam, lbfgs, levenberg_marquardt
+from deepleak_core.federated.client import LocalTraining
 from deepleak_core.federated.models import build
+from tests.helpers import case_of, random_images
 
 LOW, HIGH = torch.tensor(-100.0), torch.tensor(100.0)
+
+
+def never() -> bool:
+    return False
 
 
 class Problem:
@@ -33,7 +38,20 @@ class Problem:
 
 def run_lbfgs(function: Callable[[Tensor], Tensor], start: list[float], iterations: int) -> list[Iterate]:
     point = torch.tensor([start], dtype=torch.float64)
-    return list(lbfgs(Problem(function), point, low=LOW, high=HIGH, iterations=iterations))  # type: ignore[arg-type]
+    return list(minimised(Problem(function), point, iterations))
+
+
+def minimised(problem: Problem, point: Tensor, iterations: int, stop: Callable[[], bool] = never) -> Iterator[Iterate]:
+    """Iterates of L-BFGS."""
+    return lbfgs(
+        problem,  # type: ignore[arg-type]
+        point,
+        low=LOW,
+        high=HIGH,
+        iterations=iterations,
+        learning_rate=None,
+        stop=stop,
+    )
 
 
 def rosenbrock(x: Tensor) -> Tensor:
@@ -80,7 +98,7 @@ def test_lbfgs_ends_where_nothing_can_be_gained() -> None:
 def test_lbfgs_gets_going_where_the_loss_is_nearly_flat() -> None:
     """In float32 a first step of 1 / |gradient| may change the loss by less than its last digit."""
     start = torch.full((1, 1000), 0.5)
-    iterates = list(lbfgs(Problem(lambda x: 1 + 1e-6 * x.square().mean()), start, low=LOW, high=HIGH, iterations=9))  # type: ignore[arg-type]
+    iterates = list(minimised(Problem(lambda x: 1 + 1e-6 * x.square().mean()), start, 9))
     assert len(iterates) > 1 and iterates[-1].loss < iterates[0].loss
 
 
@@ -94,8 +112,7 @@ def test_lbfgs_lets_itself_be_stopped_within_a_line_search() -> None:
         return (1 + 1e9 * (x - 1)).square().sum()  # the bottom is a billionth away
 
     point = torch.tensor([[1.0]], dtype=torch.float64)
-    stop = lambda: evaluations >= 3  # noqa: E731
-    iterates = lbfgs(Problem(steep), point, low=LOW, high=HIGH, iterations=50, stop=stop)  # type: ignore[arg-type]
+    iterates = minimised(Problem(steep), point, 50, stop=lambda: evaluations >= 3)
     first, second = next(iterates), next(iterates)
     assert evaluations == 3
     assert torch.equal(first.inputs, second.inputs) and first.loss == second.loss
@@ -124,6 +141,7 @@ def run_adam(
         high=torch.tensor(high),
         iterations=200,
         learning_rate=0.1,
+        stop=never,
         signed=signed,
     )
     return [(iterate, iterate.inputs[0].clone()) for iterate in iterates]
@@ -131,22 +149,22 @@ def run_adam(
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_adam_finds_the_bottom(signed: bool) -> None:
-    story = run_adam(lambda x: (x - torch.tensor([1.0, -2.0])).square().sum(), [3.0, -1.0], signed=signed)
-    assert torch.allclose(story[-1][1], torch.tensor([1.0, -2.0]), atol=0.05)
+    iterates = run_adam(lambda x: (x - torch.tensor([1.0, -2.0])).square().sum(), [3.0, -1.0], signed=signed)
+    assert torch.allclose(iterates[-1][1], torch.tensor([1.0, -2.0]), atol=0.05)
 
 
 def test_adam_counts_and_starts_at_the_start() -> None:
-    story = run_adam(lambda x: x.square().sum(), [3.0], signed=True)
-    assert [iterate.step for iterate, _ in story] == list(range(201))
-    assert story[0][1].tolist() == [3.0] and story[0][0].loss == 9.0 and story[0][0].gradient == 6.0
-    assert story[0][0].progress == 0 and story[-1][0].progress == 1
+    iterates = run_adam(lambda x: x.square().sum(), [3.0], signed=True)
+    assert [iterate.step for iterate, _ in iterates] == list(range(201))
+    assert iterates[0][1].tolist() == [3.0] and iterates[0][0].loss == 9.0 and iterates[0][0].gradient == 6.0
+    assert iterates[0][0].progress == 0 and iterates[-1][0].progress == 1
 
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_adam_stays_in_the_box(signed: bool) -> None:
-    story = run_adam(lambda x: (x - 10).square().sum(), [0.0], low=-1, high=2, signed=signed)
-    assert all(-1 <= float(point) <= 2 for _, point in story)
-    assert float(story[-1][1]) == 2
+    iterates = run_adam(lambda x: (x - 10).square().sum(), [0.0], low=-1, high=2, signed=signed)
+    assert all(-1 <= float(point) <= 2 for _, point in iterates)
+    assert float(iterates[-1][1]) == 2
 
 
 def test_signed_steps_do_not_depend_on_the_scale_of_the_loss() -> None:
@@ -163,19 +181,35 @@ def test_the_rate_is_cut_at_three_places() -> None:
     assert sizes[0] == 0.1 and sizes[100] == 0.01 and sizes[150] == pytest.approx(1e-3, rel=0.02)
 
 
-def test_the_surrogates_place_is_learnt_along() -> None:
+def test_the_point_of_the_surrogate_is_learned_along_with_the_pixels() -> None:
     model = build("lenet", classes=5, image_size=32, mean=(0.5,) * 3, std=(0.25,) * 3)
-    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([1, 2])
-    update = share(model, images, labels, LocalTraining(epochs=5, batch_size=2, lr=0.1))
-    objective = Matching(model=model, update=update, labels=labels, distance="squared-l2", fedavg="surrogate")
+    case = case_of(model, random_images(2, 3, 32, 32), labels, LocalTraining(epochs=5, batch_size=2, lr=0.1))
+    objective = Matching(case=case, labels=labels, distance="squared-l2", fedavg="surrogate")
     (place,) = objective.parameters()
     before = place.item()
-    for _ in adam(
-        objective, torch.rand(1, 2, 3, 32, 32), low=LOW, high=HIGH, iterations=3, learning_rate=0.1, signed=True
-    ):
+    start = random_images(1, 2, 3, 32, 32, seed=1)
+    for _ in adam(objective, start, low=LOW, high=HIGH, iterations=3, learning_rate=0.1, stop=never, signed=True):
         pass
     assert place.item() != before
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_solver_of_the_registry_lowers_the_loss(name: str) -> None:
+    solver = SOLVERS[name]
+    iterates = list(
+        solver.minimise(
+            Problem(lambda x: (x - 1).square().sum()),  # type: ignore[arg-type]
+            torch.zeros(1, 4),
+            low=LOW,
+            high=HIGH,
+            iterations=30,
+            learning_rate=0.1 if solver.takes_learning_rate else None,
+            stop=never,
+        )
+    )
+    assert iterates[-1].loss < 0.1 * iterates[0].loss
+    assert solver.title and solver.source
 
 
 # -------------------------------------------------------------------------------------- Levenberg-Marquardt
