@@ -1,7 +1,7 @@
-"""Our presets against the attack library breaching 0.1.2 (Geiping et al.), on the same gradients in the same run.
+"""Measure attacks of this project and of the library breaching 0.1.2 (Geiping et al.) on the same gradients.
 
-breaching is no dependency of this project: install it, and what it imports, into a folder of its own, without the
-old torch it asks for, and name the folder here (or put it on PYTHONPATH):
+breaching is no dependency of this project. Install it and what it imports into a folder of its own, without the old
+torch that it requires, and name the folder here (or put it on PYTHONPATH):
 
     pip install --no-deps --target /tmp/breaching breaching==0.1.2 hydra-core==1.3.* omegaconf==2.* \
         antlr4-python3-runtime==4.9.3
@@ -9,17 +9,17 @@ old torch it asks for, and name the folder here (or put it on PYTHONPATH):
     python -m benchmarks.against_breaching --breaching /tmp/breaching --models lenet64-elu --batches distinct --seeds 1
 
 Both sides get the same weights, FedSGD gradient, normalisation, true labels and threads; a seed draws the weights and
-the starting point. A cell is the median over the seeds of the PSNR after `--budget` seconds of attack time, or when
-the attack ends if that is earlier, and of the time until every image had 59 dB (pixel-exact); that is missing where
-half of the seeds or more never got there. Each attack runs half a second unmeasured first, for what compiles and loads.
+the starting point. A cell is the median over the seeds of the PSNR after `--budget` seconds of attack time, or at the
+end of the attack if that is earlier, and of the time until every image had 59 dB; that is missing where half of the
+seeds or more did not reach it. Each attack first runs for half a second unmeasured, which loads and compiles code.
 
-breaching 0.1.2 runs unpatched on PyTorch 2.14. Two things are not as it ships: `deepleakage` optimises images alone
-(attack_type=optimization), since it guesses labels otherwise and refuses given ones; and the library, which knows no
-time limit, is watched at each evaluation of its objective, where the candidate with the lowest value so far counts,
-its own rule. That looks closer than our own snapshots, eight a second. Metrics take no attack time on either side.
+breaching 0.1.2 runs unpatched on PyTorch 2.14. Two things differ from its defaults. `deepleakage` optimises images only
+(attack_type=optimization), since otherwise it guesses labels and refuses given ones. The library has no time limit, so
+it is observed at each evaluation of its objective, where the candidate with the lowest value so far counts, as in
+its own rule. This is finer than our snapshots, eight a second. Metrics take no attack time on either side.
 
-Prints a markdown table and writes benchmarks/results/against_breaching.json. The full table takes up to
-models x batches x attacks x (seeds x budget + 0.5 s): 2 x 3 x 7 x (3 x 10 + 0.5) s, 22 minutes. Needs no streamlit.
+Prints a table and writes benchmarks/results/against_breaching.json. The full table takes up to
+models x batches x attacks x (seeds x budget + 0.5 s): 2 x 3 x 7 x (3 x 10 + 0.5) s, 22 minutes.
 """
 
 from __future__ import annotations
@@ -27,32 +27,29 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import json
 import math
 import statistics
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks import outcomes, tables
 from benchmarks.machine import describe_machine
-from deepleak_core.attack import run as attack
+from deepleak_core.attack.clock import Clock
 from deepleak_core.data import datasets
-from deepleak_core.data.batches import load_batch
-from deepleak_core.events import Finished, Snapshot
+from deepleak_core.events import Finished
 from deepleak_core.federated import client
-from deepleak_core.federated.case import target_model
+from deepleak_core.federated.case import observe
 from deepleak_core.federated.target_model import TargetModel
-from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 from deepleak_core.scoring import metrics
 
-RESULTS = Path(__file__).parent / "results" / "against_breaching.json"
+RESULTS = outcomes.RESULTS / "against_breaching.json"
 MODELS = ("lenet64-elu", "lenet64-relu")
 BATCHES = {"distinct": (0, 1, 3, 4), "one class": (4, 5, 7, 19), "two pairs": (4, 5, 1, 2)}
 OURS = ("exact", "dlg")
@@ -65,7 +62,6 @@ BREACHING: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 PIXEL_EXACT = 59.0  # dB
 WARM_UP = 0.5  # seconds
-COLUMNS = ("model", "batch", "attack", "mean PSNR", "lowest PSNR", "59 dB after", "seconds to 59 dB by seed")
 
 Measured = dict[str, Any]
 
@@ -81,17 +77,14 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     machine = describe_machine()
     print(f"{machine['words']}; {options.threads} CPU threads, {options.budget:g} s, {options.seeds} seeds\n")
-    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    print(tables.markdown(tables.BREACHING_HEAD, []), flush=True)
     cells = []
     for cell in measure(options):
         cells.append(cell)
-        print(row(cell), flush=True)
+        print(tables.line(tables.breaching_row(cell)), flush=True)
     settings = {name: getattr(options, name) for name in ("budget", "seeds", "threads")}
-    command = " ".join(["python -m benchmarks.against_breaching", *sys.argv[1:]])
-    RESULTS.write_text(
-        json.dumps({"command": command, "machine": machine, **settings, "cells": cells}, indent=1) + "\n"
-    )
-    print(f"\nwritten to {RESULTS}")
+    command = outcomes.command("benchmarks.against_breaching")
+    outcomes.write(RESULTS, {"command": command, "machine": machine, **settings, "cells": cells})
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -108,7 +101,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace) -> Iterator[Measured]:
-    """One cell after the other, as it is done."""
+    """One cell after the other."""
     for model in options.models:
         for batch in options.batches:
             for name in options.attacks:
@@ -121,7 +114,7 @@ def measure(options: argparse.Namespace) -> Iterator[Measured]:
 
 
 def summary(runs: Sequence[Measured]) -> Measured:
-    """Medians over the seeds, and every run; a run that never got to 59 dB took forever."""
+    """Medians over the seeds, and every run; a run that did not reach 59 dB counts as infinitely long."""
     reached = statistics.median(math.inf if r["pixel_exact_after"] is None else r["pixel_exact_after"] for r in runs)
     return {
         "mean_psnr": statistics.median(r["mean_psnr"] for r in runs),
@@ -132,15 +125,14 @@ def summary(runs: Sequence[Measured]) -> Measured:
 
 
 def run_ours(name: str, scenario: Scenario, budget: float) -> Measured:
-    """One run of our preset `name`, as the app runs it."""
-    events = list(run(scenario.changed(attack=name, max_seconds=budget)))
-    snapshots = [event for event in events if isinstance(event, Snapshot)]
-    exact = (s.seconds for s in snapshots if min(s.psnr) >= PIXEL_EXACT)
-    return figures(snapshots[-1].psnr, next(exact, None), events[-1])
+    """One run of our attack `name`."""
+    outcome = outcomes.attack(scenario.changed(attack=name, max_seconds=budget))
+    exact = (s.seconds for s in outcome.snapshots if min(outcomes.score_of(s).psnr) >= PIXEL_EXACT)
+    return figures(outcome.score.psnr, next(exact, None), outcome.finished)
 
 
 def figures(psnr: Sequence[float], exact_after: float | None, end: Finished | Watch) -> Measured:
-    """What is kept of one run."""
+    """The figures of one run."""
     return {
         "mean_psnr": statistics.mean(psnr),
         "min_psnr": min(psnr),
@@ -158,7 +150,7 @@ class _OutOfTime(Exception):
 
 
 class Watch:
-    """Follows breaching's optimisation: the best candidate, its quality, the clock, the end."""
+    """Observes breaching's optimisation: quality of the best candidate, attack time, reason of the end."""
 
     def __init__(self, model: TargetModel, private: Tensor, budget: float):
         self.model, self.private, self.budget = model, private, budget
@@ -167,10 +159,10 @@ class Watch:
         self.seconds = 0.0
         self.reason = "ended"
         self._lowest = math.inf
-        self._clock = attack.Clock()
+        self._clock = Clock()
 
     def see(self, value: float, candidate: Tensor) -> None:
-        """Take note of one evaluation of the objective. Raises `_OutOfTime` when the budget is spent."""
+        """Record one evaluation of the objective. Raises `_OutOfTime` when the budget is spent."""
         self.seconds = self._clock.seconds
         if self.psnr and self.seconds > self.budget:
             self.reason = "seconds"
@@ -185,7 +177,7 @@ class Watch:
                 self.exact_after = self.seconds
 
     def around(self, compute: Callable[..., Callable[[], Tensor]]) -> Callable[..., Callable[[], Tensor]]:
-        """breaching's `_compute_objective`, which makes a closure for the optimiser, under watch."""
+        """breaching's `_compute_objective`, which makes a closure for the optimiser, with each call recorded."""
 
         def watched(candidate: Tensor, *rest: Any) -> Callable[[], Tensor]:
             closure = compute(candidate, *rest)
@@ -201,10 +193,9 @@ class Watch:
 
 
 def run_breaching(name: str, scenario: Scenario, budget: float) -> Measured:
-    """One run of a breaching preset on the update our client shares."""
-    batch = load_batch(scenario)
-    model = target_model(scenario)
-    update = client.share(model, batch.images, batch.labels)
+    """One run of a breaching preset on the update that our client shares."""
+    case, batch = observe(scenario)
+    model, update = case.model, case.update
     mean, std = datasets.dataset_of(scenario).statistics
     data = SimpleNamespace(modality="vision", shape=tuple(batch.images.shape[1:]), mean=mean, std=std)
     weights = {"parameters": list(client.weights_of(model).values()), "buffers": [], "metadata": data}
@@ -228,20 +219,6 @@ def configuration(preset: str, overrides: Sequence[str]) -> Any:
     hydra = importlib.import_module("hydra")
     with hydra.initialize_config_module("breaching.config.attack", version_base="1.3"):
         return hydra.compose(config_name=preset, overrides=list(overrides))
-
-
-def row(cell: Measured) -> str:
-    """One line of the markdown table."""
-    each = ", ".join(seconds(r["pixel_exact_after"]) for r in cell["runs"])
-    return (
-        f"| {cell['model']} | {cell['batch']} | {cell['side']} {cell['attack']} | {cell['mean_psnr']:.1f} dB "
-        f"| {cell['min_psnr']:.1f} dB | {seconds(cell['pixel_exact_after'])} | {each} |"
-    )
-
-
-def seconds(value: float | None) -> str:
-    """A time in the table."""
-    return "-" if value is None else f"{value:.2f} s"
 
 
 if __name__ == "__main__":

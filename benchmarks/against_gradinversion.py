@@ -1,26 +1,25 @@
-"""General Deep Leakage against GradInversion on the same updates: labels, images, and how good they are.
+"""Measure labels and images of General Deep Leakage and GradInversion on the same updates.
 
-The paper's three claims, each as a table column over two dials: the label rule survives duplicates, the images are
-rebuilt in larger batches, and they come out better. Both attacks get the same weights, private images, update and
-iterations; each infers the labels by its own rule and has its own restarts, so that GradInversion, with three of them,
-takes longer. A third row gives GradInversion the labels that zero-shot restoration found: what is left between it and
-General Deep Leakage then is not the labels. A fourth takes the update apart by the preset exact.
+The three claims of the paper (Geng et al. 2021) are columns of the table: the label rule handles duplicates, larger
+batches are reconstructed, and images are closer. Both attacks get the same weights, private images, update and
+iterations. Each infers the labels by its own rule and has its own restarts, so GradInversion, with three of them, takes
+longer. A third row gives GradInversion the labels of zero-shot restoration, which leaves the attacks to be compared
+without their label rules. A fourth row is the exact attack.
 
-Batches are CIFAR-10 images: `--images` names a folder of class folders, without it they are the 20 bundled samples,
-which have four images of a class at most. A batch of B in which n share a label has B - n further classes; "same" is
-all of them, "half" half of them, "distinct" none. A cell is the median over the seeds, which draw images, weights and
-starting points. The full table takes about batches x shares x attacks x seeds x 20 s on two cores.
+Batches are CIFAR-10 images: `--images` names a folder of class folders; the default are the 20 bundled samples, which
+have four images of a class at most. A batch of B in which n share a label has B - n further classes; n is B for "same",
+B / 2 for "half" and 1 for "distinct". A cell is the median over the seeds, which draw images, weights and starting
+points. The full table takes about batches x shares x attacks x seeds x 20 s on two cores.
 
     python -m benchmarks.against_gradinversion
     python -m benchmarks.against_gradinversion --batches 2 --iterations 20 --seeds 1
 
-Prints a markdown table and writes benchmarks/results/against_gradinversion.json. Needs no streamlit.
+Prints a table and writes benchmarks/results/against_gradinversion.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,14 +28,14 @@ from typing import Any
 
 import torch
 
+from benchmarks import outcomes, tables
 from benchmarks.machine import describe_machine
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.events import Finished, LabelsInferred
-from deepleak_core.runs.run import run
+from deepleak_core.events import LabelsInferred
 from deepleak_core.scenario import Scenario
-from deepleak_core.studies import comparisons as findings
+from deepleak_core.studies import comparisons
 
-RESULTS = Path(__file__).parent / "results" / "against_gradinversion.json"
+RESULTS = outcomes.RESULTS / "against_gradinversion.json"
 SHARES = {"distinct": 0.0, "half": 0.5, "same": 1.0}
 ATTACKS: dict[str, dict[str, Any]] = {
     "GradInversion": {"attack": "gradinversion"},
@@ -44,9 +43,6 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "General Deep Leakage": {"attack": "general-deep-leakage"},
     "Exact": {"attack": "exact", "max_iterations": None},
 }
-COLUMNS = (
-    "model", "batch", "labels", "attack", "labels right", "mean PSNR", "lowest PSNR", "SSIM", "fusion", "seconds",
-)  # fmt: skip
 
 Measured = dict[str, Any]
 
@@ -58,16 +54,13 @@ def main() -> None:
     machine = describe_machine()
     settings = {name: getattr(options, name) for name in ("iterations", "seeds", "threads")}
     print(f"{machine['words']}; {', '.join(f'{value} {name}' for name, value in settings.items())}\n")
-    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    print(tables.markdown(tables.GRADINVERSION_HEAD, []), flush=True)
     cells = []
     for cell in measure(options):
         cells.append(cell)
-        print(row(cell), flush=True)
-    command = " ".join(["python -m benchmarks.against_gradinversion", *sys.argv[1:]])
-    options.out.write_text(
-        json.dumps({"command": command, "machine": machine, **settings, "cells": cells}, indent=1) + "\n"
-    )
-    print(f"\nwritten to {options.out}")
+        print(tables.line(tables.gradinversion_row(cell)), flush=True)
+    command = outcomes.command("benchmarks.against_gradinversion")
+    outcomes.write(options.out, {"command": command, "machine": machine, **settings, "cells": cells})
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -86,7 +79,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace) -> Iterator[Measured]:
-    """One cell after the other, as it is done; batches that the images cannot make are said and left out."""
+    """One cell after the other; batches that the images do not suffice for are reported and left out."""
     for model in options.models:
         for batch in options.batches:
             for name in options.shares:
@@ -107,23 +100,22 @@ def scenario_of(options: argparse.Namespace, model: str, batch: int, share: int,
         images=options.images, composition="random", batch_size=batch, model=model, seed=seed,
         max_iterations=options.iterations, device="cpu",
     )  # fmt: skip
-    return findings.same_label(drawn, share)
+    return comparisons.same_label(drawn, share)
 
 
 def run(scenario: Scenario) -> Measured:
-    """One attack, as the app runs it."""
-    events = list(run(scenario))
-    inferred = next(event for event in events if isinstance(event, LabelsInferred))
-    end = events[-1]
-    assert isinstance(end, Finished)
+    """The figures of one attack."""
+    outcome = outcomes.attack(scenario)
+    finished, score, inferred = outcome.finished, outcome.score, outcome.last(LabelsInferred)
+    assert inferred.score is not None
     return {
-        "labels_right": findings.labels_right(inferred) / scenario.batch_size,
-        "mean_psnr": statistics.mean(end.psnr),
-        "min_psnr": min(end.psnr),
-        "ssim": statistics.mean(end.ssim),
-        "fusion": end.fusion,
-        "seconds": end.seconds,
-        "reason": end.reason,
+        "labels_right": sum(map(min, inferred.counts, inferred.score.true_counts)) / scenario.batch_size,
+        "mean_psnr": score.mean_psnr,
+        "min_psnr": min(score.psnr),
+        "ssim": statistics.mean(score.ssim),
+        "fusion": score.fusion,
+        "seconds": finished.seconds,
+        "reason": finished.reason,
     }
 
 
@@ -135,16 +127,6 @@ def summary(runs: Sequence[Measured]) -> Measured:
     }
     fusion = [run["fusion"] for run in runs if run["fusion"] is not None]
     return {**medians, "fusion": statistics.median(fusion) if fusion else None, "runs": list(runs)}
-
-
-def row(cell: Measured) -> str:
-    """One line of the markdown table."""
-    fusion = "-" if cell["fusion"] is None else f"{cell['fusion']:.2f}"
-    return (
-        f"| {cell['model']} | {cell['batch']} | {cell['labels']} | {cell['attack']} | {cell['labels_right']:.0%} "
-        f"| {cell['mean_psnr']:.1f} dB | {cell['min_psnr']:.1f} dB | {cell['ssim']:.2f} | {fusion} "
-        f"| {cell['seconds']:.1f} s |"
-    )
 
 
 if __name__ == "__main__":

@@ -51,8 +51,16 @@ def markdown(head: Row, rows: Iterable[Row]) -> str:
     | --- | --- |
     | 1 | - |
     """
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join('-' if value is None else str(value) for value in line)} |" for line in lines)
+    return "\n".join(map(line, [head, ["---"] * len(head), *rows]))
+
+
+def line(row: Row) -> str:
+    """One line of a markdown table.
+
+    >>> line(("a", None))
+    '| a | - |'
+    """
+    return f"| {' | '.join('-' if value is None else str(value) for value in row)} |"
 
 
 def result(name: str) -> Result:
@@ -92,19 +100,19 @@ def decibels(value: float) -> str:
 def solvers() -> str:
     """Seconds until every image has a PSNR: median and range over the seeds."""
     found = result("solvers")
-    levels = ("20", "30", "40", "59")
-    rows = [
-        (
-            cell["model"],
-            cell["batch"],
-            cell["attack"],
-            *(spread([run["reached"][level] for run in cell["runs"]]) for level in levels),
-            f"{statistics.median(run['worst_psnr'] for run in cell['runs']):.0f} dB",
-        )
-        for cell in found["cells"]
-    ]
-    head = ("model", "batch", "attack", *(f"{level} dB" for level in levels), "worst image at the end")
-    return source(found) + markdown(head, rows)
+    return source(found) + markdown(SOLVERS_HEAD, map(solver_row, found["cells"]))
+
+
+LEVELS = ("20", "30", "40", "59")
+SOLVERS_HEAD = ("model", "batch", "attack", *(f"{level} dB" for level in LEVELS), "worst image at the end")
+
+
+def solver_row(cell: Result) -> Row:
+    """One attack on one kind of batch."""
+    runs = cell["runs"]
+    times = [spread([run["reached"][level] for run in runs]) for level in LEVELS]
+    worst = statistics.median(run["worst_psnr"] for run in runs)
+    return (cell["model"], cell["batch"], cell["attack"], *times, f"{worst:.0f} dB")
 
 
 def spread(values: Sequence[float | None]) -> str:

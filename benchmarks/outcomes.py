@@ -1,0 +1,72 @@
+"""One whole attack for a measurement, and the files that measurements are kept in."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import deepleak_core
+from deepleak_core.events import Event, FinalScore, Finished, Score, Snapshot
+from deepleak_core.scenario import Scenario
+
+RESULTS = Path(__file__).parent / "results"
+Kind = TypeVar("Kind", bound=Event)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All events of a run that has finished."""
+
+    events: tuple[Event, ...]
+
+    def last(self, kind: type[Kind]) -> Kind:
+        """The latest event of one kind. Raises StopIteration where there is none."""
+        return next(event for event in reversed(self.events) if isinstance(event, kind))
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """Every snapshot, in order."""
+        return [event for event in self.events if isinstance(event, Snapshot)]
+
+    @property
+    def finished(self) -> Finished:
+        """The last event."""
+        return self.last(Finished)
+
+    @property
+    def score(self) -> FinalScore:
+        """The final score; scenarios always have a ground truth."""
+        assert self.finished.score is not None
+        return self.finished.score
+
+
+def attack(scenario: Scenario) -> Outcome:
+    """Run a scenario to its end."""
+    return Outcome(tuple(deepleak_core.run(scenario)))
+
+
+def score_of(snapshot: Snapshot) -> Score:
+    """The score of a snapshot; scenarios always have a ground truth."""
+    assert snapshot.score is not None
+    return snapshot.score
+
+
+def command(module: str, arguments: Sequence[str] = ()) -> str:
+    """The command line of a measurement, folders named by their last part only.
+
+    >>> command("benchmarks.solvers", ["--seeds", "5", "--images", "/home/me/test"])
+    'python -m benchmarks.solvers --seeds 5 --images test'
+    """
+    named = [Path(argument).name if argument.startswith("/") else argument for argument in arguments or sys.argv[1:]]
+    return " ".join(["python -m", module, *named])
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Keep a result as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\nwritten to {path}")
