@@ -97,7 +97,7 @@ class _TooFewImages(Exception):
 
 def _picked(scenario: Scenario, labels: Sequence[int], rng: np.random.Generator) -> tuple[int, ...]:
     if scenario.indices is not None:
-        _check_indices(scenario, scenario.indices, len(labels))
+        _check_indices(scenario.indices, len(labels))
         return scenario.indices
     if scenario.composition == "random":
         if scenario.batch_size > len(labels):
@@ -117,15 +117,10 @@ def _source(scenario: Scenario) -> str:
     return printable(scenario.images or scenario.dataset)
 
 
-def _check_indices(scenario: Scenario, indices: Sequence[int], images: int) -> None:
-    beyond = [index for index in indices if index >= images]
+def _check_indices(indices: Sequence[int], images: int) -> None:
+    beyond = [str(index) for index in indices if index >= images]
     if beyond:
-        raise UnsupportedScenario(
-            [
-                f"indices were {shorten(','.join(map(str, indices)))} with {beyond[0]}; "
-                f"{_source(scenario)} has the images 0 to {images - 1}."
-            ]
-        )
+        raise _TooFewImages(f"has the images 0 to {images - 1}, indices had {listed(beyond, 3)}; name others.")
 
 
 def _wanted_labels(scenario: Scenario, asked: Sequence[str], by_class: Mapping[int, Sequence[int]]) -> list[int]:
@@ -155,12 +150,13 @@ def _composed_labels(scenario: Scenario, available: Counter[int], rng: np.random
         "same": [n],
     }[scenario.composition or "distinct"]
     wanted: list[int] = []
+    left = sorted(available)
     for size in groups:
-        fitting = [c for c in sorted(available) if available[c] >= size and c not in wanted]
+        fitting = [position for position, c in enumerate(left) if available[c] >= size]
         if not fitting:
             several = f"{size} images" if size > 1 else "an image left"
             raise _too_few(scenario, f"no {'further ' if wanted else ''}class has {several}")
-        wanted += [int(rng.choice(fitting))] * size
+        wanted += [left.pop(fitting[int(rng.choice(len(fitting)))])] * size
     return wanted
 
 

@@ -93,7 +93,7 @@ UNUSABLE: dict[str, tuple[list[str], str]] = {
     "a choice": (["attack", "--mode", "fedprox"], "mode was 'fedprox'; accepted are fedsgd, fedavg."),
     "a name": (["attack", "--model", "vgg"], f"model was 'vgg'; accepted are {', '.join(models.MODELS)}."),
     "a name for labels": (["labels", "--model", "vgg"], f"model was 'vgg'; accepted are {', '.join(models.MODELS)}."),
-    "an index": (["attack", "--indices", "99"], "indices were 99"),
+    "an index": (["attack", "--indices", "99"], "cifar10-samples has the images 0 to 19"),
     "a folder": (["attack", "--images", "/nowhere"], "images was '/nowhere', which is no folder;"),
     "settings that clash": (
         ["attack", "--indices", "1", "--labels", "cat"],

@@ -126,14 +126,14 @@ def test_files_that_are_not_counted_are_named_where_images_are_missing(tmp_path:
     (tmp_path / "yak" / f"photo{suffix}").write_bytes(b"")
     scenario = Scenario(dataset="folder", images=str(tmp_path), batch_size=2)
     assert len(load_batch(scenario).labels) == 2
-    for wanted in ({"batch_size": 3}, {"labels": "yak"}, {"batch_size": 3, "composition": "random"}):
+    for wanted in ({"batch_size": 3}, {"labels": "yak"}, {"indices": "2"}, {"batch_size": 3, "composition": "random"}):
         with pytest.raises(UnsupportedScenario, match=f"yak/photo{suffix}"):
             load_batch(Scenario(dataset="folder", images=str(tmp_path), **wanted))
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "data set": ({"dataset": "emnist"}, f"dataset was 'emnist'; accepted are {', '.join(DATASETS)}."),
-    "index": ({"indices": (3, 20)}, "indices were 3,20 with 20; cifar10-samples has the images 0 to 19."),
+    "index": ({"indices": (3, 20)}, "cifar10-samples has the images 0 to 19, indices had 20; name others."),
     "class": (
         {"labels": ("cat", "unicorn")},
         "labels named 'unicorn', which is no class here; accepted are airplane, automobile, bird, cat, deer, dog, "

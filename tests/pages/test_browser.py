@@ -133,7 +133,7 @@ def test_examples_set_the_controls_and_the_address_and_back_undoes_it(visit: Any
 
 def test_a_link_opens_the_scenario_that_its_sender_saw(visit: Any) -> None:
     page = visit("/?dataset=cifar100-samples&labels=rose,rose2,sea&mode=fedavg&local_epochs=3")
-    page.get_by_text("labels had rose2").wait_for()  # a class that is none is refused in a sentence
+    page.get_by_text("labels named 'rose2'").wait_for()  # a class that is none is refused in a sentence
 
     page = visit("/?dataset=cifar100-samples&labels=rose,sea&mode=fedavg&local_epochs=3&suspense=true")
     expect_private(page, ["private", "private"])
