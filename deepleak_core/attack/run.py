@@ -29,6 +29,7 @@ from deepleak_core.attack.repair import LONGEST, is_uncertain, search_and_repair
 from deepleak_core.attack.settings import changed
 from deepleak_core.attack.solvers import Iterate
 from deepleak_core.events import (
+    ASSUMPTION,
     Event,
     FeaturesSeparated,
     Finished,
@@ -53,6 +54,8 @@ LABEL_SHARE = 0.5  # of the time limit that label inference may take
 SETTLED_RESIDUAL = 1e-12  # squared relative residual at rounding level of a float32 update
 SETTLED_STEPS = 5  # iterations at that level without a change of any 8-bit pixel value after which a run ends
 WORSE = 2.0  # ratio of residuals from which the best iterate, not the last one, is the outcome
+
+TIME_ENDED = " Label inference ended early, at its share of the time limit."
 
 Stop = Callable[[], bool]
 
@@ -109,7 +112,7 @@ def reconstruct(
         yield inferred
         yield Stage(name=chosen.title, sentence=_what_starts(case, chosen), step=0, seconds=inferred.seconds)
         for assumption in assumptions(case):
-            yield Stage(name="Assumption", sentence=assumption, step=0, seconds=inferred.seconds)
+            yield Stage(name=ASSUMPTION, sentence=assumption, step=0, seconds=inferred.seconds)
     repairs = chosen.repairs and not inferred.falsified and is_uncertain(inferred)
     repairs = repairs if repair_labels is None else repair_labels
 
@@ -176,9 +179,19 @@ def _infer(
         order=tuple(strategies.order(found.counts)),
         falsified=(),
         certified=found.proven,
-        confidence=() if found.confidence is None else tuple(found.confidence.tolist()),
-        note=found.note,
+        confidence=() if found.confidence is None or uneven(case) else tuple(found.confidence.tolist()),
+        note=found.note + (TIME_ENDED if labels is None and stop() else ""),
         seconds=clock.seconds,
+    )
+
+
+def uneven(case: Case) -> bool:
+    """Whether some local step of the client saw fewer images than others, so that these weigh more in the update."""
+    local = case.update.local
+    return (
+        local is not None
+        and local.batch_size < case.update.batch_size
+        and case.update.batch_size % local.batch_size > 0
     )
 
 
@@ -201,7 +214,7 @@ def assumptions(case: Case) -> list[str]:
         "The order of the client's mini-batches is unknown: labels are assigned to them in ascending order, which "
         "limits how well the update can be matched."
     ]
-    if images % local.batch_size:
+    if uneven(case):
         sentences.append(
             f"The last mini-batch holds {images % local.batch_size} images instead of {local.batch_size}, which weigh "
             "more in the update; which images these are is unknown, so label counts are uncertain."
@@ -277,7 +290,7 @@ def _watch(
     """Cut iterates into snapshots by time, end the run when it is over, and report the outcome.
 
     Iterations are counted through all stages of the attack. Revised labels replace the inferred ones. The outcome is
-    the last iterate, or the best one where an attack that was interrupted ends on a far worse one.
+    the last iterate, or the best one where an attack ends on a far worse one.
     """
     ended: Reason | None = None
     sentence, order, first = "", inferred.order, None
@@ -318,7 +331,7 @@ def _watch(
     if pending is not None:
         last = _snapshot(case, pending, seconds, 1.0)
         yield last
-    if best is not None and last.residual > WORSE * best.residual and ended in ("stopped", "seconds"):
+    if best is not None and last.residual > WORSE * best.residual:
         last = _snapshot(case, replace(best, step=last.step), seconds, 1.0)
         yield last
     yield Finished(

@@ -27,7 +27,8 @@ from deepleak_core.scenario import Scenario
 from deepleak_core.text import percent
 
 FLOAT_EPSILON = torch.finfo(torch.float32).eps
-MOST_ROUNDING = 0.3  # of the norm of a weight change: more of it may not be rounding of the weights
+MOST_ROUNDING = 0.3  # share of a weight change's norm that may be rounding of the weights
+MOST_GROWTH = 30.0  # norm of a weight change over that of the weights from which local training has diverged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ def observe_model(model: TargetModel, scenario: Scenario, *, draw: int = 0) -> t
 def require_usable(case: Case) -> None:
     """Raise `UnusableUpdate` where an update is not finite, zero, or lost in the rounding of the weights."""
     update = case.update
-    if not all(bool(tensor.isfinite().all()) for tensor in update.tensors.values()):
+    if not all(bool(tensor.norm().isfinite()) for tensor in update.tensors.values()):
         advice = (
             f"local training at learning rate {update.local.lr:g} (--local-lr) diverged: lower it."
             if update.local
@@ -101,15 +102,20 @@ def require_usable(case: Case) -> None:
         why = ": the local learning rate (--local-lr) is too small for float32 weights" if update.local else ""
         raise UnusableUpdate(f"The client's update is exactly zero and reveals nothing{why}; change its settings.")
     if update.local is not None:
-        _require_precision(case)
+        _require_sensible_change(case, update.local)
 
 
-def _require_precision(case: Case) -> None:
-    """Refuse a FedAvg update that is smaller than the rounding of the float32 weights it is a difference of."""
+def _require_sensible_change(case: Case, local: LocalTraining) -> None:
+    """Refuse weights that local training blew up, or changed by less than the rounding of float32."""
     before, after = weights_of(case.model), case.update.tensors
     change = torch.stack([(before[name] - after[name]).double().norm() for name in before]).norm()
-    rounding = torch.stack([(before[name].double().norm() * FLOAT_EPSILON / 4) for name in before]).norm()
-    if rounding > MOST_ROUNDING * change:
+    size = torch.stack([before[name].double().norm() for name in before]).norm()
+    if change > MOST_GROWTH * size:
+        raise UnusableUpdate(
+            f"Local training at learning rate {local.lr:g} (--local-lr) diverged: the weights changed by "
+            f"{float(change / size):.0f} times their size; lower it."
+        )
+    if size * FLOAT_EPSILON / 4 > MOST_ROUNDING * change:
         changed = sum(int((before[name] != after[name]).sum()) for name in before)
         share_changed = changed / sum(tensor.numel() for tensor in before.values())
         raise UnusableUpdate(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from deepleak_core.data.batches import GroundTruth
 from deepleak_core.events import (
+    ASSUMPTION,
     TROUBLE,
     Event,
     FinalScore,
@@ -28,10 +29,12 @@ from deepleak_core.events import (
     LabelsRevised,
     Score,
     Snapshot,
+    Stage,
 )
 from deepleak_core.scoring import metrics
 from deepleak_core.scoring.sentences import outcome, what_leaked
 
+ORDER_ASSUMED = " The attack had to assume which labels belong to which mini-batch."
 MILESTONES_DB = {"psnr20": 20.0, "psnr30": 30.0}  # PSNR in dB of every image whose time is recorded
 
 
@@ -48,6 +51,7 @@ def scored(events: Iterator[Event], truth: GroundTruth, *, mode: str, seed: int 
         elif isinstance(event, Finished):
             yield scorer.finished(event)
         else:
+            scorer.assumed |= isinstance(event, Stage) and event.name == ASSUMPTION
             yield event
 
 
@@ -61,6 +65,7 @@ class _Scorer:
         self._repeats = len(set(truth.labels.tolist())) < len(truth.labels)
         self._noise = metrics.noise_psnr(self._images, seed)
         self._time_to: dict[str, float | None] = dict.fromkeys((*MILESTONES_DB, "pixel_exact"))
+        self.assumed = False
         self._inferred: LabelsInferred | None = None
         self._revised: LabelsRevised | None = None
         self._last: tuple[Tensor, Score] | None = None
@@ -115,4 +120,6 @@ class _Scorer:
         if event.reason in TROUBLE:
             return replace(event, score=final)
         sentence = what_leaked(event, final, self._inferred, self._revised, self._mode, self._truth.class_names)
+        if self.assumed and "recovered" not in final.outcomes:
+            sentence += ORDER_ASSUMED
         return replace(event, score=final, sentence=sentence)
