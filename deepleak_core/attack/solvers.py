@@ -138,6 +138,9 @@ def lbfgs(
     A step is taken only where it lowers the loss, so the sequence cannot diverge; it ends when no step does. Pixels are
     not clamped on the way, since bounds would break the curvature pairs. A line search may take many evaluations: once
     `stop` returns True it ends early, and the last point is yielded once more.
+
+    PyTorch's own L-BFGS needs about twice as many evaluations of the objective (`benchmarks/lbfgs.py`), and scipy's
+    would move every iterate to the host in double precision.
     """
 
     def evaluate(point: Tensor) -> tuple[float, Tensor, Tensor]:
