@@ -2,8 +2,8 @@
 
 Steps, each announced by a `Stage` event: (1) feature separation gives the features of every image, (2) peeling solves
 for the inputs of each layer by linear algebra, (3) Levenberg-Marquardt finds the pixels that give what is known, image
-by image, (4) L-BFGS matches the full update and the features until no pixel changes. Steps that a network or an update
-does not allow are skipped, and the event says why.
+by image, (4) L-BFGS matches the full update and the features, and images that are nearly solved are rounded to 8 bits.
+Steps that a network or an update does not allow are skipped, and the event says why.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from deepleak_core.attack.grid import NEAR, refine_on_grid
 from deepleak_core.attack.matching import noise, separated_features, terms
 from deepleak_core.attack.objectives import Comparison, Matching
 from deepleak_core.attack.peeling import Level, Link, Peeled, chain, peel, unactivate
@@ -30,6 +31,7 @@ from deepleak_core.scenario import FEDAVG_METHODS, FedAvgMethod
 
 EXPLAINED = 1e-9  # squared relative residual at which a float32 update is matched down to its rounding
 UNCHANGED = 12  # iterations without a change of any 8-bit pixel value after which the search ends
+GRID_PAUSE = 10.0  # factor by which the residual falls before the 8-bit grid is tried again
 PIXEL_ITERATIONS = 60  # of Levenberg-Marquardt over the pixels
 
 Progress = Stage | FeaturesSeparated | Iterate
@@ -108,8 +110,8 @@ def _match_all(
     *,
     seed: int,
     stop: Callable[[], bool],
-) -> Iterator[Iterate]:
-    """Match the whole update from where the earlier steps ended, until no pixel value changes.
+) -> Iterator[Stage | Iterate]:
+    """Match the whole update from where the earlier steps ended, until the images are exact or no pixel changes.
 
     L-BFGS needs a smooth loss; starting from noise, a network with kinks (ReLU, pooling) is left to signed Adam.
     """
@@ -123,7 +125,7 @@ def _match_all(
         priors=terms(case, (("total-variation", settings.total_variation),)) if by_adam else (),
         fedavg=settings.fedavg,
     )
-    before, unchanged = None, 0
+    before, unchanged, tried = None, 0, NEAR
     for iterate in SOLVERS["signed-adam" if by_adam else "lbfgs"].minimise(
         objective,
         noise(case, 1, seed=seed) if inputs is None else inputs[None],
@@ -134,6 +136,12 @@ def _match_all(
         stop=stop,
     ):
         yield iterate
+        if objective.distance == "squared-l2" and iterate.residual < tried:
+            tried = iterate.residual / GRID_PAUSE
+            if (copy := refine_on_grid(objective, iterate, stop=stop)) is not None:
+                yield Stage(name="Rounded to 8 bits", sentence="Rounded to 8-bit values, the images match the update.")
+                yield copy
+                return
         pixels = (case.model.denormalise(iterate.inputs[0]).clamp(0, 1) * 255).round()
         unchanged = unchanged + 1 if before is not None and torch.equal(pixels, before) else 0
         before = pixels

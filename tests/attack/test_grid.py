@@ -1,0 +1,81 @@
+"""Rounding to the 8-bit grid: wrong values are corrected, and nothing off the grid is taken for a solution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from deepleak_core import Scenario, observe
+from deepleak_core.attack.grid import refine_on_grid
+from deepleak_core.attack.objectives import Matching
+from deepleak_core.attack.solvers import Iterate
+from deepleak_core.federated.case import Case
+from deepleak_core.federated.client import share
+from deepleak_core.scoring.metrics import max_error_8bit
+
+FEDAVG = {"mode": "fedavg", "local_epochs": 2, "local_lr": 0.01}
+
+
+def never() -> bool:
+    return False
+
+
+def objective_of(case: Case, labels: Tensor) -> Matching:
+    return Matching(case=case, labels=labels, distance="squared-l2", fedavg="simulated")
+
+
+def near(objective: Matching, images: Tensor) -> Iterate:
+    inputs = objective.case.model.normalise(images)[None]
+    value = objective(inputs)
+    return Iterate(0, inputs, float(value.loss.detach()), value.residuals, 0.0, 0.0)
+
+
+@pytest.fixture(params=[{}, FEDAVG], ids=["fedsgd", "fedavg"])
+def solved(request: pytest.FixtureRequest) -> tuple[Matching, Tensor]:
+    case, truth = observe(Scenario(indices=(0, 4), **request.param))
+    return objective_of(case, truth.labels), truth.images
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 4])
+def test_values_that_round_to_a_neighbour_are_corrected(solved: tuple[Matching, Tensor], wrong: int) -> None:
+    objective, private = solved
+    generator = torch.Generator().manual_seed(wrong)
+    images = private + 2e-5 * torch.randn(private.shape, generator=generator)
+    for place in torch.randperm(private.numel(), generator=generator)[:wrong].tolist():
+        images.view(-1)[place] += 0.6 / 255 if images.view(-1)[place] < 0.5 else -0.6 / 255
+    copy = refine_on_grid(objective, near(objective, images), stop=never)
+    assert copy is not None
+    assert max_error_8bit(objective.case.model.denormalise(copy.inputs[0]), private).tolist() == [0, 0]
+
+
+def off_the_grid(case: Case, images: Tensor, labels: Tensor) -> tuple[Case, Tensor, Tensor]:
+    shifted = (images * 0.9 + 0.5 / 255).clamp(0, 1)
+    update = share(case.model, shifted, labels, case.update.local)
+    return Case(**{**vars_of(case), "update": update}), shifted, labels
+
+
+def with_noise(case: Case, images: Tensor, labels: Tensor) -> tuple[Case, Tensor, Tensor]:
+    noisy = {name: t + 1e-4 * t.norm() * torch.randn_like(t) for name, t in case.update.tensors.items()}
+    update = type(case.update)(tensors=noisy, batch_size=2, local=case.update.local)
+    return Case(**{**vars_of(case), "update": update}), images, labels
+
+
+def wrong_labels(case: Case, images: Tensor, labels: Tensor) -> tuple[Case, Tensor, Tensor]:
+    return case, images, labels.flip(0)
+
+
+def vars_of(case: Case) -> dict[str, object]:
+    return {name: getattr(case, name) for name in ("model", "update", "class_names", "image_shape", "trained")}
+
+
+@pytest.mark.parametrize("how", [off_the_grid, with_noise, wrong_labels])
+def test_what_does_not_explain_the_update_is_never_taken_for_exact(
+    how: Callable[[Case, Tensor, Tensor], tuple[Case, Tensor, Tensor]],
+) -> None:
+    case, truth = observe(Scenario(indices=(0, 4)))
+    case, images, labels = how(case, truth.images, truth.labels)
+    objective = objective_of(case, labels)
+    assert refine_on_grid(objective, near(objective, images), stop=never) is None
