@@ -286,7 +286,19 @@ def overhead_rows(found: Result) -> Iterator[Row]:
         yield name, *(f"{number(values):.3g}" for number in (statistics.median, min, max)), figure["budget"] or None
 
 
+def training_stages() -> str:
+    """Every checkpoint of the package: how far the network was trained, and its accuracy on test images."""
+    from deepleak_core.federated import checkpoints
+
+    rows = []
+    for path in sorted(checkpoints.CHECKPOINTS.glob("*.safetensors")):
+        model, classes, stage = path.stem.split("--")
+        rows.append((model, classes, stage, *checkpoints.describe(path).removesuffix(" accuracy").split(", ")))
+    return markdown(("model", "classes", "stage", "trained for", "accuracy"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "training-stages": training_stages,
     "solvers": solvers,
     "attack-speed-cpu": lambda: attack_speed("cpu"),
     "attack-speed-gpu": lambda: attack_speed("cuda"),
