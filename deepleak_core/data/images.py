@@ -103,17 +103,19 @@ def _formats_here() -> tuple[str, ...]:
 def _regular_file(path: Path, shown: str) -> IO[bytes]:
     """Open a file for reading. A pipe or a device is refused; without O_NONBLOCK, opening a pipe would wait."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    file = os.fdopen(os.open(path, flags), "rb")
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        file.close()
-        raise DatasetUnavailable(f"{shown} is no regular file; accepted are image files: remove it.")
-    if status.st_size > MAX_BYTES:
-        file.close()
-        raise DatasetUnavailable(
-            f"{shown} has {status.st_size / 1e6:.0f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB; make it smaller."
-        )
-    return file
+    descriptor = os.open(path, flags)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise DatasetUnavailable(f"{shown} is no regular file; accepted are image files: remove it.")
+        if status.st_size > MAX_BYTES:
+            raise DatasetUnavailable(
+                f"{shown} has {status.st_size / 1e6:.0f} MB, the limit is {MAX_BYTES / 1e6:.0f} MB; make it smaller."
+            )
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _to_8_bits(image: Image.Image, shown: str) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,22 @@ def test_a_file_that_becomes_a_link_after_listing_is_refused(tmp_path: Path) -> 
     (root / "owl" / "a.png").symlink_to(outside)
     with pytest.raises(DatasetUnavailable, match=r"owl/a\.png"):
         listed.read(1)
+
+
+def test_files_and_links_to_nothing_beside_the_class_folders_are_no_classes(tmp_path: Path) -> None:
+    zoo(tmp_path, "elk", "owl")
+    picture(tmp_path / "cover.png")
+    (tmp_path / "yak").symlink_to("yak")
+    (tmp_path / "gnu").symlink_to("gone")
+    assert folder_classes(tmp_path) == ("elk", "owl")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text")
+def test_a_class_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    zoo(tmp_path, "elk", "owl", os.fsdecode(b"\xff\x1b[2J"))
+    with pytest.raises(DatasetUnavailable, match="is not UTF-8") as refusal:
+        folder_classes(tmp_path)
+    assert str(refusal.value).isprintable()
 
 
 def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:

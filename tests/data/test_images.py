@@ -224,9 +224,11 @@ def test_large_files_are_refused_before_they_are_read(tmp_path: Path, monkeypatc
 def test_pipes_devices_and_folders_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "folder.jpg").mkdir()
+    before = set(os.listdir("/dev/fd"))
     for path in (tmp_path / "pipe.jpg", tmp_path / "folder.jpg", Path("/dev/zero"), tmp_path / "missing.jpg"):
         with pytest.raises(DatasetUnavailable):
             open_image(path)
+    assert set(os.listdir("/dev/fd")) == before, "a file was left open"
 
 
 def test_a_refusal_names_the_file_as_it_is_called_and_escapes_control_characters(tmp_path: Path) -> None:
