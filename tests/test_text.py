@@ -29,7 +29,8 @@ def test_what_people_write() -> None:
 
 @given(st.text())
 def test_quotes_are_short_and_printable(text: str) -> None:
-    assert printable(text).isprintable() and shorten(text).isprintable()
+    assert printable(text).isprintable()
+    assert shorten(text).isprintable()
     assert len(shorten(text)) <= LONGEST_QUOTE
     assert not text.isprintable() or len(text) > LONGEST_QUOTE or shorten(text) == text
 

@@ -112,7 +112,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "fashion-mnist-samples": Dataset(
         title="Fashion-MNIST samples",
-        summary="20 real Fashion-MNIST images of 9 of its 10 classes, greyscale, bundled, offline.",
+        summary="20 real Fashion-MNIST images, greyscale, bundled, offline.",
         vocabulary="fashion-mnist",
         class_names=FASHION_MNIST_CLASSES,
         statistics=FASHION_MNIST_STATISTICS,
@@ -165,7 +165,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "grey-folder": Dataset(
         title="Own folder, greyscale",
-        summary="The same with one channel: colour images are converted to greyscale.",
+        summary="Your own images in greyscale: a folder with one folder a class; colours are converted.",
         vocabulary="folder",
         class_names=(),
         statistics=GREY_STATISTICS,

@@ -24,7 +24,8 @@ BUNDLED = [name for name, dataset in DATASETS.items() if dataset.bundled]
 def test_bundled_samples_are_twenty_different_real_images(name: str) -> None:
     batch = load_batch(Scenario(dataset=name, indices=tuple(range(20))))
     assert batch.images.shape == (20, DATASETS[name].channels, 32, 32)
-    assert batch.images.min() >= 0 and batch.images.max() <= 1
+    assert batch.images.min() >= 0
+    assert batch.images.max() <= 1
     assert len({image.numpy().tobytes() for image in batch.images}) == 20
     assert all(image.std() > 0.05 for image in batch.images)
     assert all(0 <= y < len(batch.class_names) for y in batch.labels)
@@ -60,7 +61,8 @@ def test_without_the_package_of_samples(monkeypatch: pytest.MonkeyPatch) -> None
 def test_entries_agree_with_themselves(name: str) -> None:
     dataset = DATASETS[name]
     mean, deviation = dataset.statistics
-    assert len(mean) == len(deviation) == dataset.channels and dataset.channels in (1, 3)
+    assert len(mean) == len(deviation) == dataset.channels
+    assert dataset.channels in (1, 3)
     assert all(0 < value < 1 for value in (*mean, *deviation))
     assert len(set(dataset.class_names)) == len(dataset.class_names)
     assert (dataset.class_names == ()) == (name in FOLDER_DATASETS)

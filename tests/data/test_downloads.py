@@ -10,7 +10,6 @@ import struct
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def test_a_download_that_is_not_what_was_promised_is_dropped(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def tiny_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def tiny_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """CIFAR-10's test split with 12 images, as an archive torchvision accepts, at a file: address."""
     monkeypatch.setenv("DEEPLEAK_DATA", str(tmp_path / "cache"))
     rows = np.random.default_rng(0).integers(0, 256, (12, 3 * 32 * 32), dtype=np.uint8)
@@ -69,7 +68,7 @@ def tiny_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     monkeypatch.setattr(kind, "train_list", [])
     monkeypatch.setattr(kind, "test_list", [["test_batch", md5["test_batch"]]])
     monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": md5["batches.meta"]})
-    yield archive
+    return archive
 
 
 def test_a_downloaded_data_set(tiny_cifar10: Path) -> None:
@@ -123,7 +122,8 @@ def test_greyscale_data_sets_are_downloaded_too(tiny_mnist: str, tmp_path: Path)
     reported = list(datasets.prepare(scenario))
     assert {event.bytes_done for event in reported} == {path.stat().st_size for path in tmp_path.glob("t10k*")}
     batch = load_batch(scenario)
-    assert batch.images.shape == (3, 1, 32, 32) and batch.labels.tolist() == [1, 0, 3]
+    assert batch.images.shape == (3, 1, 32, 32)
+    assert batch.labels.tolist() == [1, 0, 3]
     for archive in tmp_path.glob("t10k*"):
         archive.unlink()
     assert list(datasets.prepare(scenario)) == []  # there already

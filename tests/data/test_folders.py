@@ -42,7 +42,8 @@ def test_a_folder_may_borrow_the_classes_of_a_data_set(tmp_path: Path) -> None:
     picture(tmp_path / "005_n01443537_goldfish" / "a.png")
     picture(tmp_path / "Ship" / "a.png")
     batch = load_batch(Scenario(images=str(tmp_path), batch_size=2))
-    assert sorted(batch.labels.tolist()) == [5, 8] and batch.class_names == DATASETS["cifar10"].class_names
+    assert sorted(batch.labels.tolist()) == [5, 8]
+    assert batch.class_names == DATASETS["cifar10"].class_names
 
 
 ALIKE = [

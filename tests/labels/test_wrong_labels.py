@@ -21,7 +21,8 @@ def test_as_many_labels_are_wrong_as_asked_for(labels: list[int], classes: int, 
     labels.sort()
     wrong = data.draw(st.integers(0, len(labels)))
     changed, places = falsify(labels, wrong, classes, seed=seed)
-    assert changed == sorted(changed) and len(places) == wrong
+    assert changed == sorted(changed)
+    assert len(places) == wrong
     assert (Counter(labels) - Counter(changed)).total() == wrong, "no class both loses and gains a label"
     assert falsify(labels, wrong, classes, seed=seed) == (changed, places)
 
@@ -29,7 +30,8 @@ def test_as_many_labels_are_wrong_as_asked_for(labels: list[int], classes: int, 
 def test_as_few_as_possible_are_right_where_every_class_loses_a_label() -> None:
     for classes in range(2, 8):
         changed, places = falsify(range(classes), classes, classes)
-        assert len(set(changed)) == 1 and len(places) == classes - 1
+        assert len(set(changed)) == 1
+        assert len(places) == classes - 1
 
 
 def test_one_class_has_no_wrong_label() -> None:
