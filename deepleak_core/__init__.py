@@ -7,7 +7,7 @@ The public interface is what this module exports; nothing else is promised to st
 >>> finished.reason
 'iterations'
 
-`observe(scenario)` gives what the server sees, a `Case`, beside the ground truth; `infer_labels(case)` and
+`observe(scenario)` gives what the server sees, a `Case`, and the ground truth; `infer_labels(case)` and
 `reconstruct(case)` attack a case; `capture` reads and writes cases as files. Importing this module does not import
 PyTorch; the first use of a function does.
 """

@@ -37,7 +37,7 @@ class UnusableUpdate(DeepLeakError):
 
 
 class CannotSeparate(DeepLeakError):
-    """The update does not hold the features of single images in its last layer, whatever the labels are."""
+    """The update does not hold the features of single images in its last layer, for any labels."""
 
 
 class NotSeparated(DeepLeakError):

@@ -102,7 +102,7 @@ def in_private_order(values: Sequence[Element], score: Score | None) -> tuple[El
 
 @dataclass(frozen=True, kw_only=True)
 class Downloading:
-    """A data set is being downloaded. `bytes_total` is 0 where the server does not tell."""
+    """A data set is being downloaded. `bytes_total` is 0 where it is unknown."""
 
     dataset: str
     bytes_done: int

@@ -44,7 +44,7 @@ COMPOSITIONS: dict[Composition, str] = {
     "skewed": "skewed draw",
 }
 FEDAVG_METHODS: dict[FedAvgMethod, str] = {
-    "averaged": "the weight change divided by rate and steps stands for the gradient",
+    "averaged": "the weight change divided by learning rate and steps is taken for the gradient",
     "surrogate": "the gradient at a learned point between the weights before and after",
     "simulated": "the local steps are simulated and differentiated through",
 }
@@ -114,15 +114,13 @@ class Scenario(BaseModel):
     )
     wrong_labels: int = Field(0, ge=0, le=4096, description="labels to falsify before the attack")
     mislabel: Annotated[tuple[str, ...] | None, BeforeValidator(_split)] = Field(
-        None, description="labels to falsify by name: cat>dog has one image of a cat taken for a dog"
+        None, description="labels to falsify by name: cat>dog labels one cat image as dog"
     )
     repair_labels: bool | None = Field(
         None,
-        description="whether the attack may notice and mend wrong labels; where counts are uncertain if not given",
+        description="whether the attack may correct wrong labels; where counts are uncertain if not given",
     )
-    feature_term: bool = Field(
-        False, description="also match the features that disaggregation takes from the last layer"
-    )
+    feature_term: bool = Field(False, description="also match the features that are separated from the last layer")
     learning_rate: float | None = Field(None, gt=0, le=10, description="attack step, the attack's own if not given")
     total_variation: float | None = Field(
         None, ge=0, le=10, description="weight of the smoothness prior, the attack's own if not given"
@@ -135,7 +133,7 @@ class Scenario(BaseModel):
         None, description="further settings of the attack, NAME=VALUE"
     )
 
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="everything random follows from it")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="determines everything random")
     max_seconds: float | None = Field(None, gt=0, le=86400, description="stop after this attack time")
     max_iterations: int | None = Field(None, ge=1, le=10**6, description="stop after so many iterations")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
@@ -228,7 +226,7 @@ class Scenario(BaseModel):
         return Scenario(**{**self.to_values(), **values})
 
     def to_values(self) -> dict[str, Any]:
-        """Only the settings that differ from their defaults: what a reader needs to be told."""
+        """Only the settings that differ from their defaults."""
         values = self.model_dump(exclude_defaults=True)
         if self.composition == "distinct":
             del values["composition"]
@@ -242,7 +240,7 @@ class Scenario(BaseModel):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Scenario:
-        """Read a scenario back. Raises `UnsupportedScenario` when the text is none."""
+        """Read a scenario from JSON text. Raises `UnsupportedScenario` where it is none."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -266,7 +264,7 @@ class Scenario(BaseModel):
         return cls(**values)
 
     def seed_for(self, purpose: str) -> int:
-        """An independent seed for each random thing, so that changing one choice moves nothing else.
+        """An independent seed for each random choice, so that changing one leaves the others as they are.
 
         >>> Scenario().seed_for("model") == Scenario(wrong_labels=1).seed_for("model")
         True
@@ -289,7 +287,7 @@ ACCEPTED = {"int": "are whole numbers", "float": "are numbers", "bool": "are tru
 
 
 def _sentences(error: Any) -> tuple[str, ...]:
-    """One pydantic error as sentences that say what was given and what is accepted; mostly it is one."""
+    """One pydantic error as one or more sentences that say what was given and what is accepted."""
     name = ".".join(map(str, error["loc"][:1])) or "scenario"
     kind, context, given = error["type"], error.get("ctx", {}), shorten(repr(error.get("input")))
     if kind == "value_error":

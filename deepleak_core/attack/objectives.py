@@ -128,5 +128,5 @@ class Matching:
         return torch.stack([distance.mean() for distance in distances]).sum()
 
     def parameters(self) -> list[Tensor]:
-        """Further unknowns beside the inputs: the surrogate's point between the weights before and after."""
+        """Unknowns other than the inputs: the surrogate's point between the weights before and after."""
         return [] if self.mixing is None else [self.mixing]

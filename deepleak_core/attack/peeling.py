@@ -1,16 +1,16 @@
-"""Layer by layer from the features down to the pixels, by linear algebra instead of search.
+"""Peel off layers: solve for the inputs of each layer by linear algebra, from the features down.
 
-Disaggregation gives every image's features and the signal each sends back. In a chain of convolutions and
-activations both can be followed downwards. Convolution l has the weight gradient
+Feature separation gives the features of every image and the signal (loss gradient) at its logits. In a chain of
+convolutions and activations both are propagated downwards. Convolution l has the weight gradient
 
     G_l[o, c, u, v] = sum_k sum_ij delta_k[o, i, j] h_k[c, s i + u - p, s j + v - p],
 
 which is linear in its inputs h_k once the signals delta_k are known. Every input channel meets the same matrix,
-so one factorisation of a (O u v) x (K H W) system gives the inputs of all images, whatever labels they share.
-Then the signals pass through the layer, and the next one follows. Where a layer has more unknowns than
-equations, what is known so far (its outputs) is left to a Gauss-Newton search over the pixels.
+so one factorisation of a (O u v) x (K H W) system gives the inputs of all images, including those that share a label.
+Then the signals are propagated through the layer, and the next layer is solved. Where a layer has more unknowns than
+equations, its known outputs are the targets of a Levenberg-Marquardt search over the pixels (`attack.exact`).
 
-R-GAP (Zhu and Blaschko 2021) follows a single image this way; here the batch was taken apart before.
+R-GAP (Zhu and Blaschko 2021) solves a single image this way; R-CONV and LT-code peeling are related.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from deepleak_core.federated.target_model import TargetModel
 NOISE = 1e-6  # relative error of a float32 gradient's layer, rounding errors added up
 USEFUL = 0.02  # relative error up to which a solved value is taken as known
 EXPLAINED = 1e-4  # relative residual of a layer's equations above which a signal must be wrong
-WORTHWHILE = 0.2  # share of a layer's inputs that must come out known to make use of them
+WORTHWHILE = 0.2  # share of a layer's inputs that must be determined for them to be used
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Link:
         return conv2d(inputs, c.weight.detach().to(inputs), bias, self.stride, self.padding)
 
     def backward(self, signals: Tensor) -> Tensor:
-        """Signals at the pre-activations to signals at the inputs."""
+        """Signals at the inputs, from signals at the pre-activations."""
         weight = self.convolution.weight.detach().to(signals)
         rest = [
             size - ((out - 1) * self.stride - 2 * self.padding + kernel)
@@ -83,9 +83,9 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True)
 class Peeled:
-    """How far down peeling came: `levels` that are known, lowest first, above `links` that lead up to them.
+    """The result of peeling: known `levels`, lowest first, and the `links` between the pixels and the highest of them.
 
-    The lowest level may have holes; then the next one, which has none, is given as well.
+    The lowest level may be known in part; then the next one, which is known completely, is given as well.
     """
 
     links: tuple[Link, ...]
@@ -150,7 +150,7 @@ def peel(model: TargetModel, gradient: Weights, found: Disaggregation, links: tu
             break
         outputs, known, slopes = solution
         levels.insert(0, Level(link=below, outputs=outputs, known=known))
-        if not bool(known.all()):  # a hole leaves signals open, so nothing can be peeled off below it
+        if not bool(known.all()):  # unknown values leave signals unknown, so no layer below can be solved
             break
         arriving = link.backward(arriving * slopes)
         slopes = slope(below.activation, outputs)
@@ -162,10 +162,9 @@ def peel(model: TargetModel, gradient: Weights, found: Disaggregation, links: tu
 def _inputs_of(link: Link, total: Tensor, arriving: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
     """Inputs (K, C, H, W) of a layer from its weight gradient, where they are known, and its activation's slopes.
 
-    ReLU's slopes are 0 or 1, and an output near zero leaves them open. Given inputs that are nearly right, the
-    same equations are linear in the signals, so the two are solved in turn until no slope changes.
-    A stride splits the inputs into phases that meet different kernel entries: some may be determined, others
-    not. None where too few are.
+    ReLU's slopes are 0 or 1, and an output near zero leaves them undetermined. Given inputs that are nearly right, the
+    same equations are linear in the signals, so both are solved alternately until no slope changes. A stride splits the
+    inputs into phases that meet different kernel entries: some may be determined, others not. None where too few are.
     """
     images, (channels, height, width) = len(arriving), link.inputs
     targets = total.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -187,7 +186,7 @@ def _inputs_of(link: Link, total: Tensor, arriving: Tensor, slopes: Tensor) -> t
             if torch.equal(updated, slopes):
                 break
             slopes = updated
-        else:  # a wrong slope spoils the equations of its own filter alone: leave the worst ones out
+        else:  # a wrong slope corrupts the equations of its own filter only: leave the worst out
             trusted = misfits < 0.3 * misfits[trusted].max()
     where = known.reshape(images, 1, height, width).expand_as(inputs)
     return (inputs * where, where, slopes) if float(misfits[trusted].norm()) < EXPLAINED else None

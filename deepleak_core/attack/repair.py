@@ -29,7 +29,7 @@ PATIENCE = 50  # iterations of a search before its residual is looked at
 STUCK = 0.05  # squared relative residual after them above which labels are doubted
 EXCHANGES = 6  # exchanges of one label that are tried where nothing can be certified
 BETTER = 0.7  # share of the residual that may remain for an exchange to be adopted
-LONGEST = PATIENCE * (1 + EXCHANGES)  # iterations that doubting and trying take beside the search itself
+LONGEST = PATIENCE * (1 + EXCHANGES)  # iterations that all trials take, in addition to the search itself
 UNCERTAIN = 0.2  # distance of a real-valued count from its integer above which labels are uncertain
 
 Search = Callable[[Sequence[int]], Iterator[Progress]]
@@ -164,7 +164,7 @@ def exchanges(believed: Sequence[int], estimates: Sequence[Tensor]) -> list[list
 
 
 def _counts(believed: Sequence[int], estimates: Sequence[Tensor]) -> Tensor:
-    """Believed labels as counts (C,), beside the estimates."""
+    """Believed labels as counts (C,), on the device of the estimates."""
     return torch.bincount(torch.tensor(believed), minlength=len(estimates[0])).to(estimates[0].device)
 
 

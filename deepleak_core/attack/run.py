@@ -254,7 +254,7 @@ def trouble(iterate: Iterate, first: Iterate) -> tuple[Reason, str] | None:
             f"The attack diverged: its loss grew from {first.loss:.2g} to {iterate.loss:.2g}. "
             "Lower the learning rate or choose another attack."
         )
-    # Priors move pixels whatever the network does; a residual that stays the same to the last bit does not.
+    # Priors move pixels in any case: only a residual that stays the same to the last bit shows a vanished gradient.
     unmoved = iterate.step == UNMOVED_STEPS and torch.equal(iterate.residuals, first.residuals)
     if unmoved or (iterate.step == 0 and iterate.gradient == 0):
         return "vanished", (

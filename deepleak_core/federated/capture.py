@@ -76,7 +76,7 @@ def load(
         model: a name in `MODELS`.
         batch_size: images in the client's batch.
         local: FedAvg's local training; None for a gradient.
-        class_names: the classes by index, those of CIFAR-10 if nobody says otherwise and there are ten.
+        class_names: the classes by index; by default those of CIFAR-10 where there are ten.
         image_size: height and width in pixels, 32 by default.
         statistics: mean and standard deviation by which images are normalised, CIFAR-10's by default.
         trained: whether the model has been trained; False by default.

@@ -1,7 +1,7 @@
 """A case: all that an attacker has. It never holds the private batch.
 
-`observe` plays one client round of a scenario and returns the case beside the ground truth; `capture.load` makes a case
-from files of a real system, without a ground truth.
+`observe` simulates one client round of a scenario and returns the case and the ground truth; `capture.load` makes a
+case from files of a real system, without a ground truth.
 
 >>> from deepleak_core.scenario import Scenario
 >>> case, truth = observe(Scenario(indices=(0, 1, 3, 4)))
@@ -95,7 +95,7 @@ def require_usable(case: Case) -> None:
         raise UnusableUpdate(f"The client's update is not finite; {advice}")
     if len(case.class_names) == 1:
         raise UnusableUpdate(
-            "The gradient of a classifier with a single class is zero whatever the images are; "
+            "The gradient of a classifier with a single class is zero for any images; "
             "use a data set with two classes or more."
         )
     if not any(bool(tensor.any()) for tensor in case.gradient.values()):

@@ -13,6 +13,7 @@ the label strategy `true` hands over its labels. The attack itself sees the case
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch import Tensor
 from deepleak_core.attack.attacks import attack_of, settings_of
 from deepleak_core.attack.run import reconstruct
 from deepleak_core.data import datasets
-from deepleak_core.errors import OutOfMemory
+from deepleak_core.errors import OutOfMemory, UnsupportedScenario
 from deepleak_core.events import Event, GroundTruthKnown, Prepared, png
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.case import (
@@ -41,6 +42,9 @@ from deepleak_core.labels.wrong_labels import WrongLabels
 from deepleak_core.runs.checks import check
 from deepleak_core.scenario import Scenario
 from deepleak_core.scoring.score import scored
+
+ROUNDS_PER_ITERATION = 3.0  # client rounds that one iteration of gradient matching takes as long as
+OVERRUN_SECONDS = 2.0  # by which a run may exceed its time limit
 
 
 def run(scenario: Scenario, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
@@ -84,7 +88,9 @@ def _events(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
     device, settings = choose_device(scenario), settings_of(scenario)
     model = target_model(scenario).to(device)
     _require_memory(scenario, model, settings)
+    began = time.perf_counter()
     case, truth = observe_model(model, scenario)
+    _require_time(scenario, settings, time.perf_counter() - began)
     yield prepared(case, network_of(scenario.model).title, checkpoints.note(scenario.stage, checkpoint_of(scenario)))
     yield GroundTruthKnown(
         labels=tuple(truth.labels.tolist()), pictures=tuple(png(image.numpy()) for image in truth.images)
@@ -122,6 +128,21 @@ def wrong_labels_of(scenario: Scenario) -> WrongLabels | None:
     if not scenario.wrong_labels and not scenario.mislabel:
         return None
     return WrongLabels(count=scenario.wrong_labels, swaps=scenario.mislabel or ())
+
+
+def _require_time(scenario: Scenario, settings: Any, round_seconds: float) -> None:
+    """Refuse a time limit that a single iteration would overrun. Raises `UnsupportedScenario`.
+
+    An iteration cannot be interrupted. It differentiates a client round twice, which takes about three of them.
+    """
+    seconds = ROUNDS_PER_ITERATION * round_seconds * getattr(settings, "restarts", 1)
+    if scenario.max_seconds is not None and seconds > scenario.max_seconds + OVERRUN_SECONDS:
+        raise UnsupportedScenario(
+            [
+                f"max_seconds was {scenario.max_seconds:g}, but one iteration on this device takes about "
+                f"{seconds:.0f} s for {scenario.model} at {scenario.image_size} pixels; allow more time or use smaller images."
+            ]
+        )
 
 
 def _require_memory(scenario: Scenario, model: TargetModel, settings: Any) -> None:

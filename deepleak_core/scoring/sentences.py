@@ -1,8 +1,8 @@
 """The outcome of a run in words, by one rule.
 
-Each reconstruction is `recovered`, `recognisable` or `not recovered`, judged by PSNR and SSIM together and against the
-best flat image: a coloured noise can have a fair PSNR, a flat square in the mean colour a fair one too, and a blurred
-picture a fair SSIM. Neither is taken for a recovered image.
+Each reconstruction is `recovered`, `recognisable` or `not recovered`, by its PSNR and SSIM together and its distance
+from the best flat image. One figure would not do: coloured noise and a flat square in the mean colour can have a fair
+PSNR, and a blurred picture a fair SSIM.
 """
 
 from __future__ import annotations
