@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from deepleak_core.attack.attacks import ATTACKS, described
 from deepleak_core.attack.objectives import DISTANCES
 from deepleak_core.attack.priors import PRIORS
+from deepleak_core.attack.settings import limits_of
 from deepleak_core.attack.solvers import SOLVERS
 from deepleak_core.cli.output import show_table
 from deepleak_core.cli.status import DONE
@@ -39,11 +40,8 @@ def show() -> int:
     )
     show_table(
         "Settings of attacks (--setting NAME=VALUE, --prior NAME=WEIGHT)",
-        ("attack", "defaults"),
-        [
-            (name, ", ".join(f"{setting}={value}" for setting, value in described(a).items()))
-            for name, a in ATTACKS.items()
-        ],
+        ("name", "what it is", "defaults"),
+        _settings(),
     )
     show_table(
         "Image priors (--prior)",
@@ -67,6 +65,18 @@ def show() -> int:
         + [("true", "No inference: the attack is given the true labels.", "")],
     )
     return DONE
+
+
+def _settings() -> list[tuple[str, str, str]]:
+    """Every setting that an attack has: name, what it is and accepts, and its default for each attack."""
+    defaults: dict[tuple[str, str], list[str]] = {}
+    for title, attack in ATTACKS.items():
+        limits = limits_of(attack.settings)
+        words = {name: f"{entry.help}; accepted {entry.accepted}" for name, entry in limits.items()}
+        for name, value in described(attack).items():
+            row = defaults.setdefault((name, words.get(name, "weight of an image prior")), [])
+            row.append(f"{title}: {value}")
+    return [(name, words, "\n".join(values)) for (name, words), values in sorted(defaults.items())]
 
 
 def _stages(model: str, vocabularies: Sequence[str]) -> str:

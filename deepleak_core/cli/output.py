@@ -20,18 +20,18 @@ LONGEST_LINE = 600  # characters of a refusal, which may quote input of any leng
 
 
 def plain(text: str) -> str:
-    """A text with every character escaped that a terminal might obey; line breaks stay.
+    r"""A text with every character escaped that a terminal might obey; line breaks stay.
 
-    >>> plain("cat\\x1b[31m")
-    'cat\\\\x1b[31m'
+    >>> plain("cat\x1b[31m")
+    'cat\\x1b[31m'
     """
     return "\n".join(map(printable, text.split("\n")))
 
 
 def one_line(text: str) -> str:
-    """A text as one line of at most `LONGEST_LINE` characters.
+    r"""A text as one line of at most `LONGEST_LINE` characters.
 
-    >>> one_line("It does\\nnot fit.")
+    >>> one_line("It does\nnot fit.")
     'It does not fit.'
     """
     line = plain(" ".join(text.split()))

@@ -155,9 +155,7 @@ class Engine:
             self._finish(job, "interrupted", INTERRUPTED)
         if self._client is not None:
             if self._client.status == "running":
-                self._client.unsubscribe_topic(
-                    "all"
-                )  # or the scheduler would send this client the news of its own closing
+                self._client.unsubscribe_topic("all")  # or its own closing would be reported to it
                 with suppress(OSError):  # a scheduler that is gone, without Dask having noticed yet
                     self._client.run(workers.request_stop, *self._underway, on_error="ignore")
             self._client.close()
@@ -207,7 +205,7 @@ class Engine:
         """Give waiting jobs to Dask, the most urgent first, one for each worker."""
         try:
             client = self._connect()
-        except Exception as error:  # whatever it is, nobody should wait for workers that never come
+        except Exception as error:  # whatever it is, no run should wait for workers that never come
             logger.warning("There are no workers.", exc_info=True)
             self._dismiss(f"No worker could be started ({first_line(error)}); {self._advice}.")
             return

@@ -309,8 +309,8 @@ class Store:
     def _lives(self, owner: str) -> bool:
         """Whether the process that owns a run is still there.
 
-        SQLite's WAL works on one machine only, so another host's name on it is a container that is gone. A server's
-        database may well be shared with a living app elsewhere: its runs are left alone.
+        SQLite's WAL works on one machine only, so another host name belongs to a container that is gone. A server's
+        database may be shared with an app on another machine: its runs are not changed.
         """
         host, pid, born = owner.rsplit(":", 2)
         if host != socket.gethostname():
@@ -347,7 +347,7 @@ class Store:
         return {row.key: _record(row) for row in rows}
 
     def queued(self) -> int:
-        """How many runs wait, whoever owns them."""
+        """How many runs wait, of all owners."""
         return cast(int, self._rows(select(func.count()).where(_runs.c.status == "queued"))[0][0])
 
     def position(self, run_id: str) -> int | None:

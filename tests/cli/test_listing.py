@@ -33,10 +33,10 @@ def test_list_names_everything_there_is(command: Callable[..., Any]) -> None:
 def test_list_names_the_settings_of_attacks(command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     text = command("list").out
-    for attack in ATTACKS.values():
-        for name in limits_of(attack.settings):
+    for title, attack in ATTACKS.items():
+        for name, limits in limits_of(attack.settings).items():
             if value := getattr(attack.settings, name):
-                assert f"{name}={value}" in text
+                assert name in text and limits.help in text and f"{title}: {value}" in text
 
 
 def test_list_names_trained_stages(

@@ -78,7 +78,7 @@ def eventually(happened: Callable[[], Any]) -> Any:
     """Wait until something is true and give it back."""
     deadline = time.monotonic() + PATIENCE
     while not (found := happened()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
     return found
 

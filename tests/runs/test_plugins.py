@@ -107,7 +107,8 @@ def test_workers_find_networks_and_attacks_of_other_packages(environment: dict[s
 def test_the_command_line_knows_networks_and_attacks_of_other_packages(environment: dict[str, str]) -> None:
     ended = python(environment, "-m", "deepleak_core", "list")
     assert ended.returncode == 0, ended.stderr
-    assert "patches" in ended.stdout and "brightness=0.25" in ended.stdout and "broken" not in ended.stdout
+    assert all(word in ended.stdout for word in ("patches", "brightness", "grey: 0.25"))
+    assert "broken" not in ended.stdout
     options = ("attack", "--model", "patches", "--attack", "grey", "--batch-size", "2")
     ended = python(environment, "-m", "deepleak_core", *options, "--setting", "brightness=0")
     assert ended.returncode == 0 and "Target model: Patches" in ended.stdout, ended.stderr

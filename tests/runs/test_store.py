@@ -358,7 +358,7 @@ def test_a_database_that_cannot_be_opened(url: str) -> None:
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
-    (tmp_path / "runs.sqlite").write_text("This is a letter, not a database. " * 50)
+    (tmp_path / "runs.sqlite").write_text("This is a text, not a database. " * 50)
     with pytest.raises(StoreUnavailable, match="not a database"):
         Store(f"sqlite:///{tmp_path}/runs.sqlite")
 
