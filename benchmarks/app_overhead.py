@@ -1,34 +1,37 @@
-"""What the app costs an attack, and how live it is: the budgets of streaming, measured in a real browser.
+"""Measure in a real browser how much the app slows an attack down, and how soon and how often pictures arrive.
 
     python -m benchmarks.app_overhead [--pairs 5] [--viewers 30]
 
-Prints a table and writes benchmarks/results/app_overhead.json. Every ratio is measured in turn, one run after the
-other on the same machine: an attack without the app (as `python -m deepleak_core` runs it, with a worker's number
-of threads), then the same attack streamed by the app to a browser, then streamed to many viewers.
+Prints a table and writes benchmarks/results/app_overhead.json. Both sides of a ratio are measured in turn on the same
+machine: an attack without the app (as `python -m deepleak_core` runs it, with a worker's number of threads), then the
+same attack streamed by the app to a browser, then streamed to many viewers.
 
-Viewers other than the browser speak Streamlit's protocol without drawing: they open the run's link and ask again
-whenever the page tells a browser to. They run on the machine that they burden, so their share is an upper bound.
+Viewers other than the browser speak Streamlit's protocol without drawing: they open the run's link and repeat each
+fragment as often as the page asks a browser to. They run on the same machine, so the cost is an upper bound.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import websockets
 from playwright.sync_api import Browser, Page
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.typing import Subprotocol
 
+from benchmarks import outcomes, tables
 from benchmarks.browser import ROOT, chromium, open_page, running_app, warm_up
 from benchmarks.machine import describe_machine
 from deepleak_core.runs.store import Store
@@ -36,7 +39,7 @@ from deepleak_core.scenario import Scenario
 
 SCENARIO = Scenario(indices=(0, 1, 3, 4))
 THREADS = str(max(1, (os.cpu_count() or 2) - 1))
-RESULT = ROOT / "benchmarks" / "results" / "app_overhead.json"
+RESULT = outcomes.RESULTS / "app_overhead.json"
 WATCH = """
 () => { window.pictures = []; let last = '';
   const look = () => { const image = document.querySelector('.dl-rebuilt img');
@@ -48,7 +51,7 @@ WATCH = """
 def headless() -> float:
     """Iterations a second of the attack on its own, in a fresh process."""
     code = (
-        "import sys, time; from deepleak_core.attack.run import run; from deepleak_core.scenario import Scenario\n"
+        "import sys, time; from deepleak_core import Scenario, run\n"
         "for _ in run(Scenario(max_iterations=3)): pass\n"
         "began = time.perf_counter(); events = list(run(Scenario.from_json(sys.argv[1])))\n"
         "print(events[-1].step / (time.perf_counter() - began))"
@@ -60,7 +63,7 @@ def headless() -> float:
 
 
 def streamed(browser: Browser, url: str, store: Store, viewers: int = 0) -> dict[str, float]:
-    """One click on the button, watched by a browser and by `viewers` more."""
+    """One click on the button, followed by a browser and by `viewers` more."""
     page = open_page(browser, url)
     page.evaluate(WATCH)
     clicked = page.evaluate("() => performance.now()")
@@ -88,13 +91,13 @@ def streamed(browser: Browser, url: str, store: Store, viewers: int = 0) -> dict
 # ------------------------------------------------------------------------------------------------ many viewers
 
 
-def _crowd(page: Page, viewers: int):
-    """A process of viewers that follow the page's run, and the count of what they were sent; None without any."""
+def _crowd(page: Page, viewers: int) -> tuple[BaseProcess, Synchronized[int]] | None:
+    """A process of viewers that follow the page's run, and the count of messages that they receive; None for none."""
     if not viewers:
         return None
     page.wait_for_url("**/?run=*")
     address, _, query = page.url.partition("/?")
-    received = multiprocessing.Value("i", 0)
+    received: Synchronized[int] = multiprocessing.Value("i", 0)
     process = multiprocessing.get_context("fork").Process(
         target=_gather, args=(address, query, viewers, received), daemon=True
     )
@@ -102,17 +105,17 @@ def _crowd(page: Page, viewers: int):
     return process, received
 
 
-def _gather(address: str, query: str, viewers: int, received) -> None:
+def _gather(address: str, query: str, viewers: int, received: Synchronized[int]) -> None:
     async def all_of_them() -> None:
         await asyncio.gather(*(_view(address, query, received) for _ in range(viewers)))
 
     asyncio.run(all_of_them())
 
 
-async def _view(address: str, query: str, received) -> None:
-    """One viewer: run the page, then each fragment as often as the page says."""
+async def _view(address: str, query: str, received: Synchronized[int]) -> None:
+    """One viewer: run the page, then each fragment as often as the page asks."""
     stream = address.replace("http", "ws", 1) + "/_stcore/stream"
-    async with websockets.connect(stream, subprotocols=["streamlit"], max_size=None) as socket:
+    async with websockets.connect(stream, subprotocols=[Subprotocol("streamlit")], max_size=None) as socket:
 
         async def ask(fragment: str = "") -> None:
             message = BackMsg()
@@ -132,15 +135,16 @@ async def _view(address: str, query: str, received) -> None:
             message = ForwardMsg.FromString(data)
             received.value += message.WhichOneof("type") == "delta"
             if message.WhichOneof("type") == "auto_rerun":
-                told = message.auto_rerun
-                if told.fragment_id not in timers:
-                    timers[told.fragment_id] = asyncio.create_task(repeat(told.fragment_id, told.interval))
+                asked = message.auto_rerun
+                if asked.fragment_id not in timers:
+                    timers[asked.fragment_id] = asyncio.create_task(repeat(asked.fragment_id, asked.interval))
 
 
 # --------------------------------------------------------------------------------------------------- the whole
 
 
 def main() -> None:
+    """Measure so many rounds, print the table, write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=5, help="rounds, each of one run of every kind")
     parser.add_argument("--viewers", type=int, default=30)
@@ -158,7 +162,7 @@ def main() -> None:
                 time.sleep(1)
     ratios = [row["iterations_per_s"] / speed for row, speed in zip(one, alone, strict=True)]
     crowded = [row["iterations_per_s"] / other["iterations_per_s"] for row, other in zip(many, one, strict=True)]
-    rows = {
+    rows: dict[str, tuple[Sequence[float], str]] = {
         "click to first picture, s": ([row["first_picture_s"] for row in one], "1 at most"),
         "fresh pictures a second": ([row["pictures_per_s"] for row in one], "4 at least"),
         "iterations a second without the app": (alone, ""),
@@ -167,13 +171,13 @@ def main() -> None:
         f"{options.viewers} more viewers / streamed": (crowded, "0.9 at least"),
         f"messages a second to {options.viewers} viewers": ([row["answers_per_s"] for row in many], ""),
     }
-    print(f"| {describe_machine()['words']} | median | min | max | budget |\n| --- | --- | --- | --- | --- |")
-    for name, (values, budget) in rows.items():
-        figures = f"{statistics.median(values):.3g} | {min(values):.3g} | {max(values):.3g}"
-        print(f"| {name} | {figures} | {budget} |")
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    figures = {name: {"values": values, "budget": budget} for name, (values, budget) in rows.items()}
-    RESULT.write_text(json.dumps({"machine": describe_machine(), "figures": figures}, indent=1) + "\n")
+    result = {
+        "command": outcomes.command("benchmarks.app_overhead"),
+        "machine": describe_machine(),
+        "figures": {name: {"values": values, "budget": budget} for name, (values, budget) in rows.items()},
+    }
+    print(tables.markdown(tables.OVERHEAD_HEAD, tables.overhead_rows(result)))
+    outcomes.write(RESULT, result)
 
 
 if __name__ == "__main__":

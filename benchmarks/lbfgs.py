@@ -2,8 +2,8 @@
 
     python -m benchmarks.lbfgs
 
-Both minimise the squared distance of the attack `dlg` on four CIFAR-10 images with true labels, from the same noise. What
-is counted is evaluations of the objective until every image has a PSNR, which does not depend on the machine's load.
+Both minimise the squared distance of the attack `dlg` on four CIFAR-10 images with true labels, from the same noise.
+Evaluations of the objective are counted until every image has a PSNR; they do not depend on the machine's load.
 Writes benchmarks/results/lbfgs.json.
 """
 

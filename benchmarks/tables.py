@@ -159,6 +159,30 @@ def speed_row(cell: Result) -> Row:
     )
 
 
+def lbfgs() -> str:
+    """Evaluations of the objective until every image has a PSNR: median and range over the seeds."""
+    found = result("lbfgs")
+    solvers = list(dict.fromkeys(cell["solver"] for cell in found["results"]))
+    levels = list(found["results"][0]["evaluations"])
+    rows = []
+    for solver in solvers:
+        counts = [cell["evaluations"] for cell in found["results"] if cell["solver"] == solver]
+        rows.append((solver, *(whole([count[level] for count in counts]) for level in levels)))
+    return f"`{found['command']}`, {found['machine']}:\n\n" + markdown(("L-BFGS", *levels), rows)
+
+
+def whole(values: Sequence[int | None]) -> str:
+    """Median and range of whole numbers, None where a level was not reached.
+
+    >>> whole([18, 20, 17]), whole([3, None, 4])
+    ('18 (17-20)', '2 of 3')
+    """
+    there = [value for value in values if value is not None]
+    if len(there) < len(values):
+        return f"{len(there)} of {len(values)}"
+    return f"{statistics.median(there):g} ({min(there)}-{max(there)})"
+
+
 # ------------------------------------------------------------------------------------------------- comparisons
 
 
@@ -276,7 +300,10 @@ def app_overhead() -> str:
     """What the app costs an attack: median and range of the rounds beside the budget."""
     found = result("app_overhead")
     del found["machine"]["threads"]  # those of the measuring process, not of the attack
-    return source(found) + markdown(("figure", "median", "min", "max", "budget"), overhead_rows(found))
+    return source(found) + markdown(OVERHEAD_HEAD, overhead_rows(found))
+
+
+OVERHEAD_HEAD = ("figure", "median", "min", "max", "budget")
 
 
 def overhead_rows(found: Result) -> Iterator[Row]:
@@ -302,6 +329,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "solvers": solvers,
     "attack-speed-cpu": lambda: attack_speed("cpu"),
     "attack-speed-gpu": lambda: attack_speed("cuda"),
+    "lbfgs": lbfgs,
     "against-gradinversion": against_gradinversion,
     "against-breaching": against_breaching,
     "wrong-labels": wrong_labels,
