@@ -169,6 +169,9 @@ class Scenario(BaseModel):
         if not isinstance(values, dict):
             return values
         values = {name: value for name, value in values.items() if value is not None}
+        empty = [name for name in ("indices", "labels") if name in values and _split(values[name]) is None]
+        if empty:
+            raise UnsupportedScenario([f"{name} was empty; name at least one, or leave it out." for name in empty])
         chosen = _split(values.get("indices")) or _split(values.get("labels"))
         if isinstance(chosen, tuple):
             values.setdefault("batch_size", len(chosen))

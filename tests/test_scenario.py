@@ -49,7 +49,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         case "indices":
             values["indices"] = draw(st.lists(st.integers(0, 10**6), min_size=1, max_size=9, unique=True))
         case "labels":
-            values["labels"] = draw(st.lists(words, min_size=1, max_size=9))
+            values["labels"] = draw(st.lists(names, min_size=1, max_size=9))
         case "composition":
             values["composition"] = draw(st.sampled_from(list(COMPOSITIONS)))
             values["batch_size"] = 2 * draw(st.integers(1, 2048))
@@ -181,6 +181,8 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"indices": (-1,)},
         ["indices were -1; accepted are different numbers from 0 up, such as 0,1,3,4: name each image once."],
     ),
+    "no image": ({"indices": ()}, ["indices was empty; name at least one, or leave it out."]),
+    "no label": ({"labels": " , "}, ["labels was empty; name at least one, or leave it out."]),
     "a range of indices": (
         {"indices": "0-3"},
         ["indices were 0-3; accepted are different numbers from 0 up, such as 0,1,3,4: name each image once."],
