@@ -116,7 +116,7 @@ def train(
     seed: Annotated[int, typer.Option(metavar="SEED", help="everything random follows from it")] = 0,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N")] = "auto",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="where checkpoints go (default: beside those of the package)")
+        Path | None, typer.Option(metavar="DIR", help="where checkpoints go (default: the user's data folder)")
     ] = None,
 ) -> int:
     """Train a target model and keep its training stages, to be attacked as --stage NAME."""

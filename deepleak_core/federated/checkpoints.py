@@ -1,7 +1,8 @@
 """Checkpoints: saved weights of target models, one file for each training stage.
 
 A checkpoint is a safetensors file, named after network, classes and stage. Its metadata say how far the network was
-trained, how accurate it is, and what it predicts on average for each class; nothing else is ever read.
+trained, how accurate it is, and what it predicts on average for each class; nothing else is ever read. Some are in the
+package; those that are trained here are kept in the user's data folder, where every worker of this machine finds them.
 """
 
 from __future__ import annotations
@@ -14,15 +15,25 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from deepleak_core.data.downloads import data_folder
 from deepleak_core.federated.class_statistics import MOST_CLASSES, Validation
 from deepleak_core.federated.target_model import TargetModel, feature_dimension
 
-CHECKPOINTS = Path(__file__).parent / "weights"
+CHECKPOINTS = Path(__file__).parent / "weights"  # those of the package
+
+
+def own_folder() -> Path:
+    """The folder of checkpoints that were trained here."""
+    return data_folder() / "checkpoints"
 
 
 def stages(name: str, vocabulary: str) -> dict[str, Path | None]:
-    """Training stages of a network on a set of classes ("cifar10"): `untrained` and what `CHECKPOINTS` holds."""
-    found = sorted(CHECKPOINTS.glob(checkpoint_name(name, vocabulary, "*")))
+    """Training stages of a network on a set of classes ("cifar10"): `untrained`, the package's, and those trained here.
+
+    A stage that was trained here replaces one of the package of the same name.
+    """
+    pattern = checkpoint_name(name, vocabulary, "*")
+    found = [path for folder in (CHECKPOINTS, own_folder()) for path in sorted(folder.glob(pattern))]
     usable = [path for path in found if defect(path) is None]
     return {"untrained": None} | {path.stem.split("--")[2]: path for path in usable}
 

@@ -79,13 +79,14 @@ def train(
     limit: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    out: Path = checkpoints.CHECKPOINTS,
+    out: Path | None = None,
 ) -> Iterator[Progress]:
     """Train the network `model` on `data/train` and save it at each of `stages`, which gives their epochs by name.
 
     `dataset` names classes and normalisation, `data/test` is what accuracy is measured on, and `limit` takes only so
     many images of each, drawn by `seed`. The start is the untrained model of that seed. SGD with Nesterov momentum,
     images mirrored at random, a learning rate that falls to zero along half a cosine.
+    Checkpoints go to `out`, the user's data folder if not given, where `stages` finds them.
     Raises `UnsupportedScenario`, `DatasetUnavailable`, `OutOfMemory` or `TrainingDiverged`.
     """
     scenario = Scenario(
@@ -94,7 +95,8 @@ def train(
     _check(scenario, stages, batch_size, learning_rate, limit)
     train_items, test_items = (_items(scenario, data, folder) for folder in ("train", "test"))
     _check_size(scenario, len(train_items.labels[:limit]), len(test_items.labels[:limit]), batch_size)
-    _make(out)
+    folder = checkpoints.own_folder() if out is None else out
+    _make(folder)
     images, labels = yield from _read("train", train_items, limit, scenario)
     test_images, test_labels = yield from _read("test", test_items, limit, scenario)
 
@@ -128,7 +130,7 @@ def train(
             yield Step(epoch=epoch, loss=float(loss.detach()), done=step / steps)
             for stage in (stage for stage, at in due.items() if at == step):
                 accuracy, validation = validate(network, test_images, test_labels)
-                checkpoint = out / checkpoints.checkpoint_name(model, DATASETS[dataset].vocabulary, stage)
+                checkpoint = folder / checkpoints.checkpoint_name(model, DATASETS[dataset].vocabulary, stage)
                 checkpoints.save(network, checkpoint, epochs=epoch, accuracy=accuracy, validation=validation)
                 yield Saved(stage=stage, checkpoint=checkpoint, epoch=epoch, accuracy=accuracy, done=step / steps)
 

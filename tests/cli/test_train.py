@@ -20,14 +20,14 @@ TRAINING = ["--model", "lenet64-relu", "--batch-size", "2", "--stages", "early=0
 def test_a_stage_that_was_trained_is_attacked(
     command: Callable[..., Any], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DEEPLEAK_DATA", str(tmp_path / "new"))
     out = tmp_path / "new" / "checkpoints"
-    ended = command("train", "--data", str(photos), *TRAINING, "--out", str(out))
+    ended = command("train", "--data", str(photos), *TRAINING)
     assert ended.status == 0 and ended.err == ""
     paths = [out / f"lenet64-relu--cifar10--{stage}.safetensors" for stage in ("early", "late")]
     early, late = ended.out.splitlines()
     assert early == f"{paths[0]}: 0.5 epochs, {checkpoints.describe(paths[0]).split(', ')[1]}"
     assert late == f"{paths[1]}: 3 epochs, 100 % accuracy"
-    monkeypatch.setattr(checkpoints, "CHECKPOINTS", out)
     ended = command("attack", "--stage", "late", "--indices", "0", "--model", "lenet64-relu", "--max-iterations", "3")
     assert ended.status == 0
     assert "Target model: LeNet-64 (ReLU), late: 3 epochs, 100 % accuracy." in ended.out

@@ -117,11 +117,24 @@ def test_gradients_can_be_differentiated_once_more(name: str) -> None:
 def test_a_checkpoint_is_a_training_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = build("lenet", seed=7)
     save_model(trained, str(tmp_path / "lenet--cifar10--early.safetensors"))
-    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path)
     assert list(checkpoints.stages("lenet", "cifar10")) == ["untrained", "early"]
     assert list(checkpoints.stages("lenet", "cifar100")) == ["untrained"]
     model = build("lenet", seed=1, checkpoint=checkpoints.stages("lenet", "cifar10")["early"])
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), trained.parameters(), strict=True))
+
+
+def test_a_stage_trained_here_replaces_one_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPLEAK_DATA", str(tmp_path))
+    shipped = checkpoints.stages("lenet64-elu", "cifar10")
+    assert shipped["late"] is not None and shipped["late"].parent == checkpoints.CHECKPOINTS
+    checkpoints.own_folder().mkdir()
+    for stage in ("late", "last"):
+        own = checkpoints.own_folder() / checkpoints.checkpoint_name("lenet64-elu", "cifar10", stage)
+        checkpoints.save(build("lenet64-elu"), own, epochs=1, accuracy=0.5)
+    stages = checkpoints.stages("lenet64-elu", "cifar10")
+    assert stages.keys() == shipped.keys() | {"last"} and stages["early"] == shipped["early"]
+    assert [stages[name].parent for name in ("late", "last")] == [checkpoints.own_folder()] * 2
 
 
 def test_a_checkpoint_tells_of_its_training(tmp_path: Path) -> None:
@@ -192,13 +205,11 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path: Path, content: bytes | N
 
 
 @pytest.mark.parametrize("path", sorted(checkpoints.CHECKPOINTS.glob("*")), ids=lambda path: path.stem)
-def test_what_is_shipped_fits_and_is_in_the_readme(path: Path) -> None:
+def test_what_is_shipped_fits(path: Path) -> None:
     name, vocabulary, stage = path.stem.split("--")
     assert path.name == checkpoints.checkpoint_name(name, vocabulary, stage)
     assert vocabulary == "cifar10", "ten classes are built here"
     assert all(weights.isfinite().all() for weights in build(name, checkpoint=path).parameters())
-    lines = (Path(models.__file__).parents[2] / "README.md").read_text().splitlines()
-    assert any(line.startswith(f"| `{name}` |") and checkpoints.describe(path) in line for line in lines)
 
 
 def test_refusals() -> None:
