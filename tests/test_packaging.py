@@ -80,3 +80,9 @@ def test_pre_commit_uses_the_pinned_tools() -> None:
     hooks = (ROOT / ".pre-commit-config.yaml").read_text()
     tools = dict(line.split("==") for line in (ROOT / "requirements-dev.txt").read_text().splitlines() if "==" in line)
     assert f"rev: v{tools['ruff']}" in hooks
+
+
+def test_there_is_one_version() -> None:
+    version = PROJECT["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## [{version}] - " in (ROOT / "CHANGELOG.md").read_text()
