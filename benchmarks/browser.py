@@ -1,4 +1,4 @@
-"""The running app and a real browser, for whatever looks at the product from outside: tests, figures, pictures.
+"""Start the app and a real browser, for tests, benchmarks and screenshots.
 
 with running_app(database) as url, chromium() as browser:
     browser.new_page().goto(url)
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -64,7 +64,8 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-LIVE_ATTACK = ("What the attacker rebuilds", "What the client keeps")  # the private images are drawn last
+LIVE_ATTACK = (".dl-rebuilt figure", ".dl-thumbs figure", ".st-key-curves")  # drawn last
+STYLED = ".dl-headline, .stHeading"  # what every page has
 
 
 def open_page(
@@ -74,20 +75,25 @@ def open_page(
     width: int = 1280,
     height: int = 720,
     dark: bool = False,
-    steps: Sequence[str] = LIVE_ATTACK,
+    ready: Sequence[str] = LIVE_ATTACK,
 ) -> Page:
-    """A fresh visitor: a page of its own context, with the headings of these steps drawn."""
+    """A fresh visitor: a page of its own context, with the elements that the selectors in `ready` name visible."""
     scheme = "dark" if dark else "light"
     page = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme).new_page()
     page.goto(url)
-    for step in steps:
-        page.get_by_role("heading", name=step).wait_for(timeout=60_000)
+    for selector in (STYLED, *ready):
+        page.locator(selector).first.wait_for(timeout=60_000)
     return page
+
+
+def button(page: Page, key: str) -> Locator:
+    """The button of this key."""
+    return page.locator(f".st-key-{key} button")
 
 
 def warm_up(browser: Browser, url: str) -> None:
     """One short run, after which workers are ready, modules imported and the browser's caches filled."""
     page = open_page(browser, f"{url}/?indices=0,1,3,4&max_iterations=5")
-    page.get_by_role("button", name="Run the attack").click()
-    page.get_by_text("Pictures (PNG)").wait_for(timeout=120_000)
+    button(page, "start").click()
+    button(page, "pictures").wait_for(timeout=120_000)
     page.context.close()

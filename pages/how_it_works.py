@@ -1,38 +1,40 @@
-"""How it works: why a gradient holds images, what the attacks do, what they need, and what helps against them."""
+"""How it works: why a gradient contains images, what the attacks do and need, and what helps against them."""
 
 from ui import shell
 
 shell.within_app()
 
-
 from collections.abc import Callable
 
 import streamlit as st
 
-from ui import figures, markup, sources
+from ui import pieces
+from ui.how_it_works import figures, sources
+from ui.rendering import render
 
 SECTIONS = {  # anchors, which other pages link to, and titles
     "shared": "What is shared",
-    "holds-images": "Why a gradient holds images",
+    "holds-images": "Why a gradient contains images",
     "matching": "Gradient matching",
     "labels": "Label counts",
     "training": "Why training breaks label rules",
     "wrong-label": "One wrong label spoils the batch",
     "fusion": "Images of one class fuse",
-    "beyond": "Beyond the paper: taking the batch apart",
-    "corners": "All at once: corners and voices",
-    "proof": "Label counts that prove themselves",
+    "separation": "Beyond the paper: feature separation",
+    "simplex": "All images at once: simplex and independent components",
+    "certificate": "Certified label counts",
     "pixels": "From features to exact pixels",
     "threat-model": "What the attacker must know",
     "networks": "Which networks leak less",
     "defences": "What defends",
-    "sources": "Sources: whose idea is whose",
+    "questions": "Questions people ask",
+    "sources": "Sources",
     "ethics": "Ethics",
 }
 
 
 def section(anchor: str, words: str, *pictured: Callable[[], None]) -> None:
-    """A heading that can be linked to, words at the left, what they speak of at the right."""
+    """A heading that can be linked to, text at the left, its figures at the right."""
     number = list(SECTIONS).index(anchor) + 1
     st.header(f"{number}. {SECTIONS[anchor]}", anchor=anchor, divider="gray")
     if not pictured:
@@ -46,7 +48,7 @@ def section(anchor: str, words: str, *pictured: Callable[[], None]) -> None:
             draw()
 
 
-st.html(markup.headline("Why a shared gradient gives images away, what spoils the attack, and what helps against it."))
+st.html(pieces.headline("Why a shared gradient gives images away, what spoils the attack, and what helps against it."))
 st.markdown("  ·  ".join(f"[{n} {title}](#{anchor})" for n, (anchor, title) in enumerate(SECTIONS.items(), 1)))
 
 section(
@@ -60,63 +62,64 @@ $$
 g = \frac1K \sum_k \nabla_\theta\, \ell(x_k, y_k; \theta)
 $$
 
-**FedAvg** trains $T$ local steps at rate $\eta$ and shares weights. Their change stands for a gradient
+**FedAvg** trains $T$ local steps at rate $\eta$ and shares weights. Their change approximates a gradient
 (McMahan et al. 2017; Geng et al. 2021):
 
 $$
 g \approx \frac{\theta_0 - \theta_T}{\eta\, T}
 $$
 
-Closer still: the gradient at a learned point between both weights (Zhu et al. 2023), or the local steps simulated
-and differentiated through (Geiping et al. 2020; Dimitrov et al. 2022).
+More accurate: the gradient at a learned point between both weights (Zhu et al. 2023), or the local steps simulated and
+differentiated through (Geiping et al. 2020; Dimitrov et al. 2022).
 """,
     figures.shared,
 )
 section(
     "holds-images",
     r"""
-Take one linear layer $z = W x + b$, and write $\delta = \partial \ell / \partial z$. By the chain rule
+Consider one linear layer $z = W x + b$, and write $\delta = \partial \ell / \partial z$. By the chain rule
 
 $$
 \frac{\partial \ell}{\partial W} = \delta\, x^\top, \qquad \frac{\partial \ell}{\partial b} = \delta .
 $$
 
-Divide row $c$ of the one by entry $c$ of the other: what is left is $x$, the layer's input, exactly
-(Phong et al. 2018).
+Row $c$ of the first divided by entry $c$ of the second is $x$, the layer's input, exactly (Phong et al. 2018).
 
-For a batch the products add up, and each row becomes a weighted sum of images:
+For a batch the products are summed, and each row becomes a weighted sum of images:
 
 $$
 G = \frac1K \sum_k \delta_k\, x_k^\top
 $$
 
-So a gradient is no summary in which images disappear. It is a sum of products in which each image is a factor.
-Deeper layers hold the same kind of sum over their own inputs.
+So a gradient is not a summary in which images disappear. It is a sum of products in which each image is a factor.
+Deeper layers have the same kind of sum over their own inputs.
 """,
     figures.pixels,
 )
 section(
     "matching",
     r"""
-Where no division helps, search: find images whose gradient equals the shared one.
+Where division does not help, search for images whose gradient equals the shared one. Pixels are adjusted until their
+gradient matches the shared one:
 
 $$
 \min_{\hat x}\; D\big(\nabla_\theta L(\hat x, \hat y),\, g\big) + \lambda\, R(\hat x)
 $$
 
 - $D$ is the squared distance (DLG, Zhu et al. 2019) or $1 - \cos$ (Geiping et al. 2020).
-- $R$ prefers smooth pictures: total variation.
+- $R$ prefers smooth images: total variation.
 - $\hat y$ are the labels, inferred beforehand (next section).
 
-The network is differentiated twice: once for the simulated gradient, once for the pixels. How far the simulated update
-still is from the shared one, squared and relative to it, is the **residual**. The attacker sees it, PSNR only you do.
+The network is differentiated twice: once for the simulated gradient, once for the pixels. The squared distance between
+simulated and shared update, relative to the squared norm of the shared one, is the **residual**. The attacker sees it;
+PSNR is visible only to you.
 """,
     figures.matching,
 )
 section(
     "labels",
     r"""
-With cross-entropy, an image pulls at its logits by its probabilities minus its one-hot label:
+With cross-entropy, the gradient of an image's logits is its probabilities minus its one-hot label:
 
 $$
 \frac{\partial L}{\partial b} = \frac1K \sum_k (p_k - e_{y_k})
@@ -130,11 +133,11 @@ $$
 
 Only the mean prediction $\bar p$ is unknown:
 
-- **Zero-shot** (Geng et al. 2021): feed noise. An untrained network predicts much the same for noise as for images.
-  Then make integers: take the largest remaining estimate $K$ times.
-- **LLG** (Wainakh et al. 2021): take one label's typical impact off at a time.
-- **iLRG** (Ma et al. 2023): row $c$ of the gradient shows what class $c$ looks like to the last layer. Its predictions
-  $P$ give a linear system, $(P^\top - I)\, n = K\, \partial L / \partial b$.
+- **Zero-shot** (Geng et al. 2021): feed noise. An untrained network predicts about the same for noise as for images.
+  Then round: take the largest remaining estimate $K$ times.
+- **LLG** (Wainakh et al. 2021): subtract one label's typical impact at a time.
+- **iLRG** (Ma et al. 2023): row $c$ of the gradient approximates the features of class $c$. The predictions $P$ for
+  them give a linear system, $(P^\top - I)\, n = K\, \partial L / \partial b$.
 - **iDLG** (sign, one image) and **GradInversion** (smallest entries) do not count repeats.
 """,
     figures.counts,
@@ -142,38 +145,38 @@ Only the mean prediction $\bar p$ is unknown:
 section(
     "training",
     r"""
-Every rule above guesses $\bar p$. That is easy as long as a network predicts the same for everything.
+Every rule above estimates $\bar p$. That is easy as long as a network predicts the same for every input.
 
 A trained network does not:
 
-- for noise it has an opinion of its own, which says nothing about the batch;
-- for images it knows, $p_k \approx e_{y_k}$: the signal $p_k - e_{y_k}$ fades, and images it gets wrong
-  outweigh all others.
+- its prediction on noise says nothing about the batch;
+- for images that it has learnt, $p_k \approx e_{y_k}$: the signal $p_k - e_{y_k}$ becomes small, and misclassified
+  images outweigh all others.
 
-What remains exact at any stage are the equations themselves. Section 8 solves them instead of guessing. Its one enemy
-is rounding: the better a network knows an image, the fainter the signal, until single precision swallows it.
+The equations themselves stay exact at any stage. Section 8 solves them instead of estimating. Its limit is rounding:
+the better a network knows an image, the smaller the signal, until it is below single precision.
 """,
     figures.training,
 )
 section(
     "wrong-label",
     r"""
-The last layer's gradient ties each image's features $f_k$ to its label:
+The last layer's gradient combines each image's features $f_k$ with its label:
 
 $$
 \frac{\partial L}{\partial W_c} = \frac1K \sum_k (p_{k,c} - [y_k = c])\, f_k^\top
 $$
 
-In an untrained network all $p_{k,c}$ are small and alike. So row $c$ is, in the main, minus the features of the images
-of class $c$.
+In an untrained network all $p_{k,c}$ are small and similar. So row $c$ is mainly minus the sum of the features of the
+images of class $c$.
 
-Believe *dog* where *cat* is right, and two rows go wrong. The shared row *cat* holds features that no assumed image
-can send; into row *dog* an assumed image sends features that were never there. **The features of one image must
-explain another's.** All images share the layers below, so the search bends all of them to make up for it, and the
+Assume *dog* where *cat* is correct, and two rows do not fit. The shared row *cat* contains features that no assumed
+image contributes; to row *dog* an assumed image contributes features that are not there. **The features of one image
+must explain another's.** All images share the layers below, so the search distorts all of them to compensate, and the
 whole batch is spoilt (found by Geng et al. 2021).
 
-The residual gives the mistake away. *This project's own:* an attack whose residual is stuck asks the last layer which
-labels it proves (section 10), or tries the likeliest exchanges, and goes on.
+The residual gives the mistake away. *This project's own:* an attack whose residual stops falling certifies its labels
+from the last layer (section 10), or tries the likeliest exchanges, and continues.
 """,
     figures.wrong_label,
 )
@@ -186,141 +189,146 @@ $$
 \frac{\partial L}{\partial W_c} \approx -\frac1K (f_i + f_j)^\top + \dots
 $$
 
-Move something from one to the other: the sum, and with it nearly all of the residual, stays as it is. A search has no
-reason to tell them apart and returns blends of the class (found by Geng et al. 2021).
+Moving something from one image to the other leaves the sum, and nearly all of the residual, unchanged. Gradient
+matching therefore returns blends of the class (found by Geng et al. 2021).
 
-Only *nearly*: $p_i$ and $p_j$ differ a little. That small difference is all that is left of the single images, and it
-is enough. See the next section.
+Only *nearly*: $p_i$ and $p_j$ differ a little. That small difference is all the information about the single images,
+and it is enough. See the next section.
 """,
     figures.fused,
 )
 section(
-    "beyond",
+    "separation",
     r"""
-*This project's own.* Fusion is a property of the search, not of the information. With signals $a_k = p_k - e_{y_k}$,
-weights and bias of the last layer share
+*This project's own; closest relatives are SPEAR, for fully connected ReLU networks, and LT-code peeling.* Fusion is a
+property of the search, not of the information. With signals $a_k = p_k - e_{y_k}$,
+the gradient of the last layer's weights and bias is
 
 $$
 G = \sum_{k=1}^K a_k\,[f_k, 1]^\top = U S V^\top .
 $$
 
-$K$ images make rank $K$: the singular values count them. (Rounding is relative: $G$ is first cut to rank $K$ with each
-row in units of its own length, or faint images would drown.) Every image lies in these spaces, with unknown
-coordinates $m_k$ and $c_k$:
+$K$ images give rank $K$: the singular values count them. (Rounding is relative: rows are scaled to unit length before
+$G$ is truncated to rank $K$, or images with small signals would be lost.) Every image lies in these spaces, with
+unknown coordinates $m_k$ and $c_k$:
 
 $$
 [f_k, 1] = V m_k, \qquad a_k = U c_k .
 $$
 
-Put in, the sum becomes $\sum_k c_k m_k^\top = S$. That makes the two sets **biorthogonal**:
+Inserted, the sum becomes $\sum_k c_k m_k^\top = S$. That makes the two sets **biorthogonal**:
 
 $$
 m_k^\top S^{-1} c_l = [k = l]
 $$
 
-And softmax ties one to the other: $a_k = \mathrm{softmax}(W f_k + b) - e_{y_k}$. So each image **on its own** satisfies
+And softmax relates one to the other: $a_k = \mathrm{softmax}(W f_k + b) - e_{y_k}$. So each image **by itself**
+satisfies
 
 $$
 (I - UU^\top)\, a_k = 0, \quad (V m_k)_{\text{last}} = 1, \quad m_k^\top S^{-1} c_k = 1
 $$
 
 These are $C - K + 1$ independent equations ($C$ classes; signals sum to zero) in $K$ unknowns. For $2K \le C$ an
-image is found by trying each class, **without knowing a single label** or anything of the other images.
+image is found by trying each class, **without knowing a single label** or anything about the other images.
 
-Take what was found off $G$, and a simpler problem is left: deflation. The next section is for larger batches, up to
+Subtracting an image from $G$ leaves a simpler problem (deflation). The next section covers larger batches, up to
 $K = C - 1$.
 """,
     figures.separated,
 )
 section(
-    "corners",
+    "simplex",
     r"""
-*This project's own.* In the terms of the last section. Activations have a floor: no feature is below $0$ after ReLU,
-or below $-1$ after ELU. So every image lies in
+*This project's own.* Notation as in the last section. Activations have a lower bound: no feature is below $0$ after
+ReLU, or below $-1$ after ELU. So every image lies in
 
 $$
-\{\, m : (V m)_d \ge \text{floor for every feature } d, \quad (V m)_{\text{last}} = 1 \,\}
+\{\, m : (V m)_d \ge \text{bound for every feature } d, \quad (V m)_{\text{last}} = 1 \,\}
 $$
 
-Thousands of features are thousands of walls, around $K - 1$ dimensions. Each image leaves other features at the floor,
-so it stands **in a corner of its own**; mixtures of images lie between them.
+Thousands of features are thousands of bounds in $K - 1$ dimensions. Each image has other features at the bound, so it
+is close to **a vertex of its own**; mixtures of images lie between the vertices.
 
-The images are the $K$ points that span the most volume: linear programs find them, **with no label guessed**. Where
-the walls of a corner meet in one point, as after ReLU, that point is the image, to rounding. With $M$
-the matrix of the $m_k$, labels are then read off, one-hot rows if all is right:
+The images are the $K$ points that span the largest volume: linear programs find them, **without any label**. Where the
+bounds at a vertex meet in one point, as after ReLU, that point is the image up to rounding. With $M$ the matrix of the
+$m_k$, labels are then read from the rows of $y$, which are one-hot if everything is correct:
 
 $$
 y_k = \mathrm{softmax}(W f_k + b) - a_k, \qquad a_k = \text{row } k \text{ of } M^{-\top} S\, U^\top
 $$
 
-**Where features only come near the floor**, as after ELU, walls say too little; but across thousands of features
-images are independent, like voices in a room. With heights $h_{kd} = (V m_k)_d - \text{floor}$ and each feature's mean
-height $\mu_d$, a gamma distribution of shape $\alpha$ makes $M$ most likely where
+**Where features only approach the bound**, as after ELU, bounds do not determine the vertices; but across thousands of
+features the images are nearly independent (independent component analysis, as in the Cocktail Party Attack). With
+heights $h_{kd} = (V m_k)_d - \text{bound}$ and each feature's mean height $\mu_d$, a gamma distribution of shape
+$\alpha$ makes $M$ most likely where
 
 $$
 D \log|\det M| + \sum_{k,d} \Big[(\alpha - 1) \log h_{kd} - \alpha\, h_{kd} / \mu_d\Big]
 $$
 
-is largest: volume again, with soft walls. It tells dozens of images apart in seconds, well enough to read their labels.
+is largest: volume again, with soft bounds. It separates dozens of images in seconds, well enough to read their labels.
 
-From there a search makes the rows one-hot. The floor keeps it to what features can be, and so does a ceiling: no image
-is many times as bright as the others. A label assumed too early spoils the batch here too: of dozens of images, one
-that reads unclearly is left out until the others are explained. If the search ends just beside the truth, it hops: one
-to three images are drawn anew or taken over from another solution, or all are moved a little.
+From there a search makes the rows one-hot. The lower bound, and an upper bound that rejects solutions with
+unrealistically large features, limit the search. A label fixed too early spoils the batch here too: of dozens of
+images, an image with an unclear label is left out until the others are explained. If the search ends close to the
+solution, it hops: one to three images are drawn again or copied from another solution, or all are perturbed.
 
-**As many images as classes, or more,** cannot be taken apart. After ReLU many can still be counted: a feature that
-one image alone lights up makes a column of $G$ with the direction of $a_k$, and two such columns are parallel, as
+**As many images as classes, or more,** cannot be separated. After ReLU many can still be counted: a feature that only
+one image activates gives a column of $G$ in the direction of $a_k$, and two such columns are parallel; columns of
 mixtures are not.
 
-For the rest $\bar p$ is estimated. Whoever trains a network also validates it, and so knows what it predicts on average
-for images of class $c$: row $c$ of $Q$. Then
+For the others $\bar p$ is estimated. Whoever trains a network also validates it and knows its mean prediction for
+images of class $c$: row $c$ of $Q$. Then
 
 $$
 K \frac{\partial L}{\partial b} = (Q^\top - I)\, n + \text{noise}
 $$
 
-is solved by Bayes' rule. Images the network is sure of leave no trace in it: for them the most likely is assumed, as
-many of each class. That bounds what anyone can tell from this equation.
+is solved by Bayes' rule. Images that the network is certain of do not appear in it; for them the most likely counts are
+assumed, equally many of each class. That limits what can be inferred from this equation.
 """,
-    figures.corners,
+    figures.simplex,
 )
 section(
-    "proof",
+    "certificate",
     r"""
-More equations than unknowns: for wrong label counts there is nothing that solves them. So a solution is its own proof.
+There are more equations than unknowns: wrong label counts have no solution. So a solution certifies its label counts.
 
-- With the right counts the residual falls to rounding noise.
+- With the true counts the residual falls to rounding noise.
 - With one label wrong it stays orders of magnitude above.
 
-Each equation counts in units of its own rounding: rows of classes that hardly occur are small, and as exact as others.
-They show the label of an image that the network is sure of and that leaves next to nothing.
+Each equation is weighted by its own rounding error: rows of classes that hardly occur are small, and as accurate as
+others. They show the label of an image that the network is certain of and that contributes very little.
 
-The strategy **Verified** says *proven* where it found such a solution, nowhere else; no prediction was guessed then.
-Where there are as many images as classes, or local steps in between, or signals below rounding, or where the search
-takes too long, nothing is proven, and it says *estimated*.
+The strategy **Verified** says *certified* where it found such a solution, and only there. Where there are as many
+images as classes, local steps in between, signals below rounding, or where the search takes too long, nothing is
+certified, and it says *estimated*.
 
-Proven within the equations: an update that was altered can mislead. Features below the floor of their activation prove
-nothing, however well they fit.
+Certificates hold within the equations: a manipulated update can mislead. Features outside the bounds of their
+activation certify nothing, however well they fit. LT-code peeling certifies single images in fully connected
+networks; here label counts are certified, whatever network computes the features.
 """,
-    figures.proof,
+    figures.certificate,
 )
 section(
     "pixels",
     r"""
-The features and the signal of every image are now known. Go down layer by layer. A convolution's gradient
+The features and the signal of every image are now known. The layers below are solved one after the other. A
+convolution's gradient
 
 $$
 G_l[o,c,u,v] = \sum_k \sum_{i,j} \delta_k[o,i,j]\; h_k[c,\, si{+}u{-}p,\, sj{+}v{-}p]
 $$
 
-is **linear in its inputs** $h_k$ once the signals $\delta_k$ are known: least squares, not search. Then the signals
-pass through the layer, and the next one is peeled off. R-GAP does so for one image; here the batch was taken apart
-before.
+is **linear in its inputs** $h_k$ once the signals $\delta_k$ are known: least squares instead of a search. The
+signals are then propagated through the layer, and the next one is solved (peeling). R-GAP and R-CONV do this for one
+image; here the images were separated before.
 
-Where a layer has more unknowns than equations, Levenberg-Marquardt finds the pixels behind what is known, image by
-image. If the update is not fully explained then, it is matched as a whole until no pixel changes.
+Where a layer has more unknowns than equations, the Levenberg-Marquardt method finds the pixels for the known values,
+image by image. If the update is then not fully matched, it is matched as a whole until no pixel changes.
 
-**Limits:** fewer images than classes, one gradient without noise, a plain chain of convolutions, small images.
+**Limits:** fewer images than classes, one gradient without noise, a sequence of convolutions, small images.
 """,
     figures.exact,
 )
@@ -337,8 +345,8 @@ The server is **honest but curious**: it follows the protocol and keeps what it 
 | FedAvg: local rate, number of steps, batch size of a step | the order of the images |
 | the pixel range and normalisation | BatchNorm statistics of the batch |
 
-The truth is used to show you PSNR and for nothing else; a test shuffles it and sees no picture change. A *malicious*
-server, which sends crafted weights, can do far more (Fowl et al. 2022). It is not shown here.
+The private images are used to compute the PSNR that you see and for nothing else. A *malicious* server, which sends
+crafted weights, can do far more (Fowl et al. 2022). It is not shown here.
 """,
 )
 section(
@@ -346,37 +354,62 @@ section(
     """
 One attack, the same four images, many networks.
 
-- **ELU, strides, no BatchNorm** leak most: each pixel moves many numbers of the update, and smoothly.
-- **ReLU** shuts units off: what went through them is lost to the gradient. **Sigmoid** is smooth, but flat: the search
-  hardly moves.
+- **ELU, strides, no BatchNorm** leak most: each pixel changes many numbers of the update, and smoothly.
+- **ReLU** switches units off: their inputs do not appear in the gradient. **Sigmoid** is smooth but flat: the search
+  makes little progress.
 - **Max-pooling** drops all but the largest of its inputs; **global average pooling** leaves few features.
-- **Depth and BatchNorm** make the search rugged.
-- **Training** changes much: on images that a network has learnt, the gradient fades.
+- **Depth and BatchNorm** add local minima to the search.
+- **Training** has a large effect: for images that a network has learnt, the gradient is small.
 
-None of this is a defence. It makes a search harder; it promises nothing.
+None of this is a defence. It makes a search harder and guarantees nothing.
 """,
     figures.networks,
 )
 section(
     "defences",
     """
-- **Noise** drowns the finest differences first, those that tell images of one class apart.
+- **Noise** hides the smallest differences first, those between images of one class.
 - **DP-SGD** (Abadi et al. 2016) clips each image's gradient, then adds noise. It is the only one of these with a
-  guarantee: it bounds what any attack can learn. The price is accuracy.
-- **Pruning and quantisation** throw numbers away, without a guarantee. Attackers who know of it adapt
+  guarantee: it bounds what any attack can learn, at the cost of accuracy.
+- **Pruning and quantisation** discard information, without a guarantee. Attackers who know of them adapt
   (Huang et al. 2021; Balunović et al. 2022).
-- **Larger batches** put more unknowns behind the same numbers, and from as many images as classes on nothing is proven
+- **Larger batches** have more unknowns for the same numbers, and with as many images as classes nothing is certified
   (section 10). How large is enough is an open question: attacks on wide linear layers have separated batches of
   hundreds of images (Kariyappa et al. 2022; Bakarsky et al. 2025).
-- **More local steps** blur the update. Simulating them takes much of that back (Dimitrov et al. 2022).
+- **More local steps** make the update a worse approximation of a gradient. Simulating the steps undoes much of that
+  (Dimitrov et al. 2022).
 - **Secure aggregation** (Bonawitz et al. 2017) shows the server only a sum over clients: one large batch. It does
   not help against a server that sends clients different weights (Pasquini et al. 2022).
 
 The figures show batch size, local steps and plain noise, for one attack that does not adapt. DP-SGD, pruning and
-secure aggregation are reported from the literature, not measured on this page.
+secure aggregation are reported from the literature, not measured on this page. Surveys find that attacks in practice
+are constrained, fragile and easily defended against (SoK 2024; FEDLAD 2024): that is no guarantee for a particular
+system.
 """,
     figures.larger,
     figures.noise,
+)
+section(
+    "questions",
+    """
+**Only noise comes back. Which setting is wrong?** Look at the residual. Is it small, the network hides the images
+(ReLU, pooling, BatchNorm); is it large, the search has not converged or the labels are wrong. Start with `LeNet-64
+ELU`, four images and inferred labels.
+
+**How are images paired for PSNR when labels repeat?** By the assignment that gives the lowest total squared error, over
+all images, whatever their labels.
+
+**Does a PSNR below 10 dB mean that nothing leaks?** No. Random noise scores about 8 dB and a flat grey image about 13;
+both show nothing. A blurred reconstruction can still show what is in the image, and labels leak separately.
+
+**Is it safe to share only the last layer?** No. Its gradient alone holds the label counts and the separated features of
+the images (sections 4, 8 and 10).
+
+**Can the batch be larger than the number of classes?** Gradient matching works then, feature separation does not.
+
+**BatchNorm in train or eval mode?** In train mode the gradient depends on statistics of the batch, which the server
+does not know; the attack then assumes the statistics of its own candidates.
+""",
 )
 section("sources", sources.table())
 section(
@@ -384,12 +417,13 @@ section(
     """
 DeepLeak is made **for defence and teaching**: to show what an update gives away, before somebody relies on it.
 
-- Attack only **your own data**, or data whose owners agreed. The same holds for photos you bring along.
-- A rebuilt picture is personal data if the original was. Treat it as such.
-- The networks here are small, and leak more than most in use. A clear picture here does not mean that every system
-  leaks; a blurred one does not mean that yours is safe.
-- Who runs federated learning should ask for a guarantee, differential privacy above all, not for an attack that failed.
+- Attack only **your own data**, or data whose owners agreed.
+- A reconstructed image is personal data if the original was. Treat it as such.
+- The networks here are small, and leak more than most in use. A clear reconstruction here does not mean that every
+  system leaks; a blurred one does not mean that yours is safe.
+- Anyone running federated learning should ask for a guarantee, differential privacy above all, not for an attack that
+  failed.
 """,
 )
 st.caption(figures.machine())
-st.html(markup.find_section(), unsafe_allow_javascript=True)
+st.html(render("scroll_to_section.html"), unsafe_allow_javascript=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +22,9 @@ from deepleak_core.registry import Registry
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
+
+from deepleak_core.runs.store import Store
+from deepleak_core.scenario import Scenario
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 120  # seconds that a page test waits for a worker
@@ -104,3 +109,29 @@ def code_blocks(page: Path, language: str = "") -> list[str]:
     """The fenced code blocks of a Markdown page in one language."""
     fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
     return [code for name, code in fenced if name == language]
+
+
+def headline(app: AppTest) -> str:
+    """The sentence at the top of a page, without markup."""
+    (piece,) = [piece.value for piece in app.html if piece.value.startswith('<p class="dl-headline"')]
+    return html.unescape(re.sub(r"<small>.*</small>|<[^>]*>", "", piece)).strip()
+
+
+def keys(app: AppTest) -> set[str | None]:
+    """The keys of all buttons on a page."""
+    return {button.key for button in app.button}
+
+
+def ended(app: AppTest) -> AppTest:
+    """Look at a page again until the runs it shows have ended."""
+    deadline = time.monotonic() + PATIENCE
+    while "stop" in keys(app):
+        assert time.monotonic() < deadline, "the runs do not end"
+        time.sleep(0.1)
+        checked(app.run())
+    return app
+
+
+def compared(store: Store, app: AppTest, group: str) -> list[Scenario]:
+    """The scenarios of a group of runs that a comparison page names in its address."""
+    return [run.scenario for run in store.members(app.query_params[group])]

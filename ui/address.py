@@ -1,10 +1,10 @@
-"""The page's address and its controls say the same scenario; a link opens what its sender saw.
+"""Keep a page's address and its controls at the same scenario, so that a link opens what its sender saw.
 
-`?run=ID` shows a run; anything else is a scenario as `Scenario.to_query` writes it. Streamlit can bind a widget to
-the address by itself, but it writes the words on display instead of the names that the command line and the JSON
-use, and drops silently what it does not understand; here the scenario itself reads, checks and writes.
+`?run=ID` shows a run; anything else is a scenario as `Scenario.to_query` writes it. Streamlit can bind a widget to the
+address too, but it writes displayed words instead of the names that the command line and the JSON use, and silently
+ignores what it does not understand; here the scenario itself reads, checks and writes.
 
-An address without any setting opens `WELCOME`, the scenario that needs no choice.
+An address without any setting opens `WELCOME`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
 
 WELCOME = Scenario(indices=(0, 1, 3, 4))
-DISCARDED = "So nothing of this link was used; shown is the batch that everybody starts with."
-SETTLING_SECONDS = 2.0  # how long the browser may still report the address that was just replaced
+DISCARDED = "Link ignored; showing the default batch."
+SETTLING_SECONDS = 2.0  # for this long the browser may still report the address that was just replaced
 
 
 def scenario_of(query: Mapping[str, str | list[str]]) -> Scenario:
@@ -34,7 +34,7 @@ def scenario_of(query: Mapping[str, str | list[str]]) -> Scenario:
 
 
 def query_of(scenario: Scenario) -> dict[str, str]:
-    """The address of a scenario, as short as it can be; `scenario_of` gives an equal one back.
+    """The shortest address of a scenario; `scenario_of` gives an equal one back.
 
     >>> query_of(WELCOME), query_of(Scenario())
     ({}, {'composition': 'distinct'})
@@ -44,7 +44,7 @@ def query_of(scenario: Scenario) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Opened:
-    """What an address asked for: a scenario, the run it belongs to if any, and what was wrong with it.
+    """What an address asks for: a scenario, the run it belongs to if any, and the problems with it.
 
     `suspense` hides the private images until the end of a run.
     """
@@ -56,7 +56,7 @@ class Opened:
 
 
 def opened(store: Store, check: Callable[[Scenario], None], *, arriving: bool) -> Opened | None:
-    """What the address asks for when it is news: on arrival, by back and forward, by hand. Otherwise None.
+    """What the address asks for where it is new: on arrival, by back and forward, by hand. Otherwise None.
 
     `check` raises `UnsupportedScenario` for a scenario that the controls could not show as it is.
     """
@@ -80,7 +80,7 @@ def opened(store: Store, check: Callable[[Scenario], None], *, arriving: bool) -
 
 
 def arriving(page: str) -> bool:
-    """Whether the visitor comes to this page from another one or from outside: its controls are not set then."""
+    """Whether the visitor comes to this page from another one or from outside; its controls are not set then."""
     state = st.session_state
     news = state.get("page") != page or "pick" not in state
     state.page = page
@@ -90,9 +90,9 @@ def arriving(page: str) -> bool:
 def publish(
     scenario: Scenario | None, run_id: str | None = None, suspense: bool = False, extra: Mapping[str, str] | None = None
 ) -> None:
-    """Make the address say what the page shows: a run by its id, else the scenario, if the controls make one.
+    """Write the address of what the page shows: a run by its id, else the scenario, where the controls make one.
 
-    `extra` is what the page says besides, by names that are no setting of a scenario.
+    `extra` are further parameters, by names that are no setting of a scenario.
     """
     if scenario is None:
         return
@@ -101,7 +101,7 @@ def publish(
 
 
 def news(*, arriving: bool) -> dict[str, list[str]] | None:
-    """The address where it is not what this page last wrote or read there, else None."""
+    """The address where this page did not write or read it last, else None."""
     state, query = st.session_state, _current()
     if "address" in state and not arriving:
         settling = time.monotonic() - state.get("address_time", 0.0) < SETTLING_SECONDS

@@ -1,4 +1,4 @@
-"""The one store and the one engine of this app, shared by all its visitors."""
+"""The store and the engine that all visitors of this app share, and how fast each of them is served."""
 
 from __future__ import annotations
 
@@ -9,33 +9,40 @@ import os
 import sys
 import threading
 import time
+import uuid
+from typing import cast
 
 import streamlit as st
 
 from deepleak_core.runs.engine import Engine
 from deepleak_core.runs.store import Store
 
-CROWD = 5  # viewers that get every picture; more share the same number of refreshes a second
-GONE_SECONDS = 10.0  # a viewer who has not asked for so long has left
-WAITS = 10  # niceness of what is done for viewers: an attack that wants the processor gets it first
+CROWD = 5  # viewers that get every picture; more of them share the same number of refreshes a second
+GONE_SECONDS = 10.0  # a viewer who has not asked for this long has left
+VIEWER_NICENESS = 10  # threads that serve viewers give way to attacks
 
 
 @st.cache_resource(show_spinner=False)
 def store() -> Store:
-    """Where runs are kept, see `DEEPLEAK_DB`."""
+    """The run database, see `DEEPLEAK_DB`."""
     return Store()
 
 
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
-    """Where runs execute. The first call returns at once and gets the workers ready in the background."""
+    """The engine that executes runs. The first call returns at once; workers start in the background."""
     started = Engine(store())
     atexit.register(started.close)
-    # Streamlit collects garbage after every single rerun, which looks at each of the million objects that PyTorch
-    # and Dask are made of: a quarter of a second, for every picture. What is loaded by now stays: look no more.
+    # Streamlit collects garbage after every rerun, which scans the million objects of PyTorch and Dask: a quarter of a
+    # second for every picture. Objects that exist by now stay, so the collector need not look at them again.
     gc.collect()
     gc.freeze()
     return started
+
+
+def viewer() -> str:
+    """The id of this session among all viewers."""
+    return cast(str, st.session_state.setdefault("viewer", uuid.uuid4().hex))
 
 
 @st.cache_resource(show_spinner=False)
@@ -44,18 +51,18 @@ def _last_asked() -> dict[str, float]:
     return {}
 
 
-def pace(session: str) -> int:
-    """How many times slower than usual this session, which asks now, should go on: 1, 2, 4, ... by the crowd."""
+def pace() -> int:
+    """How many times slower than usual this session, which asks now, should refresh: 1, 2, 4, ... by the crowd."""
     asked, now = _last_asked(), time.monotonic()
-    asked[session] = now
+    asked[viewer()] = now
     watching = sum(now - then < GONE_SECONDS for then in list(asked.values()))
-    return 2 ** max(0, math.ceil(math.log2(watching / CROWD)))
+    return int(2 ** max(0, math.ceil(math.log2(watching / CROWD))))
 
 
 def give_way() -> None:
-    """Have the thread that works for a viewer wait for attacks, where the system knows priorities of threads.
+    """Lower the priority of the thread that serves a viewer, where the system has priorities of threads.
 
-    To be called once the engine is there: threads and workers inherit the priority of whoever starts them.
+    To be called after the engine was made: threads and workers inherit the priority of whoever starts them.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WAITS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), VIEWER_NICENESS)

@@ -6,19 +6,14 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from benchmarks import explain
 from benchmarks.browser import open_page
-from deepleak_core.events import from_message
 from tests.helpers import ROOT, app_page, page_html
-from ui import figures, sources
+from ui.how_it_works import figures, sources
 
 SHIPPED = 500_000  # bytes of all figures together
 
@@ -62,15 +57,15 @@ def test_contents_lead_to_every_section_and_to_nothing_else(page: AppTest) -> No
 
 
 def test_every_section_that_a_page_links_to_is_there(page: AppTest) -> None:
-    files = [*(ROOT / "ui").glob("*.py"), *(ROOT / "pages").glob("*.py"), ROOT / "README.md"]
+    files = [*(ROOT / "ui").rglob("*.py"), *(ROOT / "pages").glob("*.py"), ROOT / "README.md"]
     linked = {anchor for file in files for anchor in re.findall(r"how-it-works#([\w-]+)", file.read_text())}
     assert linked <= set(anchors(page))
 
 
 def test_sections_named_by_number_are_the_ones_meant(page: AppTest) -> None:
     titles = {header.value.partition(". ")[0]: header.anchor for header in page.header}
-    named = {titles[n] for n in re.findall(r"[Ss]ection (\d+)", written(page))}
-    assert named == {"beyond", "proof"}
+    named = {titles[n] for n in re.findall(r"[Ss]ections? (\d+)", written(page))}
+    assert named == {"labels", "separation", "certificate"}
 
 
 def test_the_formulas_are_there_and_closed(page: AppTest) -> None:
@@ -90,9 +85,9 @@ def test_every_figure_has_a_picture_or_chart_and_a_caption(page: AppTest) -> Non
     named = [picture for name in figures.measured() for picture in pictures(figures.measured()[name])]
     assert drawn(page).count("<img") >= len(set(named))
     functions = [draw for draw in vars(figures).values() if inspect.isfunction(draw)]
-    told = [draw for draw in functions if "_caption" in draw.__code__.co_names]
-    assert drawn(page).count("dl-caption") == len(told)
-    assert len(page.get("echarts_chart")) == 9
+    with_caption = [draw for draw in functions if "_caption" in draw.__code__.co_names]
+    assert drawn(page).count("dl-caption") == len(with_caption)
+    assert len(page.get("plotly_chart")) == 9
 
 
 def test_captions_quote_the_run(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,38 +117,7 @@ def test_every_source_has_a_link_and_the_papers_named_are_among_them(page: AppTe
 @pytest.mark.browser
 def test_a_link_to_a_section_opens_there(chrome: Any, app_url: str) -> None:
     """Though formulas and charts above it are drawn later, and push it down."""
-    page = open_page(chrome, app_url + "/how-it-works#proof", steps=("Ethics",))
-    top = "document.getElementById('proof').getBoundingClientRect().top"
+    page = open_page(chrome, app_url + "/how-it-works#certificate", ready=("#ethics",))
+    top = "document.getElementById('certificate').getBoundingClientRect().top"
     page.wait_for_function(f"0 <= {top} && {top} < innerHeight / 4", timeout=60_000)
     page.context.close()
-
-
-# ------------------------------------------------------------------------------------------------ what ships
-
-
-def test_numbers_and_pictures_ship_and_are_small() -> None:
-    numbers = json.loads((figures.FOLDER / "figures.json").read_text())
-    assert list(numbers) == ["machine", *explain.FIGURES]
-    named = set(pictures(numbers))
-    assert named == {file.name for file in figures.FOLDER.glob("*.png")}
-    for name in named:
-        with Image.open(figures.FOLDER / name) as picture:
-            assert max(picture.size) < 200, "figures are kept at the resolution of the data"
-    assert sum(file.stat().st_size for file in figures.FOLDER.iterdir()) < SHIPPED
-
-
-def test_what_a_figure_keeps_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The quick ones are: same pictures, same numbers."""
-    monkeypatch.setattr(explain, "FOLDER", tmp_path)
-    kept = figures.measured()
-    assert explain.brief(explain.pixels()) == kept["pixels"]
-    assert (tmp_path / "pixels-one.png").read_bytes() == (figures.FOLDER / "pixels-one.png").read_bytes()
-    update = explain.brief(explain.shared())["update"]
-    assert from_message(update) == from_message(kept["shared"]["update"])
-
-
-def test_a_sheet_is_as_square_as_it_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explain, "FOLDER", tmp_path)
-    with Image.open(tmp_path / explain.sheet("three", np.zeros((3, 4, 4, 3), np.uint8))) as picture:
-        assert picture.size == (2 * 4 + explain.GAP, 2 * 4 + explain.GAP)
-        assert picture.getpixel((0, 0))[3] == 255 and picture.getpixel((9, 9))[3] == 0

@@ -1,9 +1,11 @@
-"""The pages without a browser: what they say and do, with the real engine behind them."""
+"""The page Live attack: controls and links, runs and their outcome; with the real engine."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,22 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from deepleak_core.attack.presets import PRESETS
-from deepleak_core.federated import checkpoints, models
+from deepleak_core import run
+from deepleak_core.attack.attacks import ATTACKS
+from deepleak_core.attack.priors import PRIORS
+from deepleak_core.attack.settings import limits_of
+from deepleak_core.events import Finished, GroundTruthKnown, LabelsRevised
+from deepleak_core.federated import checkpoints
 from deepleak_core.federated.case import target_model
 from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
-from tests.helpers import PATIENCE, app_page, checked
-from tests.helpers import page_html as text
+from tests.helpers import PATIENCE, app_page, checked, ended, headline, keys, page_html
 from ui import address, backend
-from ui.controls import EXAMPLES
 
 SCENARIOS = [
-    *EXAMPLES.values(),
+    address.WELCOME,
+    address.WELCOME.changed(mode="fedavg", local_epochs=5, local_lr=0.01),
     Scenario(),
     Scenario(composition="half", batch_size=6, seed=3, image_size=64),
     Scenario(labels=("cat", "cat", "ship"), label_strategy="true", head_bias=False, wrong_labels=2),
@@ -33,24 +38,15 @@ SCENARIOS = [
     Scenario(
         mode="fedavg", local_epochs=3, local_batch_size=2, local_lr=0.004, learning_rate=0.05, total_variation=0.0
     ),
+    Scenario(feature_term=True, prior=("l2=0.001", "batchnorm=0.5"), setting=("solver=lbfgs", "distance=squared-l2")),
+    Scenario(attack="exact", total_variation=0.01, setting=("feature_weight=0.5",)),
 ]
 
 
 @pytest.fixture
 def visit(store: Store) -> Callable[..., AppTest]:
-    """Open the app by a link, as a fresh visitor."""
-
+    """Open the page by a link, as a fresh visitor."""
     return app_page
-
-
-def finished(app: AppTest) -> AppTest:
-    """Look again until the run is over."""
-    deadline = time.monotonic() + PATIENCE
-    while "stop" in [button.key for button in app.button]:
-        assert time.monotonic() < deadline, "the run does not end"
-        time.sleep(0.1)
-        checked(app.run())
-    return app
 
 
 # ------------------------------------------------------------------------------------- scenario, controls, address
@@ -59,7 +55,7 @@ def finished(app: AppTest) -> AppTest:
 def test_the_page_opens_ready_to_run(visit: Any) -> None:
     app = visit()
     assert not app.button(key="start").disabled and not app.error
-    assert text(app).count("<img") == 4 and "airplane" in text(app)
+    assert page_html(app).count("<img") == 4 and "airplane" in page_html(app)
     assert dict(app.query_params) == {}
 
 
@@ -74,12 +70,13 @@ def test_a_link_sets_the_controls_and_the_controls_write_the_same_link(visit: An
 
 def test_every_setting_of_a_scenario_has_a_control(visit: Any, monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.setenv("DEEPLEAK_IMAGES", str(image_folder(tmp_path)))
-    keys: set[str] = set()
+    found: set[str] = set()
     for query in ({"composition": "same", "mode": "fedavg"}, {"indices": "0"}, {"labels": "cat"}):
         app = visit(**query)
         kinds = ("selectbox", "number_input", "text_input", "toggle", "multiselect", "segmented_control")
-        keys |= {widget.key for kind in kinds for widget in app.get(kind)} | {"mode", "composition"}
-    assert set(Scenario.model_fields) <= keys
+        found |= {widget.key for kind in kinds for widget in app.get(kind)} | {"mode", "composition"}
+    own = {"feature_term", "prior", "setting"}  # made of the inputs of single settings and priors
+    assert set(Scenario.model_fields) - own <= found
 
 
 @pytest.mark.parametrize(
@@ -87,7 +84,7 @@ def test_every_setting_of_a_scenario_has_a_control(visit: Any, monkeypatch: Any,
     [
         ({"run": "nowhere"}, ["There is no run 'nowhere' here"]),
         ({"batch_size": "0"}, ["batch_size was '0'"]),
-        ({"model": "alexnet", "attack": "guess"}, ["attack was 'guess'", "model was 'alexnet'"]),
+        ({"model": "alexnet", "attack": "guess"}, ["model was 'alexnet'", "attack was 'guess'"]),
         ({"indices": "0,99"}, ["has the images 0 to 19"]),
         ({"labels": "cat,unicorn"}, ["labels named 'unicorn'"]),
         ({"composition": "same", "batch_size": "19"}, ["cifar10-samples cannot give 19 images"]),
@@ -104,6 +101,39 @@ def test_a_link_that_cannot_run_is_refused_in_a_sentence(visit: Any, query: dict
     assert not app.button(key="start").disabled  # the scenario that needs no choice is ready instead
 
 
+def test_every_setting_and_prior_of_an_attack_has_an_input(visit: Any) -> None:
+    for name in ("general-deep-leakage", "exact"):
+        app = visit(attack=name, mode="fedavg")
+        found = {str(widget.key).removeprefix("setting-").removeprefix("max_") for kind in ("selectbox", "number_input")
+                 for widget in app.get(kind)}  # fmt: skip
+        assert set(limits_of(ATTACKS[name].settings)) <= found
+    weights = {widget.key for widget in visit().number_input if widget.label.startswith("Weight")}
+    assert weights == {"total_variation", *(f"prior-{name}" for name in PRIORS if name != "total-variation")}
+
+
+def test_a_setting_of_the_attack_reaches_the_scenario(visit: Any) -> None:
+    app = visit()
+    app.selectbox(key="setting-distance").set_value("squared-l2")
+    app.number_input(key="prior-l2").set_value(0.25).run()
+    scenario = address.scenario_of(dict(app.query_params))
+    assert (scenario.setting, scenario.prior) == (("distance=squared-l2",), ("l2=0.25",))
+
+
+@pytest.mark.parametrize(
+    ("query", "clear"),
+    [
+        ({}, lambda app: app.multiselect(key="indices").set_value([])),
+        ({"labels": "cat,frog"}, lambda app: app.text_input(key="labels").set_value(" , ")),
+        ({"dataset": "cifar10", "indices": "0,1"}, lambda app: app.text_input(key="numbers").set_value("")),
+    ],
+)
+def test_a_batch_without_images_is_asked_for_and_never_replaced(visit: Any, query: dict, clear: Any) -> None:
+    app = visit(**query)
+    checked(clear(app).run())
+    assert len(app.error) == 1 and app.button(key="start").disabled
+    assert "<img" not in page_html(app)
+
+
 def test_controls_that_cannot_run_say_why_and_hold_the_button(visit: Any) -> None:
     app = visit(composition="distinct")
     app.number_input(key="wrong_labels").set_value(9).run()
@@ -117,12 +147,12 @@ def test_training_stages_say_how_far_and_fall_back(visit: Any, monkeypatch: Any,
     """Of the data set's own classes alone, at the size they were trained at."""
     checkpoint = tmp_path / checkpoints.checkpoint_name("lenet64-elu", "cifar10", "late")
     checkpoints.save(target_model(Scenario()), checkpoint, epochs=5, accuracy=0.684)
-    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path)
     app = visit(stage="late", composition="distinct")
     assert not app.error
     assert app.selectbox(key="stage").options == ["Untrained", "Late"]
-    told = "Late: 5 epochs, 68 % accuracy."
-    assert told in [caption.value for caption in app.caption]
+    words = "Late: 5 epochs, 68 % accuracy."
+    assert words in [caption.value for caption in app.caption]
     app.number_input(key="image_size").set_value(64).run()
     assert app.error[0].value.startswith(f"{checkpoint.name} was trained for an image_size of 32")
     assert app.button(key="start").disabled
@@ -130,7 +160,7 @@ def test_training_stages_say_how_far_and_fall_back(visit: Any, monkeypatch: Any,
     assert not app.error and app.selectbox(key="stage").value == "late"
     app.selectbox(key="dataset").set_value("cifar100-samples").run()
     assert not app.error and app.selectbox(key="stage").options == ["Untrained"]
-    assert told not in [caption.value for caption in app.caption]
+    assert words not in [caption.value for caption in app.caption]
     assert address.scenario_of(dict(app.query_params)).stage == "untrained"
 
 
@@ -138,7 +168,7 @@ def test_own_images_come_from_below_the_given_folder_only(visit: Any, monkeypatc
     folder = image_folder(tmp_path)
     monkeypatch.setenv("DEEPLEAK_IMAGES", str(folder))
     app = visit(dataset="folder", images=str(folder / "zoo"), batch_size="2")
-    assert not app.error and "lynx" in text(app) and "<img" in text(app)
+    assert not app.error and "lynx" in page_html(app) and "<img" in page_html(app)
     assert visit(dataset="folder", images=str(tmp_path / "elsewhere"), batch_size="2").error
 
 
@@ -154,38 +184,57 @@ def image_folder(tmp_path: Path) -> Path:
 # ----------------------------------------------------------------------------------------------------------- runs
 
 
-def test_a_run_ends_in_a_sentence_and_its_link_shows_it_again(visit: Any, store: Store) -> None:
+def outcome(store: Store, app: AppTest) -> Finished:
+    """How the run of a page has ended."""
+    finished = store.latest(app.query_params["run"], Finished)
+    assert finished is not None
+    return finished
+
+
+def test_a_run_ends_in_its_sentence_and_its_link_shows_it_again(visit: Any, store: Store) -> None:
     app = visit(indices="0,4", max_iterations="20")
     checked(app.button(key="start").click().run())
     assert app.query_params["run"] == store.runs()[0].id
     assert app.selectbox(key="dataset").disabled  # a scenario under way does not change
-    told = text(finished(app))
-    assert "of the 2 private images were rebuilt" in told
-    assert "numbers. No image, no label." in told and "dl-present" in told
-    assert [button.label for button in app.get("download_button")] == ["Pictures (PNG)", "Figures (JSON)"]
+    ended(app)
+    assert headline(app) == outcome(store, app).sentence
+    assert page_html(app).count("<img") == 4 and "dl-strip" in page_html(app)
+    assert {button.key for button in app.get("download_button")} == {"pictures", "figures"}
 
     again = visit(run=app.query_params["run"])
-    assert "of the 2 private images were rebuilt" in text(again)
+    assert headline(again) == headline(app)
     assert again.number_input(key="max_iterations").value == 20
-
     again.number_input(key="max_iterations").set_value(30).run()  # another scenario: the run is left
     assert address.scenario_of(dict(again.query_params)).max_iterations == 30
-    assert "were rebuilt" not in text(again)
+    assert headline(again) != headline(app)
 
 
-def test_after_a_wrong_label_the_attacker_may_notice(visit: Any, store: Store) -> None:
+def test_pictures_stand_in_the_order_of_the_private_images(visit: Any, store: Store) -> None:
+    app = ended(visit(indices="4,0", max_iterations="60").button(key="start").click().run())
+    private, rebuilt = (
+        page_html(app).partition(kind)[2].partition("</div>")[0] for kind in ("dl-thumbs", "dl-rebuilt")
+    )
+    for grid in (private, rebuilt):
+        assert re.findall(r'<figcaption title="(\w+)"', grid) == ["frog", "cat"]
+
+
+def test_after_a_wrong_label_the_attacker_may_check_its_labels(visit: Any, store: Store) -> None:
     app = visit(indices="0,1,3,4", model="lenet", mislabel="ship>horse", max_iterations="60")
-    app.button(key="start").click().run()
-    told = text(finished(app))
-    assert "1 of the 4 labels the attack used was wrong: horse instead of ship." in told
-    assert "Made wrong on purpose: horse instead of ship." in told
-    assert app.button(key="further").label == "Let the attacker notice"
-    checked(app.button(key="further").click().run())
-    told = text(finished(app))
-    assert "The attack changed its labels, rightly." in told
-    assert "<th>used</th>" not in told, "the labels used are those inferred again"
+    ended(app.button(key="start").click().run())
+    assert "horse instead of ship" in headline(app)
+    ended(checked(app.button(key="further").click().run()))
     assert store.runs()[0].scenario.repair_labels
-    assert "further" not in [button.key for button in app.button]
+    assert store.latest(app.query_params["run"], LabelsRevised) is not None
+    assert "<th>used</th>" not in page_html(app), "the labels used are those inferred again"
+    assert "further" not in keys(app)
+
+
+def test_what_is_left_is_recovered_exactly(visit: Any, store: Store) -> None:
+    app = visit(indices="4,5", max_iterations="20")
+    ended(app.button(key="start").click().run())
+    ended(checked(app.button(key="further").click().run()))
+    assert store.runs()[0].scenario.attack == "exact"
+    assert page_html(app).count("dl-map") == 2 and "dl-stages" in page_html(app)
 
 
 def test_a_run_can_be_stopped(visit: Any, store: Store) -> None:
@@ -195,19 +244,34 @@ def test_a_run_can_be_stopped(visit: Any, store: Store) -> None:
     deadline = time.monotonic() + PATIENCE
     while not store.run(run_id).snapshots and time.monotonic() < deadline:
         time.sleep(0.05)
-    app.button(key="stop").click().run()
-    assert "Stopped early." in text(finished(app))
+    ended(app.button(key="stop").click().run())
     assert store.run(run_id).status == "stopped"
+    assert outcome(store, app).sentence in headline(app) and headline(app) != outcome(store, app).sentence
+
+
+def test_without_a_ground_truth_the_page_shows_pictures_and_residual(visit: Any, store: Store) -> None:
+    """As for an update captured in a real system: no score, pictures in the attacker's order."""
+    scenario = Scenario(indices=(0, 4), max_iterations=3)
+    run_id = store.create(scenario, this_process())
+    store.start(run_id)
+    for event in run(scenario):
+        if not isinstance(event, GroundTruthKnown):
+            store.append(run_id, [replace(event, score=None) if hasattr(event, "score") else event])
+    store.finish(run_id, "finished")
+    app = visit(run=run_id)
+    html = page_html(app)
+    assert html[html.index("dl-rebuilt") :].count("<img") == 2
+    assert "correct" not in html and "dl-wrong" not in html
+    assert {button.key for button in app.get("download_button")} == {"pictures", "figures"}
 
 
 def test_runs_that_wait_say_their_place(visit: Any, store: Store) -> None:
     first, second = (store.create(address.WELCOME, this_process()) for _ in range(2))
     time.sleep(2.1)  # what waits no longer than this is only starting
-    assert "Waiting, place 2 in the queue" in text(visit(run=second))
-    assert "Waiting for a free worker" in text(visit(run=first))
+    assert "place 2 in the queue" in page_html(visit(run=second))
+    assert "place" not in page_html(visit(run=first)).partition("dl-progress")[2].partition("</div>")[0]
     for run_id in (first, second):
         store.finish(run_id, "stopped")
-    assert "Stopped before it began." in text(visit(run=first))
 
 
 def test_runs_that_went_wrong_say_what_happened(visit: Any, store: Store) -> None:
@@ -223,26 +287,25 @@ def test_runs_that_went_wrong_say_what_happened(visit: Any, store: Store) -> Non
     store.finish(retried, "stopped")
 
 
-def test_a_full_queue_is_said_in_a_sentence(visit: Any, monkeypatch: Any) -> None:
+def test_a_full_queue_is_refused_in_a_sentence(visit: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(backend.engine(), "max_waiting", -1)
     app = visit()
     checked(app.button(key="start").click().run())
-    assert "wait already" in app.error[0].value
-    assert "run" not in app.query_params
+    assert len(app.error) == 1 and "run" not in app.query_params
 
 
-def test_suspense_hides_the_private_images_until_the_end(visit: Any) -> None:
+def test_hidden_private_images_are_shown_when_the_run_ends(visit: Any) -> None:
     app = visit(indices="0,4", max_iterations="10", suspense="true")
-    assert "<img" not in text(app) and text(app).count("private</figcaption>") == 2
+    assert "<img" not in page_html(app) and page_html(app).count("private</span>") == 2
     app.button(key="start").click().run()
-    assert "private</figcaption>" not in text(finished(app))
+    assert "private</span>" not in page_html(ended(app))
     assert app.query_params["suspense"] == "true"
 
 
 def test_recent_runs_open_again(visit: Any, store: Store) -> None:
     app = visit()
     newest = store.runs()[0]
-    assert PRESETS[newest.scenario.attack].title in app.button(key=f"open-{newest.id}").label
-    assert MODELS[newest.scenario.model].title in app.button(key=f"open-{newest.id}").label
+    label = app.button(key=f"open-{newest.id}").label
+    assert ATTACKS[newest.scenario.attack].title in label and MODELS[newest.scenario.model].title in label
     checked(app.button(key=f"open-{newest.id}").click().run())
     assert app.query_params["run"] == newest.id

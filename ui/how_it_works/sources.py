@@ -1,8 +1,8 @@
-"""Whose idea is whose: what DeepLeak builds on, as one table."""
+"""The sources of the methods in DeepLeak, as one table."""
 
 from __future__ import annotations
 
-# What it is, and who found it with where to read it.
+# A method, and its authors with the address of their paper; none where it is this project's own.
 SOURCES: tuple[tuple[str, dict[str, str]], ...] = (
     ("federated learning, FedSGD and FedAvg", {"McMahan et al. 2017": "https://arxiv.org/abs/1602.05629"}),
     ("a linear layer's gradient holds its input", {"Phong et al. 2018": "https://eprint.iacr.org/2017/715"}),
@@ -43,13 +43,22 @@ SOURCES: tuple[tuple[str, dict[str, str]], ...] = (
         "exact batches: low rank resolved by ReLU sparsity, SPEAR",
         {"Dimitrov et al. 2024": "https://arxiv.org/abs/2403.03945"},
     ),
+    (
+        "exact images and labels through MLPs, certified without ground truth, LT-code peeling",
+        {"Shariati and Meybodi 2026": "https://github.com/SaeedShariati/Gradient-Inversion-via-LT-Codes"},
+    ),
+    ("features from the head's gradient, then inverted, Maui", {"2025": "https://arxiv.org/abs/2509.11451"}),
+    (
+        "layer after layer through convolutions, R-CONV and R-CONV++",
+        {"2024": "https://arxiv.org/abs/2406.04227", "2025": "https://arxiv.org/abs/2509.18871"},
+    ),
     ("the same by dictionary learning, SPEAR++", {"Bakarsky et al. 2025": "https://arxiv.org/abs/2510.24200"}),
     (
         "certificates that a region holds a single record, VGIA",
         {"Diana et al. 2026": "https://arxiv.org/abs/2604.15063"},
     ),
     (
-        "mixtures taken apart by the largest simplex, and by pure samples, in remote sensing",
+        "mixtures separated by the largest simplex, and by pure samples, in remote sensing",
         {
             "Winter 1999": "https://doi.org/10.1117/12.366289",
             "Boardman 1993": "https://ntrs.nasa.gov/citations/19950017428",
@@ -60,7 +69,7 @@ SOURCES: tuple[tuple[str, dict[str, str]], ...] = (
         {"Forman 2008": "https://doi.org/10.1007/s10618-008-0097-y"},
     ),
     (
-        "searching by hops from one solution to others near it",
+        "search by hops between neighbouring solutions (basin hopping, genetic algorithms)",
         {
             "Wales and Doye 1997": "https://arxiv.org/abs/cond-mat/9803344",
             "Deaven and Ho 1995": "https://doi.org/10.1103/PhysRevLett.75.288",
@@ -81,19 +90,24 @@ SOURCES: tuple[tuple[str, dict[str, str]], ...] = (
             "Balunović et al. 2022": "https://arxiv.org/abs/2111.04706",
         },
     ),
+    (
+        "attacks in practice: constrained, fragile, easily defended",
+        {"SoK 2024": "https://arxiv.org/abs/2404.05403", "FEDLAD 2024": "https://arxiv.org/abs/2411.03019"},
+    ),
     ("malicious servers", {"Fowl et al. 2022": "https://arxiv.org/abs/2110.13057"}),
-    ("wrong labels noticed by the residual and mended during the attack", {}),
-    ("low rank resolved by the softmax, images found without labels, proven counts, batches peeled to pixels", {}),
-    ("features of a batch as corners of what activations can be; images counted by features of their own", {}),
-    ("features of a batch as independent components with a floor and gamma-distributed heights", {}),
+    ("wrong labels detected by the residual and corrected during the attack", {}),
+    ("feature separation by low rank and softmax, without labels; certified label counts, through convolutions", {}),
+    ("batches solved layer by layer to exact pixels after separation", {}),
+    ("features of a batch as vertices of the activation bounds; images counted by features that are theirs alone", {}),
+    ("features of a batch as independent components with a floor and gamma-distributed values above it", {}),
 )
 
 
 def table() -> str:
-    """The sources as Markdown; where nobody else is named, it is this project's own."""
+    """The sources as a Markdown table."""
     rows = [
         f"| {idea} | {', '.join(f'[{who}]({link})' for who, link in whose.items()) or 'this project'} |"
         for idea, whose in SOURCES
     ]
-    note = "To our knowledge; if you know an earlier source, please tell us."
-    return "\n".join(["| idea | whose |", "| --- | --- |", *rows, "", note])
+    note = "To our knowledge. If you know an earlier source, please tell us."
+    return "\n".join(["| method | source |", "| --- | --- |", *rows, "", note])

@@ -1,15 +1,15 @@
-"""How often every label strategy is right, as curves: computed now on the workers, and measured before.
+"""How often each label strategy is right, as curves: computed now on the workers, and measured before.
 
-Each point of a curve is a study of its own (see `evaluation`), so that points shared with another visitor's curve are
-there at once, an attack waits for one point at most, and a reload finds what has been computed.
+Each point of a curve is a study of its own, so that points shared with another visitor's curve exist already, an attack
+waits for one point at most, and a reload finds what has been computed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -21,31 +21,32 @@ from deepleak_core.federated.models import MODELS
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import COMPOSITIONS, Scenario
-from deepleak_core.studies import label_accuracy as evaluation
+from deepleak_core.studies import label_accuracy
 from deepleak_core.studies.label_accuracy import Study
-from ui import charts, controls, markup
+from ui import charts, controls, live_charts, pieces
 from ui.backend import engine, give_way, pace, store
-from ui.live import viewer
+from ui.controls.images import MODES, PICKS, image_labels
+from ui.controls.inputs import segments
 
 LOOK_SECONDS = 1.0  # how often new points are looked for
-CHART = 680  # pixels: two charts are side by side where there is room for both, else one above the other
+CHART = 680  # pixels of one of two charts, which are side by side where the window is wide enough
 OVER = {"batch_size": "Batch size", "stage": "Stage"}
 DRAWS = {"5": "5", "10": "10", "50": "50"}
-RIGHT = {"exact_rate": "Batches", "instance_accuracy": "Labels"}
-CHOICES: dict[str, Mapping[str, str]] = {"over": OVER, "spread": COMPOSITIONS, "draws": DRAWS, "right": RIGHT}
+CORRECT = {"exact_rate": "Batches", "instance_accuracy": "Labels"}
+CHOICES: dict[str, Collection[str]] = {"over": OVER, "spread": COMPOSITIONS, "draws": DRAWS, "right": CORRECT}
 DEFAULTS = {"over": "batch_size", "spread": "random", "draws": "10", "right": "exact_rate"}
-TITLES = {"exact_rate": "batches with every label right", "instance_accuracy": "labels right"}
-BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "results" / "label_accuracy.json"
+TITLES = {"exact_rate": "batches with all labels correct", "instance_accuracy": "correct labels"}
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "results" / "label_accuracy.json"
 
 
 def choose(query: Mapping[str, str]) -> None:
-    """Set the controls of the curves to what an address says; what it says wrongly stays at its default."""
+    """Set the controls of the curves from an address; unknown values fall back to the default."""
     for name, default in DEFAULTS.items():
         st.session_state[name] = query[name] if query.get(name) in CHOICES[name] else default
 
 
 def chosen() -> dict[str, str]:
-    """What an address has to say of the controls of the curves."""
+    """The controls of the curves that are not at their default, for the address."""
     return {name: st.session_state[name] for name, default in DEFAULTS.items() if st.session_state[name] != default}
 
 
@@ -56,14 +57,14 @@ def draw(scenario: Scenario) -> None:
     pick, spread, draws, right, button = st.columns([12, 10, 10, 11, 7], vertical_alignment="bottom")
     stages = checkpoints.stages(scenario.model, DATASETS[scenario.dataset].vocabulary)
     with pick:
-        _segments("Over", "over", OVER, disabled=len(stages) == 1 and not measured)
+        segments("Over", "over", OVER, locked=len(stages) == 1 and not measured)
     with spread:
-        st.selectbox("Labels in a batch", list(COMPOSITIONS), key="spread", format_func=controls.PICKS.__getitem__)
+        st.selectbox("Labels in a batch", list(COMPOSITIONS), key="spread", format_func=PICKS.__getitem__)
     with draws:
-        _segments("Batches a point", "draws", DRAWS)
+        segments("Batches per point", "draws", DRAWS)
     with right:
-        _segments("Share of", "right", RIGHT)
-    points = evaluation.curve(
+        segments("Share of", "right", CORRECT)
+    points = label_accuracy.curve(
         scenario, over=state.over, composition=state.spread, repeats=int(state.draws), check=controls.check
     )
     records = _records(points)
@@ -77,41 +78,34 @@ def draw(scenario: Scenario) -> None:
                 "Start", type="primary", icon=":material/play_arrow:", key="start", width="stretch",
                 on_click=_start, args=(points,), disabled=complete,
             )  # fmt: skip
-    width = CHART if measured else "stretch"
+    width: int | Literal["stretch"] = CHART if measured else "stretch"
     beside = st.container(horizontal=True)
     with beside.container(width=width):
-        slowed = pace(viewer()) if busy else 0
+        slowed = pace() if busy else 0
         st.fragment(_computed, run_every=LOOK_SECONDS * slowed or None)(points, slowed)
-        st.html(markup.note(_limit(scenario, points) if state.over == "batch_size" else ""))
+        st.html(pieces.note(_limit(scenario, points) if state.over == "batch_size" else ""))
     if measured:
         with beside.container(width=width):
             _measured(measured, scenario)
-
-
-def _segments(label: str, key: str, options: Mapping[str, str], *, disabled: bool = False) -> None:
-    st.segmented_control(
-        label, list(options), key=key, format_func=options.__getitem__, required=True, disabled=disabled
-    )
 
 
 def _limit(scenario: Scenario, points: Sequence[Study]) -> str:
     """Why a curve ends where it does."""
     largest = max((point.scenario.batch_size for point in points), default=0)
     source = DATASETS[scenario.dataset].title
-    if largest == evaluation.BATCH_SIZES[-1]:
+    if largest == label_accuracy.BATCH_SIZES[-1]:
         return ""
-    return (
-        f"{source} can give no larger batch like this; other data sets can."
-        if largest
-        else (f"{source} cannot give such a batch; choose other labels.")
-    )
+    if not largest:
+        return f"{source} has no such batch; choose other labels."
+    count = len(image_labels(scenario.dataset, scenario.images))
+    return f"Only {count} images; choose another data set for larger batches."
 
 
 # ------------------------------------------------------------------------------------------------ computed now
 
 
 def _start(points: Sequence[Study]) -> None:
-    """Have every point computed that has not been."""
+    """Submit every point that has not been computed."""
     try:
         for point in points:
             engine().study(point)
@@ -120,7 +114,7 @@ def _start(points: Sequence[Study]) -> None:
 
 
 def _stop(points: Sequence[Study]) -> None:
-    """End the computation of these points, the waiting ones first; what they have found stays."""
+    """Stop the computation of these points, the waiting ones first; results so far are kept."""
     for record in sorted(_records(points).values(), key=lambda record: record.status != "queued"):
         engine().stop(record.id)
 
@@ -130,40 +124,41 @@ def _records(points: Sequence[Study]) -> dict[str, RunRecord]:
 
 
 def _computed(points: Sequence[Study], slowed: int) -> None:
-    """The points so far; draws the whole page anew when the last is there, or when a crowd changes the pace.
+    """The points so far; draws the whole page anew when the last is there, or when the number of viewers has changed.
 
     `slowed` is the pace, 0 where nothing is under way.
     """
     give_way()
     records = _records(points)
-    if slowed and (not any(record.under_way for record in records.values()) or pace(viewer()) != slowed):
+    if slowed and (not any(record.under_way for record in records.values()) or pace() != slowed):
         st.rerun()
     over, right = st.session_state.over, st.session_state.right
     scored = store().newest([record.id for record in records.values()], Scored)
     found = {
-        _place(point, over): score
+        _place(point, over): scored[records[point.key].id]
         for point in points
-        if point.key in records and isinstance(score := scored.get(records[point.key].id), Scored)
+        if point.key in records and records[point.key].id in scored
     }
     total, done = sum(point.repeats for point in points), sum(score.draws for score in found.values())
-    st.html(markup.progress(done / total if total else 0, *_progress(done, total, list(records.values()))))
+    st.html(pieces.progress(done / total if total else 0, *_progress(done, total, list(records.values()))))
     rates = {
         strategy.title: [(place, s.scores[name][right]) for place, s in found.items() if name in s.scores]
         for name, strategy in STRATEGIES.items()
     }
     places = [_place(point, over) for point in points]
-    charts.accuracy(rates, places, over=OVER[over], title=TITLES[right], key="accuracy")
+    draw = live_charts.accuracy if slowed else charts.accuracy
+    draw(rates, places, over=OVER[over], title=TITLES[right], key="accuracy-live" if slowed else "accuracy")
 
 
 def _place(point: Study, over: str) -> str:
-    """Where on the curve a point is, in words."""
+    """The place of a point on the horizontal axis."""
     return str(getattr(point.scenario, over))
 
 
 def _progress(done: int, total: int, records: Sequence[RunRecord]) -> tuple[str, str]:
-    """What the bar says: left what goes on, right how far it is."""
+    """The words of the progress bar, at its left and its right."""
     if not records:
-        return "Press Start: every strategy on the same batches.", ""
+        return "Press Start: every strategy is run on the same batches.", ""
     count = f"{done} of {total} batches"
     statuses = {record.status for record in records}
     if "running" in statuses:
@@ -174,14 +169,14 @@ def _progress(done: int, total: int, records: Sequence[RunRecord]) -> tuple[str,
     if failed or done == total:
         return failed or "Done", count
     stopped = "stopped" in statuses
-    return "Stopped: press Start to go on" if stopped else "Known so far: press Start for the rest", count
+    return "Stopped: press Start to continue" if stopped else "Known so far: press Start for the rest", count
 
 
 # ---------------------------------------------------------------------------------------------- measured before
 
 
 def benchmark(path: Path) -> list[dict[str, Any]]:
-    """The shipped scores, in cells; none where the file is missing or no JSON.
+    """The scores in benchmarks/results, in cells; none where the file is missing or not JSON.
 
     A cell has model, stage, mode, classes, batch_size, composition, repeats, the machine it was measured on, and
     for each of its strategies exact_rate and more.
@@ -194,14 +189,14 @@ def benchmark(path: Path) -> list[dict[str, Any]]:
 
 
 def sets_of(cells: Sequence[Mapping[str, Any]], scenario: Scenario, over: str) -> list[list[Mapping[str, Any]]]:
-    """The cells in sets that differ in one thing alone, `over`; the set most like the scenario comes first."""
-    asked = scenario.model_dump() | {"classes": len(names_of_classes(scenario))}
+    """The cells in sets that differ only in `over`; the set most similar to the scenario comes first."""
+    wanted = scenario.model_dump() | {"classes": len(names_of_classes(scenario))}
     alike = ("mode", "model", "head_bias", "classes", "composition", "stage", "batch_size", "dataset", "image_size")
     names = [n for n in alike if n != over]
     sets: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for cell in cells:
         sets.setdefault(tuple(cell[name] for name in names), []).append(cell)
-    order = sorted(sets, key=lambda values: [v != asked[n] for n, v in zip(names, values, strict=True)])
+    order = sorted(sets, key=lambda values: [v != wanted[n] for n, v in zip(names, values, strict=True)])
 
     def place(cell: Mapping[str, Any]) -> tuple[int, bool, str]:
         return cell["batch_size"], cell["stage"] != "untrained", cell["stage"]  # as `checkpoints.stages` has them
@@ -227,7 +222,7 @@ def _measured(measured: Sequence[Mapping[str, Any]], scenario: Scenario) -> None
     charts.accuracy(rates, places, over=OVER[over], title=TITLES[right], key="measured")
     draws, machines = sorted({cell["repeats"] for cell in cells}), sorted({cell["machine"] for cell in cells})
     several = f"{draws[0]} to {draws[-1]}" if len(draws) > 1 else f"{draws[0]}"
-    st.html(markup.note(f"Measured before: {several} batches a point, on {' and on '.join(machines)}."))
+    st.html(pieces.note(f"Measured before: {several} batches per point, on {' and on '.join(machines)}."))
 
 
 def _title(cell: Mapping[str, Any], over: str) -> str:
@@ -235,6 +230,6 @@ def _title(cell: Mapping[str, Any], over: str) -> str:
     model = MODELS[cell["model"]].title if cell["model"] in MODELS else cell["model"]
     where = cell["stage"] if over == "batch_size" else f"{cell['batch_size']} images"
     spread = COMPOSITIONS.get(cell["composition"], cell["composition"])
-    mode = controls.MODES.get(cell["mode"], cell["mode"])
+    mode = MODES.get(cell["mode"], cell["mode"])
     bias = "" if cell["head_bias"] else ", no bias"
     return f"{model}{bias}, {where}, {mode}, {cell['classes']} classes, {spread}"

@@ -1,0 +1,39 @@
+"""The page GradInversion; with the real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from deepleak_core.runs.store import Store
+from tests.helpers import app_page, checked, compared, ended, headline, page_html
+
+
+@pytest.fixture
+def visit(store: Store) -> Callable[..., AppTest]:
+    """Open the page by a link, as a fresh visitor."""
+    return partial(app_page, "gradinversion")
+
+
+def test_both_attacks_infer_the_labels_of_one_update(visit: Any, store: Store) -> None:
+    app = visit(indices="0,1,4", max_iterations="4")
+    ended(checked(app.button(key="start").click().run()))
+    scenarios = compared(store, app, "pair")
+    assert [s.attack for s in scenarios] == ["gradinversion", "general-deep-leakage"]
+    assert len({s.indices for s in scenarios}) == 1
+    assert "2 of 3" in headline(app) and "3 of 3" in headline(app)
+    html = page_html(app)
+    assert "2 of 3 correct ✗" in html and "3 of 3 correct ✓" in html and html.count("SSIM") == 6
+    ended(checked(app.button(key="sweep").click().run()))
+    swept = compared(store, app, "sweep")
+    assert [s.attack for s in swept] == ["gradinversion", "general-deep-leakage"] * 3
+    assert [s.indices for s in swept[::2]] == [(0, 1, 4), (0, 4, 5), (4, 5, 7)]
+
+
+def test_a_data_set_with_too_few_images_of_a_class_is_refused(visit: Any) -> None:
+    assert visit(composition="random", batch_size="19").button(key="start").disabled
+    assert not visit(composition="random", batch_size="10").error

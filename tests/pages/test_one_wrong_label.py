@@ -1,0 +1,114 @@
+"""The page One wrong label, and the frame that it shares with the other comparisons; with the real engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from deepleak_core import run
+from deepleak_core.events import Finished
+from deepleak_core.runs.store import Store, this_process
+from deepleak_core.scenario import Scenario
+from deepleak_core.studies.comparisons import wrong_label
+from tests.helpers import PATIENCE, app_page, checked, compared, ended, headline, keys, page_html
+from ui import backend
+
+QUICK = {"indices": "0,4", "max_iterations": "12"}
+REBUILT = 'alt="rebuilt image'
+
+
+@pytest.fixture
+def visit(store: Store) -> Callable[..., AppTest]:
+    """Open the page by a link, as a fresh visitor."""
+    return partial(app_page, "one_wrong_label")
+
+
+def press(app: AppTest, key: str) -> AppTest:
+    """Press a button and wait for the runs that it started."""
+    return ended(checked(app.button(key=key).click().run()))
+
+
+def test_runs_are_compared_repaired_swept_and_found_again_by_their_link(visit: Any, store: Store) -> None:
+    app = visit(**QUICK)
+    before = headline(app)
+    press(app, "start")
+    right, wrong = compared(store, app, "pair")
+    assert right == Scenario(indices=(0, 4), max_iterations=12) and len(wrong.mislabel or ()) == 1
+    assert headline(app) != before and "dl-wrong" in page_html(app) and page_html(app).count(REBUILT) == 4
+    after_pair = headline(app)
+    press(app, "repair")
+    assert compared(store, app, "repair") == [wrong.changed(repair_labels=True)]
+    assert "dl-stages" in page_html(app)
+    press(app, "sweep")
+    assert [s.wrong_labels for s in compared(store, app, "sweep")] == [0, 1, 2]
+    assert headline(app) not in (before, after_pair)
+    assert len(app.get("plotly_chart")) == len(app.get("echarts_chart")) == 1
+
+    again = visit(**app.query_params)
+    assert headline(again) == headline(app) and "dl-stages" in page_html(again)
+    again.selectbox(key="model").set_value("lenet64-relu").run()  # another scenario: all runs are left
+    assert headline(checked(again)) == before
+    assert "pair" not in again.query_params and not again.get("echarts_chart")
+
+
+def test_the_visitor_chooses_the_wrong_label(visit: Any, store: Store) -> None:
+    app = visit(**QUICK)
+    checked(app.selectbox(key="wrong_image").set_value("frog").run())
+    checked(app.selectbox(key="wrong_class").set_value("truck").run())
+    press(app, "start")
+    assert compared(store, app, "pair")[1].mislabel == ("frog>truck",)
+    again = visit(pair=app.query_params["pair"])
+    assert (again.selectbox(key="wrong_image").value, again.selectbox(key="wrong_class").value) == ("frog", "truck")
+
+
+def test_a_comparison_is_stopped_with_all_its_runs(visit: Any, store: Store) -> None:
+    app = visit(indices="0,4", max_iterations="100000")
+    app.button(key="start").click().run()
+    group = app.query_params["pair"]
+    deadline = time.monotonic() + PATIENCE
+    while not all(run.snapshots for run in store.members(group)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    press(app, "stop")
+    assert [run.status for run in store.members(group)] == ["stopped"] * 2
+    assert page_html(app).count(REBUILT) == 4
+
+
+def test_runs_that_are_stopped_in_the_queue_have_no_pictures(visit: Any, store: Store) -> None:
+    busy = backend.engine().submit(Scenario(indices=(0,), max_iterations=100_000))
+    app = visit(**QUICK)
+    checked(app.button(key="start").click().run())
+    press(app, "stop")
+    assert REBUILT not in page_html(app) and "repair" not in keys(app)
+    backend.engine().stop(busy)
+
+
+def test_an_unknown_comparison_is_refused_in_a_sentence(visit: Any) -> None:
+    app = visit(pair="nowhere")
+    assert "'nowhere'" in app.error[0].value and not app.button(key="start").disabled
+
+
+def test_a_batch_without_images_is_asked_for(visit: Any) -> None:
+    app = visit(**QUICK)
+    checked(app.multiselect(key="indices").set_value([]).run())
+    assert len(app.error) == 1 and app.button(key="start").disabled
+
+
+def test_both_runs_show_their_first_pictures_in_the_same_instant(visit: Any, store: Store) -> None:
+    scenarios = wrong_label(Scenario(indices=(0, 4), max_iterations=1))
+    runs = [store.create(scenario, this_process()) for scenario in scenarios]
+    group = store.group(runs)
+    events = [[event for event in run(scenario) if not isinstance(event, Finished)] for scenario in scenarios]
+    for run_id in runs:
+        store.start(run_id)
+    store.append(runs[1], events[1])
+    assert store.pictures(runs[1]), "only the second has any"
+    assert REBUILT not in page_html(visit(pair=group))
+    store.append(runs[0], events[0])
+    assert page_html(visit(pair=group)).count(REBUILT) == 4
+    for run_id in runs:
+        store.finish(run_id, "failed")

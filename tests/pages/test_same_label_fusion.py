@@ -1,0 +1,42 @@
+"""The page Same-label fusion; with the real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from deepleak_core.runs.store import Store
+from tests.helpers import app_page, checked, compared, ended, headline, page_html
+
+
+@pytest.fixture
+def visit(store: Store) -> Callable[..., AppTest]:
+    """Open the page by a link, as a fresh visitor."""
+    return partial(app_page, "same_label_fusion")
+
+
+def test_fusion_is_measured_shown_and_undone(visit: Any, store: Store) -> None:
+    app = visit(indices="0,1,4", max_iterations="60")
+    before = headline(app)
+    ended(checked(app.button(key="start").click().run()))
+    distinct, same = compared(store, app, "pair")
+    assert (distinct.indices, same.indices) == ((0, 1, 4), (4, 5, 7))
+    html = page_html(app)
+    assert headline(app) != before and "dl-mean" in html and "dl-figure" in html  # the mean and the fusion index
+    assert html.count("to mean") == 3
+    ended(checked(app.button(key="separate").click().run()))
+    assert compared(store, app, "separate")[0].attack == "exact"
+    assert page_html(app).count("dl-map") == 2 and "dl-stages" in page_html(app)
+    checked(app.select_slider(key="share").set_value(2).run())
+    assert headline(app) == before and "pair" not in app.query_params
+
+
+@pytest.mark.parametrize("size", ["10", "19"])
+def test_a_data_set_with_too_few_images_of_a_class_is_refused(visit: Any, size: str) -> None:
+    app = visit(composition="random", batch_size=size)
+    assert "7 other classes" in app.error[0].value
+    assert app.button(key="start").disabled

@@ -1,0 +1,59 @@
+"""Templates escape every value, whichever piece of a page it goes into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from markupsafe import Markup
+
+from deepleak_core.events import FeaturesSeparated, Stage, UpdateShared
+from tests.ui.samples import PNG, answered, inferred, read
+from ui import pictures, pieces, server_view
+from ui.label_inference import tables
+from ui.rendering import FOLDER, render
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'"
+SHARED = UpdateShared(mode="fedsgd", batch_size=1, local_steps=0, layers=(HOSTILE,), sizes=(3,), norms=(1.0,), bytes=12)
+FEATURES = FeaturesSeparated(
+    labels=(0, 1), before=(1.0, 0.5, 0.5, 1.0), after=(1.0, 0.0, 0.0, 1.0), errors=(0.0, 0.0), singular_values=(1.0,),
+    misfit=1.0, seconds=1.0,
+)  # fmt: skip
+PIECES: dict[str, Callable[[], Markup]] = {
+    "thumbnails": lambda: pictures.thumbnails([PNG], [HOSTILE]),
+    "originals": lambda: pictures.originals([PNG], [HOSTILE]),
+    "rebuilt": lambda: pictures.rebuilt([PNG], [HOSTILE], [20.0], [True], asides=[HOSTILE]),
+    "sheets": lambda: pictures.sheets({HOSTILE: PNG}),
+    "mean": lambda: pictures.mean(PNG, HOSTILE, 2),
+    "labels": lambda: server_view.labels(
+        replace(inferred([1, 0]), note=HOSTILE), [1], [HOSTILE, HOSTILE], true_counts=[0, 1]
+    ),
+    "update": lambda: server_view.update(SHARED),
+    "separated": lambda: server_view.separated(FEATURES, [HOSTILE, HOSTILE]),
+    "stages": lambda: server_view.stages([Stage(name=HOSTILE, sentence=HOSTILE)]),
+    "headline": lambda: pieces.headline(HOSTILE, HOSTILE),
+    "step": lambda: pieces.step(1, HOSTILE),
+    "note": lambda: pieces.note(HOSTILE),
+    "progress": lambda: pieces.progress(0.5, HOSTILE, HOSTILE, hint=HOSTILE),
+    "panels": lambda: pieces.side_by_side([pieces.Panel(HOSTILE)]),
+    "label line": lambda: render("label_line.html", labels=HOSTILE, right=None, total=1),
+    "label steps": lambda: tables.steps(read([1], [1]), [HOSTILE], [0]),
+    "label matrix": lambda: tables.matrix([answered([1], [1], note=HOSTILE)], [HOSTILE], [0], awaited=HOSTILE),
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_no_value_becomes_markup(name: str) -> None:
+    piece = PIECES[name]()
+    assert "<img src=x" not in piece and 'onerror=alert(1)>"' not in piece
+    assert "&lt;img src=x" in piece
+
+
+def test_html_made_by_a_template_goes_into_another_one_as_it_is() -> None:
+    assert pieces.step(1, "title", pieces.note("a < b")).count("<p class=") == 1
+
+
+def test_no_template_switches_escaping_off() -> None:
+    for file in FOLDER.glob("*.html"):
+        assert "safe" not in file.read_text() and "autoescape" not in file.read_text(), file.name

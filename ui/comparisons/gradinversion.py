@@ -1,0 +1,60 @@
+"""GradInversion beside General Deep Leakage on the same update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from streamlit.delta_generator import DeltaGenerator
+
+from deepleak_core.scenario import Scenario
+from deepleak_core.studies import comparisons
+from ui import records
+from ui.comparisons import sharing
+from ui.comparisons.frame import PAIR, Choice, FollowUp, Sweep
+from ui.comparisons.groups import Group, Groups
+from ui.comparisons.panels import Side, attacked, inferred_labels, private, similarity, true_labels
+from ui.pieces import Panel
+
+NAMES = ("GradInversion", "General Deep Leakage")
+SHARED = 2  # images that share a label at first
+
+
+def _scenarios(scenario: Scenario, menu: DeltaGenerator, locked: bool) -> Sequence[Scenario]:
+    return comparisons.compared(comparisons.same_label(scenario, sharing.share(scenario, locked=locked)))
+
+
+def _fill(pair: Group | None) -> None:
+    sharing.fill(pair.runs[0].scenario if pair else None, SHARED)
+
+
+CHOICE = Choice(_scenarios, _fill)
+
+
+def panels(started: Groups, sides: Sequence[Side]) -> list[Panel]:
+    """The private images, and for each attack the labels it infers and the images it reconstructs."""
+    reconstructed = [
+        attacked(name, side, asides=similarity(side), above=inferred_labels(side))
+        for name, side in zip(NAMES, sides, strict=True)
+    ]
+    return [private("Private images", sides[0], above=true_labels(sides[0])), *reconstructed]
+
+
+def sentence(started: Groups) -> str:
+    """How many labels and how good images each attack gets."""
+    pair = started[PAIR]
+    assert pair.finished is not None
+    inferred = [records.facts_of(run).inferred for run in pair.runs]
+    theirs, ours = [(labels, end) for labels, end in zip(inferred, pair.finished, strict=True) if labels]
+    return comparisons.what_differs(theirs, ours)
+
+
+SWEEP = FollowUp(
+    "sweep",
+    "Sweep",
+    ":material/stacked_line_chart:",
+    scenarios=lambda pair: comparisons.over_label_distributions(pair.runs[0].scenario),
+    sentence=lambda started: comparisons.what_the_distributions_say(started["sweep"].finished or ()),
+    running="From all labels different to all the same, one attack after the other.",
+    sweep=Sweep("images that share a label", NAMES, lambda scenario: comparisons.shares(scenario).start),
+    schedule="in turn",
+)

@@ -1,0 +1,100 @@
+"""The inputs of the private batch: data set, folder, which images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from deepleak_core.data import datasets
+from deepleak_core.data.datasets import DATASETS
+from deepleak_core.errors import DeepLeakError
+from deepleak_core.scenario import COMPOSITIONS, FOLDER_DATASETS, Scenario
+from ui.controls import inputs
+
+OWN = "own"  # the choice that leaves a setting to the data set or to the attack
+PICKS: Mapping[str, str] = {name: title.capitalize() for name, title in COMPOSITIONS.items()} | {
+    "indices": "Chosen by number",
+    "labels": "One for each label",
+}
+MODES = {"fedsgd": "FedSGD", "fedavg": "FedAvg"}
+LISTED = 500  # images of a data set that a list can offer one by one
+NO_IMAGES = "No image is chosen; choose at least one, or another way to pick the private images."
+NO_LABELS = "No label is named; name one class for each image, or choose another way to pick the private images."
+
+
+def draw(*, locked: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Draw the inputs; their values by scenario field, and why they choose no batch, if so."""
+    folders = image_folders()
+    known = {name: dataset for name, dataset in DATASETS.items() if name not in FOLDER_DATASETS or folders}
+    titles = {name: dataset.title for name, dataset in known.items()}
+    guide = inputs.guide(known)
+    values: dict[str, Any] = {"dataset": inputs.select("Data set", "dataset", titles, locked=locked, help=guide)}
+    if folders:
+        own = {OWN: "The data set's own"} if values["dataset"] not in FOLDER_DATASETS else {}
+        offered = own | {folder: Path(folder).name for folder in folders}
+        images = inputs.select("Images from", "images", offered, locked=locked)
+        values["images"] = None if images == OWN else images
+    values |= _picked(values["dataset"], values.get("images"), locked)
+    values["mode"] = inputs.segments(
+        "Federated learning", "mode", MODES, locked=locked, width="stretch",
+        help="FedSGD shares the gradient of the batch, FedAvg the weights after local training.",
+    )  # fmt: skip
+    if "indices" in values and not values["indices"]:
+        return values, (NO_IMAGES,)
+    if "labels" in values and not values["labels"].strip(" ,"):
+        return values, (NO_LABELS,)
+    return values, ()
+
+
+def _picked(dataset: str, images: str | None, locked: bool) -> dict[str, Any]:
+    pick = inputs.select("Private images", "pick", PICKS, locked=locked)
+    if pick == "indices":
+        return {"indices": _indices(dataset, images, locked)}
+    if pick == "labels":
+        return {
+            "labels": st.text_input(
+                "Labels", key="labels", placeholder="cat, cat, ship, frog", disabled=locked, help="One image for each."
+            )
+        }
+    return {"composition": pick, "batch_size": inputs.number("How many", "batch_size", locked=locked)}
+
+
+def _indices(dataset: str, images: str | None, locked: bool) -> tuple[int, ...] | str:
+    """Images by number: from a list with their labels, or typed where a list would be too long."""
+    captions = _captions(dataset, images)
+    if captions is None:
+        return st.text_input("Images by number", key="numbers", placeholder="0, 1, 3, 4", disabled=locked).strip(" ,")
+    state = st.session_state
+    state.indices = [i for i in state.get("indices", ()) if i < len(captions)]
+    chosen = st.multiselect(
+        "Images", range(len(captions)), key="indices", format_func=captions.__getitem__, disabled=locked
+    )
+    return tuple(chosen)
+
+
+@st.cache_data(max_entries=20, ttl="10m", show_spinner=False)
+def image_labels(dataset: str, images: str | None) -> tuple[int, ...]:
+    """The label of each image of a data set. Raises `DatasetUnavailable`."""
+    return datasets.items(Scenario(dataset=dataset, images=images)).labels
+
+
+def _captions(dataset: str, images: str | None) -> list[str] | None:
+    """ "4 frog" for each image of a data set; None where there are too many or it is not available yet."""
+    try:
+        labels = image_labels(dataset, images)
+    except DeepLeakError:
+        return None
+    names = datasets.names_of_classes(Scenario(dataset=dataset, images=images))
+    return [f"{i} {names[label]}" for i, label in enumerate(labels)] if len(labels) <= LISTED else None
+
+
+def image_folders() -> list[str]:
+    """Folders below `DEEPLEAK_IMAGES` that hold class folders: no other folder can be asked for."""
+    root = os.environ.get("DEEPLEAK_IMAGES")
+    if not root or not Path(root).is_dir():
+        return []
+    return [str(f) for f in [Path(root), *sorted(Path(root).iterdir())] if f.is_dir() and any(f.glob("*/*.*"))]

@@ -1,0 +1,61 @@
+"""Inputs for one value each, with the words and limits that registries and `Scenario` declare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import streamlit as st
+
+from deepleak_core.scenario import Scenario, vars_of
+
+SMALLEST = 1e-6  # lowest value of an input where a scenario accepts anything above 0
+
+
+def guide(registry: Mapping[str, Any]) -> str:
+    """A line for each entry of a registry, for the help of its input."""
+    return "\n".join(
+        f"- **{entry.title}**: {entry.summary} {getattr(entry, 'source', '')}" for entry in registry.values()
+    )
+
+
+def select(
+    label: str,
+    key: str,
+    options: Mapping[Any, str],
+    *,
+    locked: bool = False,
+    help: str | None = None,
+    on_change: Callable[[], None] | None = None,
+) -> Any:
+    """A choice by name, displayed by title; a value that is not offered falls back to the first."""
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = next(iter(options))
+    return st.selectbox(
+        label, list(options), key=key, format_func=options.__getitem__, disabled=locked, help=help, on_change=on_change
+    )
+
+
+def segments(label: str, key: str, options: Mapping[str, str], *, locked: bool = False, **looks: Any) -> Any:
+    """A choice among few, all of them visible."""
+    return st.segmented_control(
+        label, list(options), key=key, format_func=options.__getitem__, required=True, disabled=locked, **looks
+    )
+
+
+def number(label: str, key: str, *, locked: bool = False, **looks: Any) -> int | float | None:
+    """A number within the limits of the scenario's field `key`; it may be empty where the field may."""
+    field = Scenario.model_fields[key]
+    st.session_state.setdefault(key, field.default)
+    limits = {name: value for limit in field.metadata for name, value in vars_of(limit).items()}
+    kind = float if "float" in str(field.annotation) else int
+    value: int | float | None = st.number_input(
+        label,
+        kind(limits.get("ge", SMALLEST)),
+        kind(limits["le"]),
+        value=None if field.default is None else "min",
+        key=key,
+        disabled=locked,
+        **looks,
+    )
+    return value

@@ -1,0 +1,141 @@
+"""The controls of a scenario: simple choices first, details in expanders.
+
+Each control is keyed by the `Scenario` field it sets, so that `fill` can set them all and tests can find them. Three
+fields exclude one another and share a choice, `pick`: indices, labels and composition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import streamlit as st
+
+from deepleak_core.data.batches import pick
+from deepleak_core.data.datasets import DATASETS
+from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
+from deepleak_core.federated import checkpoints
+from deepleak_core.federated.models import MODELS
+from deepleak_core.runs import checks
+from deepleak_core.scenario import LOCAL_SETTINGS, Scenario
+from deepleak_core.text import escape, shorten
+from ui.controls import attack, images, inputs
+from ui.controls.images import OWN
+
+IMAGES = ("dataset", "images", "indices", "labels", "batch_size", "composition")
+
+Made = tuple[Scenario | None, tuple[str, ...]]  # a scenario, if the controls make one, and every problem with it
+
+
+def fill(scenario: Scenario) -> None:
+    """Set every control to this scenario; call it before they are drawn."""
+    state = st.session_state
+    for name in Scenario.model_fields:
+        state[name] = getattr(scenario, name)
+    state.images = scenario.images or OWN
+    state.pick = "indices" if scenario.indices else "labels" if scenario.labels else scenario.composition
+    state.indices = list(scenario.indices or ())
+    state.numbers = ", ".join(map(str, scenario.indices or ()))
+    state.labels = ", ".join(map(escape, scenario.labels or ()))
+    attack.fill(scenario)
+
+
+def draw(*, locked: bool) -> Made:
+    """Draw all controls; `locked` shows them without letting them change, while a run is under way."""
+    values, problems = images.draw(locked=locked)
+    values["attack"] = attack.choice(locked=locked)
+    if values["mode"] == "fedavg":
+        with st.expander("Local training"):
+            values |= _local_training(locked) | attack.update_reading(values["attack"], locked=locked)
+    with st.expander("Target model"):
+        values |= _target_model(values["dataset"], locked)
+    with st.expander("Labels"):
+        values |= attack.labels(values["attack"], locked=locked)
+    with st.expander("Attack settings"):
+        values |= attack.settings(values["attack"], locked=locked)
+    with st.expander("Seed, limits, device"):
+        values |= attack.limits(values["attack"], locked=locked)
+    return _made(values, problems)
+
+
+def draw_update() -> Made:
+    """Draw the controls that matter to the client's update, and none of the attack's."""
+    values, problems = images.draw(locked=False)
+    if values["mode"] == "fedavg":
+        with st.expander("Local training"):
+            values |= _local_training(locked=False)
+    with st.expander("Target model", expanded=True):
+        values |= _target_model(values["dataset"], locked=False)
+    values["seed"] = inputs.number("Seed", "seed")
+    return _made(values, problems)
+
+
+def draw_few(base: Scenario, *, locked: bool) -> Made:
+    """Draw images, mode and network, the controls of a comparison; all else is as in `base`."""
+    values = {name: value for name, value in base.to_values().items() if name not in (*IMAGES, *LOCAL_SETTINGS)}
+    own, problems = images.draw(locked=locked)
+    values |= own
+    if values["mode"] == "fedavg":
+        values |= _local_training(locked) | attack.update_reading(base.attack, locked=locked)
+    return _made(values | _network(values["dataset"], locked), problems)
+
+
+def check(scenario: Scenario) -> None:
+    """Raise `UnsupportedScenario` with every reason why this scenario cannot run in this app."""
+    if scenario.images is not None and scenario.images not in images.image_folders():
+        raise UnsupportedScenario(
+            [
+                f"images was {shorten(repr(scenario.images))}; this app takes images from folders below "
+                "DEEPLEAK_IMAGES only: set it to a folder of this machine and restart the app, or choose a data set."
+            ]
+        )
+    checks.check(scenario)
+    with suppress(DatasetUnavailable):  # not downloaded yet: the run will do that
+        pick(scenario, images.image_labels(scenario.dataset, scenario.images))
+
+
+def _made(values: Mapping[str, Any], problems: tuple[str, ...]) -> Made:
+    """The scenario of these values, if they make one, and every problem with it."""
+    if problems:
+        return None, problems
+    try:
+        scenario = Scenario(**values)
+    except UnsupportedScenario as error:
+        return None, error.problems
+    try:
+        check(scenario)
+    except UnsupportedScenario as error:
+        return scenario, error.problems
+    return scenario, ()
+
+
+# ------------------------------------------------------------------------------------------------ the groups
+
+
+def _local_training(locked: bool) -> dict[str, Any]:
+    return {
+        "local_epochs": inputs.number("Local epochs", "local_epochs", locked=locked),
+        "local_batch_size": inputs.number("Images in one local step", "local_batch_size", locked=locked),
+        "local_lr": inputs.number("Local learning rate", "local_lr", locked=locked, step=0.001, format="%g"),
+    }
+
+
+def _target_model(dataset: str, locked: bool) -> dict[str, Any]:
+    statistics = {"eval": "Running averages (eval)", "train": "Those of the batch (train)"}
+    return _network(dataset, locked) | {
+        "batchnorm": inputs.select("BatchNorm statistics", "batchnorm", statistics, locked=locked),
+        "head_bias": st.toggle("Bias in the last layer", key="head_bias", disabled=locked),
+        "image_size": inputs.number("Image size in pixels", "image_size", locked=locked, step=32),
+    }
+
+
+def _network(dataset: str, locked: bool) -> dict[str, Any]:
+    titles = {name: spec.title for name, spec in MODELS.items()}
+    model = inputs.select("Network", "model", titles, locked=locked, help=inputs.guide(MODELS))
+    stages = checkpoints.stages(model, DATASETS[dataset].vocabulary)
+    named = {name: name.capitalize() for name in stages}
+    stage = inputs.select("Training stage", "stage", named, locked=locked)
+    if trained := [checkpoints.note(name, file).capitalize() for name, file in stages.items() if file]:
+        st.caption(". ".join(trained) + ".")
+    return {"model": model, "stage": stage}

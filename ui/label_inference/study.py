@@ -1,0 +1,111 @@
+"""One batch on the page: every strategy's answer, asked of the engine and read from the store.
+
+A study is computed by a worker, once for all who ask the same, and stays in the store. What is drawn here only reads;
+while answers are missing a fragment looks again, and at the end the whole page is drawn once more.
+"""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+from markupsafe import Markup
+
+from deepleak_core.data.datasets import names_of_classes
+from deepleak_core.errors import DeepLeakError
+from deepleak_core.events import Downloading, LastLayerRead, StrategyAnswered
+from deepleak_core.labels.certification import patience
+from deepleak_core.labels.strategies import STRATEGIES
+from deepleak_core.runs.store import RunRecord
+from deepleak_core.scenario import Scenario
+from deepleak_core.studies.label_accuracy import Study, verdict
+from ui import pictures, pieces, records
+from ui.backend import engine, give_way, store
+from ui.label_inference import tables
+from ui.rendering import render
+
+LOOK_SECONDS = 0.4  # how often a missing answer is looked for
+PATIENCE_SECONDS = 1.0  # how long the page waits for answers before it is drawn without them
+STEPS = ("From update to labels", "Every strategy, same update")
+QUEUED = "Waiting for a free worker: attacks go first."
+
+
+def answers_of(scenario: Scenario) -> tuple[RunRecord | None, tuple[str, ...]]:
+    """The run that answers this scenario, and why there is none where the question is refused.
+
+    A session asks once, and again when the scenario is another.
+    """
+    study, state = Study(scenario=scenario), st.session_state
+    asked, run_id = state.get("asked", ("", ""))
+    if asked != study.key:
+        try:
+            run_id = engine().study(study)
+        except DeepLeakError as error:
+            return None, (str(error),)
+        state.asked = study.key, run_id
+        _wait(run_id)
+    return store().run(run_id), ()
+
+
+def _wait(run_id: str) -> None:
+    """Most answers take a moment: better drawn once than twice."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (record := store().run(run_id)) and record.under_way and time.monotonic() < deadline:
+        time.sleep(0.03)
+
+
+def sentence(record: RunRecord | None) -> str:
+    """Who has the batch right, once all strategies have answered; empty before."""
+    if record is None:
+        return ""
+    answers = store().events(record.id, StrategyAnswered)
+    return verdict(answers, names_of_classes(record.scenario)) if len(answers) == len(STRATEGIES) else ""
+
+
+def draw(record: RunRecord) -> None:
+    """Steps 1 and 2: the private batch, from its update to labels, and every strategy's answer so far."""
+    st.fragment(_draw, run_every=LOOK_SECONDS if record.under_way else None)(record.id, record.under_way)
+
+
+def _draw(run_id: str, busy: bool) -> None:
+    give_way()
+    record = store().run(run_id)
+    if record is None or (busy and not record.under_way):
+        st.rerun()
+    names = names_of_classes(record.scenario)
+    read = store().latest(run_id, LastLayerRead)
+    answers = store().events(run_id, StrategyAnswered)[-len(STRATEGIES) :]  # the last attempt's, if a worker was lost
+    batch = _batch(record.scenario)
+    if read is None or not answers:
+        st.html(pieces.step(1, STEPS[0], batch, pieces.waiting(_words(record))))
+        return
+    shown = tables.columns(read, answers)
+    awaited = _words(record) if record.under_way else ""
+    st.html(
+        pieces.step(1, STEPS[0], batch, tables.steps(read, names, shown, answers))
+        + pieces.step(2, STEPS[1], tables.matrix(answers, names, shown, awaited=awaited))
+    )
+
+
+def _batch(scenario: Scenario) -> Markup:
+    """The private images, small, or why they cannot be shown."""
+    try:
+        content = pictures.thumbnails(*records.private_batch(scenario))
+    except DeepLeakError as error:
+        content = pieces.note(str(error))
+    return render("small.html", content=content)
+
+
+def _words(record: RunRecord) -> str:
+    """What an answer waits for."""
+    if record.status == "queued":
+        return QUEUED
+    if record.message:
+        return record.message
+    download = store().latest(record.id, Downloading)
+    if download is not None and store().latest(record.id, LastLayerRead) is None:
+        return f"Downloading {download.dataset}: {download.bytes_done / 1e6:.0f} MB"
+    if not record.under_way:
+        return "There is no answer."
+    since, most = time.time() - (record.started or time.time()), patience(record.scenario.batch_size)
+    return f"Computing for {since:.0f} s; certification takes at most {most:.0f} s."

@@ -1,0 +1,41 @@
+"""Another attack on the same update, offered as a button after one that did not recover everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deepleak_core.events import Finished
+from deepleak_core.scenario import Scenario
+
+EXACT = "exact"
+OWN_SETTINGS = ("fedavg", "learning_rate", "total_variation", "restarts", "max_iterations")
+CHECK_LABELS = "Let the attacker check its labels"
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """A button and the scenario it runs."""
+
+    words: str
+    icon: str
+    help: str
+    scenario: Scenario
+
+
+def next_step(scenario: Scenario, finished: Finished) -> NextStep | None:
+    """The attack that promises more than came out: one that corrects wrong labels, else the exact one."""
+    if scenario.attack == EXACT or (finished.score and all(finished.score.pixel_exact)):
+        return None
+    if scenario.wrong_labels or scenario.mislabel:
+        if scenario.repair_labels:
+            return None
+        correcting = scenario.changed(repair_labels=True)
+        return NextStep(
+            CHECK_LABELS, ":material/auto_fix_high:", "The same attack, which also looks for wrong labels.", correcting
+        )
+    if scenario.label_strategy is not None:
+        return None
+    exact = scenario.changed(attack=EXACT, feature_term=False, **dict.fromkeys(OWN_SETTINGS))
+    return NextStep(
+        "Recover every pixel", ":material/call_split:", "Solve for each image exactly instead of searching.", exact
+    )

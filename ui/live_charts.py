@@ -1,0 +1,196 @@
+"""Curves that grow while a visitor watches: PSNR and residual over attack time, label accuracy point by point.
+
+Drawn by ECharts, which is part of Streamlit: with a key, a live chart takes new data in place, where a Plotly figure
+is rebuilt in the browser at every change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from deepleak_core.runs.store import Moment
+from deepleak_core.scoring.sentences import RECOVERED_DB
+from deepleak_core.text import NEGLIGIBLE_RESIDUAL
+
+HEIGHT = 360  # pixels
+SHORT = 260  # pixels of a chart below pictures
+POINTS = 300  # moments of a long run that are drawn
+LINES = 8  # images of a larger batch that get a line of their own
+SYMBOLS = ("circle", "rect", "triangle", "diamond", "emptyCircle", "emptyRect", "emptyTriangle")
+MEAN, RESIDUAL, THIRD, GREY = "#c2410c", "#2563eb", "#15803d", "#94a3b8"
+PSNR_TITLE = "PSNR in dB: how close the images are"
+RESIDUAL_TITLE = "Residual: what is not matched"
+
+Point = tuple[float, float]
+
+
+def run_curves(moments: Sequence[Moment], titles: Sequence[str]) -> None:
+    """PSNR of each image and their mean in dB, where there is a ground truth, and the residual, over seconds."""
+    drawn = _thinned(moments)
+    images = [
+        _line(title, GREY, 1, [(m.seconds, m.score.psnr[i]) for m in drawn if m.score])
+        for i, title in enumerate(titles[:LINES])
+    ]
+    mean = _line("mean", MEAN, 4, _means(drawn))
+    mean["z"] = 3  # above the lines of single images
+    mean["markLine"] = {
+        "symbol": "none",
+        "silent": True,
+        "label": {"formatter": "{b}", "fontSize": 12},
+        "lineStyle": {"color": GREY},
+        "data": [{"yAxis": RECOVERED_DB, "name": "photo quality", "label": {"position": "insideEndTop"}}],
+    }
+    residual = _line("residual", RESIDUAL, 4, _residuals(drawn), axis=1)
+    seconds = {"type": "value", "min": 0, "max": max((m.seconds for m in drawn), default=5.0)}
+    _draw(
+        {
+            "title": [_title(PSNR_TITLE, 8), _title(RESIDUAL_TITLE, HEIGHT / 2 + 8)],
+            "grid": [
+                {"top": 38, "height": HEIGHT / 2 - 56, "left": 60, "right": 12},
+                {"top": HEIGHT / 2 + 38, "height": HEIGHT / 2 - 62, "left": 60, "right": 12},
+            ],
+            "xAxis": [
+                seconds | {"gridIndex": 0, "axisLabel": {"show": False}},
+                seconds | {"gridIndex": 1, "axisLabel": {"formatter": "{value} s", "showMaxLabel": False}},
+            ],
+            "yAxis": [_decibels(drawn), _powers(residual["data"])],
+            "tooltip": {"trigger": "axis"},
+            "series": [*images, mean, residual],
+        },
+        HEIGHT,
+        "curves",
+        "PSNR and residual over the seconds of the attack",
+    )
+
+
+def comparison_curves(named: Sequence[tuple[str, Sequence[Moment]]], key: str) -> None:
+    """Mean PSNR and residual of several runs over the same axis of seconds."""
+    psnr, residual = [], []
+    for (name, moments), color in zip(named, (RESIDUAL, MEAN, THIRD), strict=False):
+        drawn = _thinned(moments)
+        psnr.append(_line(name, color, 4, _means(drawn)))
+        residual.append(_line(name, color, 4, _residuals(drawn), axis=1))
+    last = max((moments[-1].seconds for _, moments in named if moments), default=5.0)
+    seconds = {"type": "value", "min": 0, "max": last, "axisLabel": {"formatter": "{value} s", "showMaxLabel": False}}
+    _draw(
+        {
+            "legend": {"bottom": 0, "left": "center", "data": [name for name, _ in named]},
+            "title": [_title(f"Mean {PSNR_TITLE}", 8), _title(RESIDUAL_TITLE, 8) | {"left": "52%"}],
+            "grid": [
+                {"top": 44, "bottom": 56, "left": 44, "right": "52%"},
+                {"top": 44, "bottom": 56, "left": "56%", "right": 12},
+            ],
+            "xAxis": [seconds | {"gridIndex": 0}, seconds | {"gridIndex": 1}],
+            "yAxis": [
+                _decibels([moment for _, moments in named for moment in moments]),
+                _powers([point for line in residual for point in line["data"]]),
+            ],
+            "tooltip": {"trigger": "axis"},
+            "series": [*psnr, *residual],
+        },
+        SHORT,
+        key,
+        "Mean PSNR and residual of these runs over the seconds of the attack",
+    )
+
+
+def accuracy(
+    rates: Mapping[str, Sequence[tuple[str, float]]], places: Sequence[str], *, over: str, title: str, key: str
+) -> None:
+    """How often each strategy is right, 0 to 1, at each of the places along the bottom, while points are added.
+
+    Lines differ by the name at their end and by the shape of their points, not by colour alone. Points become smaller
+    from one strategy to the next, so that all are visible where they coincide.
+    """
+    label = {"show": True, "formatter": "{a}", "fontSize": 14, "color": "inherit", "distance": 18, "lineHeight": 20}
+    series = [
+        {
+            "type": "line",
+            "name": name,
+            "data": [(place, round(100 * rate, 1)) for place, rate in points],
+            "symbol": SYMBOLS[n % len(SYMBOLS)],
+            "symbolSize": 20 - 2 * n,
+            "lineStyle": {"width": 4 if n else 9},
+            "endLabel": label,
+            "labelLayout": {"moveOverlap": "shiftY"},
+        }
+        for n, (name, points) in enumerate(rates.items())
+    ]
+    _draw(
+        {
+            "title": [_title(f"Share of {title}", 8)],
+            "grid": {"top": 48, "bottom": 60, "left": 56, "right": 190},
+            "xAxis": {
+                "type": "category", "data": list(places), "axisLabel": {"fontSize": 14, "interval": 0, "margin": 16},
+                "name": over, "nameLocation": "middle", "nameGap": 38, "nameTextStyle": {"fontSize": 14},
+            },
+            "yAxis": {
+                "type": "value", "min": 0, "max": 100, "interval": 25,
+                "axisLabel": {"fontSize": 14, "formatter": "{value} %"},
+            },
+            "tooltip": {"trigger": "axis"},
+            "series": series,
+        },
+        HEIGHT,
+        key,
+        f"Share of {title} by {over.lower()}",
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ the pieces
+
+
+def _draw(option: dict[str, Any], height: int, key: str, alt: str) -> None:
+    st.echarts_chart({"animation": False, **option}, height=height, key=key, alt=alt)
+
+
+def _thinned(moments: Sequence[Moment]) -> list[Moment]:
+    """As many moments of a long run as are drawn, the last one among them."""
+    return [*moments[:: math.ceil(len(moments) / POINTS)], *moments[-1:]] if moments else []
+
+
+def _means(moments: Sequence[Moment]) -> list[Point]:
+    """Mean PSNR over seconds, of moments that have a ground truth."""
+    return [(m.seconds, m.score.mean_psnr) for m in moments if m.score]
+
+
+def _residuals(moments: Sequence[Moment]) -> list[Point]:
+    """Residuals over seconds, cut off where their exact size is not reported either."""
+    return [(m.seconds, max(m.residual, NEGLIGIBLE_RESIDUAL)) for m in moments]
+
+
+def _decibels(moments: Sequence[Moment]) -> dict[str, Any]:
+    """The axis of PSNR, from 0 to at least 40 dB."""
+    top = max([40.0, *(mean + 5 for _, mean in _means(moments))])
+    axis = {"showMaxLabel": False}
+    return {"type": "value", "gridIndex": 0, "min": 0, "max": top, "interval": 20, "axisLabel": axis}
+
+
+def _powers(points: Sequence[Point]) -> dict[str, Any]:
+    """The axis of residuals: all of these points between powers of ten, with few enough labels to be read."""
+    logs = [math.log10(residual) for _, residual in points] or [-2.0, 0.0]
+    low, high = math.floor(min(logs)), math.ceil(max(logs))
+    step = math.ceil((high - low) / 4) or 1
+    return {"type": "log", "gridIndex": 1, "min": 10.0 ** (high - 4 * step), "max": 10.0**high, "interval": step}
+
+
+def _line(name: str, color: str, width: int, data: Sequence[Point], axis: int = 0) -> dict[str, Any]:
+    """One line; values in three digits, which is all that a chart can show."""
+    return {
+        "type": "line",
+        "name": name,
+        "xAxisIndex": axis,
+        "yAxisIndex": axis,
+        "showSymbol": False,
+        "lineStyle": {"width": width, "color": color},
+        "itemStyle": {"color": color},
+        "data": [(round(x, 2), float(f"{y:.3g}")) for x, y in data],
+    }
+
+
+def _title(text: str, top: float) -> dict[str, Any]:
+    return {"text": text, "top": top, "left": 0, "textStyle": {"fontSize": 14, "fontWeight": "normal"}}

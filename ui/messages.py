@@ -1,0 +1,22 @@
+"""Problems and notes on runs, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import streamlit as st
+
+from deepleak_core.runs.store import RunRecord
+
+
+def errors(problems: Iterable[str]) -> None:
+    """Every problem once."""
+    for problem in dict.fromkeys(problems):
+        st.error(problem)
+
+
+def of_runs(*records: RunRecord) -> None:
+    """What the store says about runs that failed, were interrupted or had to be started again, each sentence once."""
+    for message in dict.fromkeys(record.message for record in records if record.message):
+        failed = any(record.status == "failed" and record.message == message for record in records)
+        (st.error if failed else st.warning)(message)

@@ -1,0 +1,76 @@
+"""Small pieces of HTML that every page uses: headline, numbered steps, notes, progress bars, panels side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from deepleak_core.text import percent
+from ui.rendering import NOTHING, joined, render
+
+RESIDUAL = "squared distance between simulated and shared update over the squared norm of the shared one"
+
+
+def headline(sentence: str, section: str = "") -> Markup:
+    """The sentence at the top of a page, with a link to a section of How it works where one is named."""
+    return render("headline.html", sentence=sentence, link=f"how-it-works#{section}" if section else "")
+
+
+def step(number: int, title: str, *content: Markup) -> Markup:
+    """A numbered heading with its content below."""
+    return render("step.html", number=number, title=title, content=joined(content))
+
+
+def note(words: str) -> Markup:
+    """A small remark; it keeps its space where there are no words."""
+    return render("paragraph.html", kind="dl-note", words=words)
+
+
+def caption(words: str) -> Markup:
+    """What a figure shows, below it."""
+    return render("paragraph.html", kind="dl-caption", words=words)
+
+
+def waiting(words: str) -> Markup:
+    """Why there is no answer yet, in about the space of one."""
+    return render("paragraph.html", kind="dl-waiting", words=words)
+
+
+def progress(done: float | None, left: str, right: str = "", *, hint: str = "") -> Markup:
+    """A progress bar with words above it, always of the same height; `done` in [0, 1], None where it is unknown."""
+    return render("progress.html", done=done, left=left, right=right, hint=hint, blank=False)
+
+
+def no_progress() -> Markup:
+    """The space of a progress bar, empty, so that pictures beside one stand at the same height."""
+    return render("progress.html", done=0, left="", right="", hint="", blank=True)
+
+
+def not_matched(residual: float, mode: str) -> str:
+    """A residual in words, for viewers.
+
+    >>> not_matched(0.114, "fedsgd")
+    '11% of the gradient not matched'
+    """
+    return f"{percent(residual)} of the {'gradient' if mode == 'fedsgd' else 'update'} not matched"
+
+
+def number(value: str, words: str) -> Markup:
+    """One large number and what it is."""
+    return render("number.html", value=value, words=words)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of several columns of a comparison; `weight` is its relative width."""
+
+    title: str
+    content: Markup = NOTHING
+    weight: int = 1
+
+
+def side_by_side(panels: Sequence[Panel]) -> Markup:
+    """Panels next to each other."""
+    return render("sides.html", panels=panels)
