@@ -1,0 +1,49 @@
+"""What browser tests look for on pages: by role, key and class, not by wording."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Locator, Page, expect
+
+from benchmarks.browser import button
+
+PATIENCE = 90_000  # milliseconds: these tests ask whether things happen, not how fast
+expect.set_options(timeout=PATIENCE)
+PANELS = (".dl-sides img",)  # of a comparison page that is ready
+
+
+def rebuilt(page: Page) -> list[str]:
+    """The data of every rebuilt picture on the page."""
+    sources: list[str] = page.eval_on_selector_all(".dl-rebuilt img", "images => images.map(image => image.src)")
+    return sources
+
+
+def expect_private(page: Page, names: list[str]) -> None:
+    """The labels of the private images, in order."""
+    expect(page.locator(".dl-thumbs figcaption")).to_have_text(names)
+
+
+def headline(page: Page) -> Locator:
+    """The sentence at the top of the page."""
+    return page.locator(".dl-headline")
+
+
+def slider(page: Page) -> Locator:
+    """The slider of the replay."""
+    return page.get_by_role("slider").last
+
+
+def start(page: Page) -> None:
+    """Press the button that starts what the page is about."""
+    button(page, "start").click()
+
+
+def expect_no_error(page: Page) -> None:
+    """No exception and no error message on the page."""
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    expect(page.get_by_test_id("stAlert")).to_have_count(0)
+
+
+def expect_drawn_by_the_app(page: Page) -> None:
+    """The navigation and the style sheet are there."""
+    expect(page.get_by_role("link", name="Live attack")).to_be_visible()
+    assert page.locator(".dl-headline").first.evaluate("e => getComputedStyle(e).display") == "grid"

@@ -1,0 +1,64 @@
+"""The page Label inference in a real browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from benchmarks.browser import button
+from tests.pages.browser.elements import expect_private, headline, start
+
+pytestmark = pytest.mark.browser
+LINK = "/label_inference?indices=4,5,7,19&model=lenet64-elu"
+READY = (".dl-matrix", ".st-key-accuracy")
+
+
+def points(page: Page) -> int:
+    """How many batches the curves are made of so far."""
+    return int((page.locator(".dl-progress span").last.inner_text() or "0").split()[0])
+
+
+def test_every_strategy_stands_beside_the_truth_and_shapes_say_who_is_right(visit: Any) -> None:
+    page = visit(LINK, ready=READY)
+    expect(headline(page)).to_contain_text("1 of 4 frog")
+    expect_private(page, ["frog"] * 4)
+    expect(page.locator(".dl-steps tbody tr")).to_have_count(5)
+    hit, miss = page.locator(".dl-matrix .dl-hit").first, page.locator(".dl-matrix .dl-miss").first
+    assert hit.inner_text() == "4" and miss.inner_text() == "1"
+    look = "e => [getComputedStyle(e).borderRadius, getComputedStyle(e).borderTopStyle]"
+    assert hit.evaluate(look)[0] == "50%" and miss.evaluate(look)[1] == "dashed"
+    assert page.locator(".dl-steps").bounding_box()["y"] < 720
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_curves_come_point_by_point_stop_and_outlive_a_reload(visit: Any) -> None:
+    page = visit(LINK + "&draws=50", ready=READY)
+    expect(headline(page)).to_contain_text("1 of 4 frog")
+    start(page)
+    button(page, "stop").wait_for()
+    page.wait_for_function("[...document.querySelectorAll('.dl-progress span')].at(-1).innerText.match(/^[1-9]/)")
+    seen = points(page)
+    while points(page) == seen:  # they come while the visitor watches
+        page.wait_for_timeout(100)
+    button(page, "stop").click()
+    expect(button(page, "start")).to_be_enabled()
+    kept = points(page)
+    assert 0 < kept < 250
+    page.reload()
+    expect(button(page, "start")).to_be_enabled()
+    expect(page.locator(".dl-progress span").last).to_contain_text(f"{kept} of")
+
+
+def test_going_to_another_page_and_back_keeps_both_in_order(visit: Any) -> None:
+    page = visit(LINK, ready=READY)
+    expect(headline(page)).to_contain_text("1 of 4 frog")
+    page.get_by_role("link", name="Live attack").click()
+    page.wait_for_selector(".dl-rebuilt .dl-tile")
+    expect_private(page, ["cat", "ship", "airplane", "frog"])
+    expect(button(page, "start")).to_be_enabled()
+    page.wait_for_timeout(2500)  # until the address counts as settled
+    page.go_back()
+    expect(headline(page)).to_contain_text("1 of 4 frog")
+    expect_private(page, ["frog"] * 4)

@@ -1,0 +1,42 @@
+"""What is offered after a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deepleak_core.events import FinalScore, Finished
+from deepleak_core.scenario import Scenario
+from ui.live.next_step import next_step
+
+
+def finished(exact: bool | None) -> Finished:
+    """The end of a run of one image; None for one without a ground truth."""
+    score = None if exact is None else FinalScore(
+        places=(0,), psnr=(30.0,), ssim=(0.9,), max_error_8bit=(0,), pixel_exact=(exact,), outcomes=("recovered",),
+        noise_psnr=8.0, grey_psnr=13.0, time_to={},
+    )  # fmt: skip
+    return Finished(reason="converged", sentence="", step=1, seconds=1.0, residual=0.1, score=score)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "exact", "changes"),
+    [
+        (Scenario(), False, {"attack": "exact"}),
+        (Scenario(), None, {"attack": "exact"}),
+        (Scenario(learning_rate=0.2, max_iterations=9), False, {"attack": "exact", "learning_rate": None}),
+        (Scenario(wrong_labels=1), False, {"attack": "general-deep-leakage", "repair_labels": True}),
+        (Scenario(), True, None),
+        (Scenario(attack="exact"), False, None),
+        (Scenario(wrong_labels=1, repair_labels=True), False, None),
+        (Scenario(label_strategy="true"), False, None),
+    ],
+)
+def test_the_attack_that_promises_more_is_offered(scenario: Scenario, exact: bool | None, changes: Any) -> None:
+    step = next_step(scenario, finished(exact))
+    if changes is None:
+        assert step is None
+    else:
+        assert step is not None
+        assert {name: getattr(step.scenario, name) for name in changes} == changes

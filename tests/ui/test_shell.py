@@ -1,0 +1,41 @@
+"""A page draws itself inside the app, and the app where it was opened without it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import app
+from tests.helpers import ROOT
+from ui import shell
+
+
+def test_inside_the_app_a_page_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "main", lambda: pytest.fail("drawn twice"))
+    with shell.drawing():
+        shell.within_app()
+
+
+def test_outside_the_app_a_page_has_the_app_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(app, "main", lambda: calls.append(1))
+    shell.within_app()
+    with shell.drawing():
+        shell.within_app()
+    shell.within_app()
+    assert len(calls) == 2
+
+
+def test_every_page_begins_with_the_guard() -> None:
+    for page in (ROOT / "pages").glob("*.py"):
+        code = page.read_text().partition('"""\n')[2]
+        assert code.startswith("\nfrom ui import shell\n\nshell.within_app()\n"), page.name
+
+
+def test_a_worker_that_imports_the_app_as_its_main_module_loads_nothing() -> None:
+    """Python does so in every process that it spawns."""
+    code = "import runpy, sys; runpy.run_path('app.py', run_name='__mp_main__'); assert 'streamlit' not in sys.modules"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
