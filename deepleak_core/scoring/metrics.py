@@ -38,20 +38,26 @@ def psnr(rebuilt: Tensor, private: Tensor) -> Tensor:
 
 
 def class_means(images: Tensor, labels: Tensor) -> Tensor:
-    """For each image the mean of its class in the batch, (B, C, H, W)."""
-    return torch.stack([images[labels == label].mean(0) for label in labels])
+    """For each image the mean of its class in the batch, (B, C, H, W); that of equal images is exactly the image."""
+    return torch.stack([images[labels == label].double().mean(0) for label in labels]).to(images.dtype)
 
 
-def fusion_index(own: Tensor, mean: Tensor, labels: Tensor) -> float | None:
-    """Share of the pictures whose label repeats that are closer to their class's mean than to their own image.
+def nearest_psnr(rebuilt: Tensor, private: Tensor) -> Tensor:
+    """PSNR in dB, (B,), of each rebuilt image to the private image that it is closest to."""
+    return torch.stack([psnr(image.expand_as(private), private).max() for image in rebuilt])
 
-    `own` and `mean` (B,) are their PSNR to the one and to the other; None where no label repeats.
+
+def fusion_index(nearest: Tensor, mean: Tensor, labels: Tensor) -> float | None:
+    """Share of reconstructions of a repeated label that are closer to the mean of their class than to any single image.
+
+    `nearest` and `mean` (B,) are their PSNR in dB to the nearest private image and to the mean of their class; None
+    where no label repeats.
 
     >>> fusion_index(torch.tensor([15.0, 20.0, 9.0]), torch.tensor([18.0, 19.0, 9.0]), torch.tensor([6, 6, 1]))
     0.5
     """
     repeated = torch.tensor([int((labels == label).sum()) > 1 for label in labels])
-    return float((mean > own)[repeated].double().mean()) if repeated.any() else None
+    return float((mean > nearest)[repeated].double().mean()) if repeated.any() else None
 
 
 def ssim(rebuilt: Tensor, private: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from deepleak_core.events import (
     Stage,
 )
 from deepleak_core.scoring import metrics
-from deepleak_core.scoring.sentences import outcome, what_leaked
+from deepleak_core.scoring.sentences import is_blend, outcome, what_leaked
 
 ORDER_ASSUMED = " The attack had to assume which labels belong to which mini-batch."
 MILESTONES_DB = {"psnr20": 20.0, "psnr30": 30.0}  # PSNR in dB of every image whose time is recorded
@@ -68,7 +68,7 @@ class _Scorer:
         self.assumed = False
         self._inferred: LabelsInferred | None = None
         self._revised: LabelsRevised | None = None
-        self._last: tuple[Tensor, Score] | None = None
+        self._last: tuple[Tensor, Tensor, Score] | None = None
 
     def inferred(self, event: LabelsInferred) -> LabelsInferred:
         self._inferred = replace(event, score=self._labels(event.found))
@@ -88,25 +88,26 @@ class _Scorer:
         places = metrics.match(images, self._images)
         images = images[places]
         psnr, to_mean = metrics.psnr(images, self._images), metrics.psnr(images, self._means)
+        nearest = metrics.nearest_psnr(images, self._images) if self._repeats else psnr
         score = Score(
             places=tuple(places.tolist()),
             psnr=tuple(psnr.tolist()),
             psnr_to_mean=tuple(to_mean.tolist()) if self._repeats else (),
-            fusion=metrics.fusion_index(psnr, to_mean, self._truth.labels),
+            fusion=metrics.fusion_index(nearest, to_mean, self._truth.labels),
         )
         exact = bool(metrics.max_error_8bit(images, self._images).eq(0).all())
         reached = {name: min(score.psnr) >= least for name, least in MILESTONES_DB.items()} | {"pixel_exact": exact}
         for name in (name for name, there in reached.items() if there and self._time_to[name] is None):
             self._time_to[name] = event.seconds
-        self._last = images, score
+        self._last = images, nearest, score
         return replace(event, score=score)
 
     def finished(self, event: Finished) -> Finished:
         if self._last is None or self._inferred is None:
             return event
-        images, score = self._last
+        images, nearest, score = self._last
         errors = metrics.max_error_8bit(images, self._images)
-        ssim = metrics.ssim(images, self._images)
+        ssim, flat = metrics.ssim(images, self._images), metrics.flat_psnr(self._images)
         final = FinalScore(
             **{field.name: getattr(score, field.name) for field in fields(score)},
             ssim=tuple(ssim.tolist()),
@@ -114,7 +115,8 @@ class _Scorer:
             pixel_exact=tuple(errors.eq(0).tolist()),
             noise_psnr=self._noise,
             grey_psnr=metrics.grey_psnr(self._images),
-            outcomes=tuple(map(outcome, score.psnr, ssim.tolist(), metrics.flat_psnr(self._images).tolist())),
+            outcomes=tuple(map(outcome, score.psnr, ssim.tolist(), flat.tolist(), errors.eq(0).tolist())),
+            fused=tuple(map(is_blend, score.psnr_to_mean, nearest.tolist())),
             time_to=self._time_to,
         )
         if event.reason in TROUBLE:

@@ -15,27 +15,31 @@ from deepleak_core.labels.wrong_labels import instead_of
 
 RECOVERED_DB, RECOVERED_SSIM = 30.0, 0.9  # PSNR and SSIM from which a reconstruction shows the image in photo quality
 ABOVE_FLAT_DB, RECOGNISABLE_SSIM = 3.0, 0.5  # PSNR above the best flat image, and SSIM, from which it is recognisable
-TRACE_DB = 5.0  # PSNR above uniform noise from which something of an image has come back
-FUSED_DB = 20.0  # PSNR to the class mean from which a reconstruction, closer to it than to its image, shows a blend
+BLEND_DB = 15.0  # PSNR to the mean of a class from which a reconstruction shows it; uniform noise scores 8 to 10
 
 
-def outcome(psnr: float, ssim: float, flat_psnr: float) -> Outcome:
+def outcome(psnr: float, ssim: float, flat_psnr: float, pixel_exact: bool = False) -> Outcome:
     """The verdict on one reconstruction, from its PSNR and SSIM and the PSNR in dB of the best flat image.
+
+    An exact copy is recovered, of a flat image as well.
 
     >>> outcome(45.0, 0.99, 15.0), outcome(22.8, 0.27, 15.0), outcome(19.0, 0.7, 15.0)
     ('recovered', 'not recovered', 'recognisable')
     """
-    if psnr >= RECOVERED_DB and ssim >= RECOVERED_SSIM and psnr >= flat_psnr + ABOVE_FLAT_DB:
+    if pixel_exact or (psnr >= RECOVERED_DB and ssim >= RECOVERED_SSIM and psnr >= flat_psnr + ABOVE_FLAT_DB):
         return "recovered"
     if psnr >= flat_psnr + ABOVE_FLAT_DB and ssim >= RECOGNISABLE_SSIM:
         return "recognisable"
     return "not recovered"
 
 
-def fused_images(score: FinalScore) -> int:
-    """How many reconstructions show the blend of their class: close to its mean, and closer than to their own image."""
-    pairs = zip(score.psnr_to_mean, score.psnr, strict=False)
-    return sum(to_mean >= FUSED_DB and to_mean > own for to_mean, own in pairs)
+def is_blend(psnr_to_mean: float, nearest_psnr: float) -> bool:
+    """Whether a reconstruction shows the blend of its class, from its PSNR in dB to the mean and to the nearest image.
+
+    >>> is_blend(17.0, 14.0), is_blend(9.5, 9.0), is_blend(17.0, 25.0)
+    (True, False, False)
+    """
+    return psnr_to_mean >= BLEND_DB and psnr_to_mean > nearest_psnr
 
 
 def what_leaked(
@@ -60,6 +64,7 @@ def what_leaked(
 def _images(score: FinalScore, source: str) -> str:
     total, mean = len(score.outcomes), score.mean_psnr
     count = Counter(score.outcomes)
+    exact = sum(score.pixel_exact)
     if all(score.pixel_exact):
         images = f"all {total} private images" if total > 1 else "the private image"
         return f"Every pixel of {images} was recovered from the shared {source} alone: an exact copy."
@@ -72,6 +77,9 @@ def _images(score: FinalScore, source: str) -> str:
             return f"The private image is recognisable, rebuilt from the shared {source} alone ({mean:.0f} dB)."
         images = f"All {total}" if seen == total else f"{seen} of the {total}"
         are = "is" if seen == 1 else "are"
+        if count["recovered"] == seen:
+            quality = "recovered at photo quality" if exact < seen else "recovered exactly"
+            return f"{images} private images {are} {quality} from the shared {source} alone ({mean:.0f} dB on average)."
         photo = f", {count['recovered']} of them at photo quality" if count["recovered"] else ""
         return (
             f"{images} private images {are} recognisable, rebuilt from the shared {source} alone{photo} "
@@ -98,7 +106,7 @@ def _remark(
         return f" {wrong} of the {total} labels that the attack used {were} wrong: {swapped}."
     if inferred.score is not None and not inferred.score.exact:
         return " Not every label was inferred correctly."
-    if fused := fused_images(score):
+    if fused := sum(score.fused):
         return f" {fused} of them {'is' if fused == 1 else 'are'} the blend of images that share a label."
     if finished.reason == "seconds" and "not recovered" in score.outcomes:
         return " The time limit ended the attack."

@@ -79,7 +79,7 @@ def test_ssim_per_image() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(labels=st.lists(st.integers(0, 3), min_size=1, max_size=6), seed=st.integers(0, 10**6))
-def test_the_fusion_index_counts_pictures_nearer_to_their_class(labels: list[int], seed: int) -> None:
+def test_the_fusion_index_counts_results_closer_to_the_mean_than_to_any_image(labels: list[int], seed: int) -> None:
     classes, private = torch.tensor(labels), images(len(labels), seed=seed)
     rebuilt = private + torch.rand(len(labels), 1, 1, 1, generator=torch.Generator().manual_seed(seed)) * (
         images(len(labels), seed=seed + 1) - private
@@ -90,10 +90,19 @@ def test_the_fusion_index_counts_pictures_nearer_to_their_class(labels: list[int
         mean = sum(mates) / len(mates)
         if len(mates) > 1:
             repeated += 1
-            fused += bool(((rebuilt[k] - mean) ** 2).mean() < ((rebuilt[k] - private[k]) ** 2).mean())
-    means = metrics.class_means(private, classes)
-    found = metrics.fusion_index(metrics.psnr(rebuilt, private), metrics.psnr(rebuilt, means), classes)
+            to_images = min(float(((rebuilt[k] - image) ** 2).mean()) for image in private)
+            fused += float(((rebuilt[k] - mean) ** 2).mean()) < to_images
+    means, nearest = metrics.class_means(private, classes), metrics.nearest_psnr(rebuilt, private)
+    found = metrics.fusion_index(nearest, metrics.psnr(rebuilt, means), classes)
     assert found == (pytest.approx(fused / repeated) if repeated else None)
+
+
+def test_the_best_flat_image_is_the_mean_colour() -> None:
+    private = images(3)
+    expected = metrics.psnr(private.mean((2, 3), keepdim=True).expand_as(private), private)
+    assert metrics.flat_psnr(private).tolist() == pytest.approx(expected.tolist())
+    for other in (torch.zeros_like(private), torch.full_like(private, 0.5)):
+        assert (metrics.psnr(other, private) <= metrics.flat_psnr(private) + 1e-4).all()
 
 
 def test_pixel_exact_means_every_8bit_value() -> None:

@@ -1,53 +1,179 @@
-"""What is said about an outcome: its figures in one sentence, and nothing that they do not show."""
+"""Scores attached to the events of an attack, against figures worked out from its pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
-from deepleak_core.events import LabelsInferred
-from deepleak_core.scoring.score import what_leaked
+from deepleak_core.data.batches import GroundTruth
+from deepleak_core.events import (
+    Event,
+    Finished,
+    LabelsInferred,
+    LabelsRevised,
+    Snapshot,
+    Stage,
+    in_private_order,
+)
+from deepleak_core.runs.run import run
+from deepleak_core.scenario import Scenario
+from deepleak_core.scoring.score import scored
+from tests.helpers import all_of, end_of, only, random_images
 
-NAMES = ("bird", "cat", "dog")
+
+def truth(images: Tensor, labels: Sequence[int]) -> GroundTruth:
+    return GroundTruth(images, torch.tensor(labels), ("ant", "bee", "cat"), tuple(range(len(labels))))
 
 
-def inferred(counts: Sequence[int], order: Sequence[int], exact: bool, falsified: Sequence[int] = ()) -> LabelsInferred:
-    values = tuple(map(float, counts))
+def inferred(order: Sequence[int]) -> LabelsInferred:
+    counts = tuple(list(order).count(label) for label in range(3))
     return LabelsInferred(
-        strategy="zero-shot", evidence=values, real_counts=values, counts=tuple(counts), true_counts=tuple(counts),
-        order=tuple(order), falsified=tuple(falsified), exact=exact, seconds=0.1,
+        strategy="idlg", evidence=(0.0,) * 3, real_counts=(0.0,) * 3, counts=counts, order=tuple(order),
+        falsified=(), seconds=0.1,
     )  # fmt: skip
 
 
-def said(psnr: Sequence[float], labels: LabelsInferred) -> str:
-    return what_leaked(psnr, [False] * len(psnr), 8.0, "fedsgd", labels, NAMES)
+def snapshot(images: Tensor, seconds: float, order: Sequence[int]) -> Snapshot:
+    return Snapshot(
+        step=int(10 * seconds), seconds=seconds, loss=0.1, residual=0.2, labels=tuple(order), progress=0.5,
+        images=images.numpy(),
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("psnr", "words"),
-    [
-        ([41.0, 35.0], "All of the 2 private images were rebuilt from the shared gradient alone, like a photograph"),
-        ([25.0, 12.0], "1 of the 2 private images were rebuilt from the shared gradient alone, clearly"),
-        ([16.5, 16.5], "None of the 2 private images were rebuilt clearly: only a blurred trace came back (16 dB"),
-        ([16.5, 6.1], "None of the 2 private images were rebuilt clearly: only a blurred trace of 1 came back (11 dB"),
-        ([12.0, 6.1], "None of the 2 private images were rebuilt: what came back is hardly better than noise (9 dB"),
-    ],
-)
-def test_the_sentence_is_that_of_its_figures(psnr: list[float], words: str) -> None:
-    assert said(psnr, inferred([1, 1, 0], [0, 1], exact=True)).startswith(words)
+def events_of(pictures: Sequence[Tensor], order: Sequence[int], reason: Any = "iterations") -> Iterator[Event]:
+    """An attack whose snapshots are these pictures, a second apart."""
+    yield inferred(order)
+    for second, images in enumerate(pictures):
+        yield snapshot(images, float(second), order)
+    yield Finished(reason=reason, sentence="As the attack says.", step=9, seconds=9.0, residual=0.2)
 
 
-def test_labels_made_wrong_are_named() -> None:
-    told = said([16.5, 6.1], inferred([1, 1, 0], [1, 2], exact=True, falsified=(1,)))
-    assert told.endswith("1 of the 2 labels the attack used was wrong: dog instead of bird.")
+def scores_of(pictures: Sequence[Tensor], private: GroundTruth, order: Sequence[int], **values: Any) -> list[Event]:
+    return list(scored(events_of(pictures, order, **values), private, mode="fedsgd"))
 
 
-def test_images_fuse_where_the_labels_that_were_used_repeat_and_only_there() -> None:
-    fused = "Images that share a label fused into one another."
-    assert said([16.5, 6.1], inferred([0, 2, 0], [1, 1], exact=True)).endswith(fused)
-    mended = inferred([0, 2, 0], [0, 1], exact=True)  # the counts are those of before
-    assert fused not in said([16.5, 6.1], mended)
-    assert said([16.5, 6.1], inferred([0, 2, 0], [1, 1], exact=False)).endswith(
-        "Not every label was inferred correctly."
-    )
+@settings(deadline=None, max_examples=40)
+@given(st.permutations(range(5)), st.integers(0, 99))
+def test_images_in_any_order_are_matched_to_the_private_ones(order: list[int], seed: int) -> None:
+    private = random_images(5, 3, 16, 16, seed=seed)
+    events = scores_of([private[order]], truth(private, [0, 1, 1, 2, 2]), (0, 1, 1, 2, 2))
+    end = end_of(events)
+    assert end.score is not None and all(end.score.pixel_exact) and set(end.score.outcomes) == {"recovered"}
+    shown = only(Snapshot, events)
+    assert shown.score is not None
+    assert np.array_equal(np.stack(in_private_order(list(shown.images), shown.score)), private.numpy())
+    assert np.array_equal(shown.images, private[order].numpy()), "events keep the attacker's order"
+
+
+def test_figures_are_those_of_the_pictures() -> None:
+    private = random_images(3, 3, 16, 16)
+    rebuilt = (private + 0.1 * random_images(3, 3, 16, 16, seed=1)).clamp(0, 1).flip(0)
+    end = end_of(scores_of([rebuilt], truth(private, [0, 1, 2]), (0, 1, 2)))
+    assert end.score is not None
+    aligned = rebuilt.flip(0).numpy()
+    mse = ((aligned - private.numpy()) ** 2).mean((1, 2, 3))
+    assert end.score.places == (2, 1, 0)
+    assert end.score.psnr == pytest.approx(-10 * np.log10(mse), rel=1e-4)
+    assert end.score.mean_psnr == pytest.approx(np.mean(end.score.psnr))
+    steps = np.abs((aligned * 255).round() - (private.numpy() * 255).round()).max((1, 2, 3))
+    assert list(end.score.max_error_8bit) == steps.tolist() and end.score.pixel_exact == (False,) * 3
+    assert end.score.fusion is None and end.score.psnr_to_mean == () and end.score.fused == ()
+    grey = -10 * np.log10(((private.numpy() - 0.5) ** 2).mean((1, 2, 3)))
+    assert end.score.grey_psnr == pytest.approx(np.mean(grey), abs=1e-3)
+
+
+def test_the_times_are_those_at_which_every_image_had_got_there() -> None:
+    private = (random_images(2, 3, 16, 16) * 255).round() / 255
+
+    def near(*errors: float) -> Tensor:
+        signs = torch.where(private < 0.5, 1.0, -1.0)
+        return private + signs * torch.tensor(errors).view(2, 1, 1, 1)
+
+    pictures = [near(0.2, 0.2), near(0.01, 0.2), near(0.05, 0.05), near(0.02, 0.03), near(0.2, 0.2), near(0, 0)]
+    end = end_of(scores_of(pictures, truth(private, [0, 1]), (0, 1)))
+    assert end.score is not None
+    assert end.score.time_to == {"psnr20": 2.0, "psnr30": 3.0, "pixel_exact": 5.0}
+
+
+def test_what_is_never_reached_has_no_time() -> None:
+    private = random_images(2, 3, 16, 16)
+    end = end_of(scores_of([random_images(2, 3, 16, 16, seed=1)], truth(private, [0, 1]), (0, 1)))
+    assert end.score is not None and set(end.score.time_to.values()) == {None}
+
+
+def test_inferred_and_revised_labels_are_scored_and_deliberate_wrong_ones_do_not_count() -> None:
+    private = truth(random_images(2, 3, 16, 16), [2, 0])
+    right, wrong = inferred((0, 2)), inferred((0, 1))
+    falsified = LabelsInferred(**{**vars(right), "order": (0, 1), "falsified": (1,)})
+    revised = LabelsRevised(order=(0, 2), certified=True)
+    events = list(scored(iter([right, wrong, falsified, revised]), private, mode="fedsgd"))
+    assert [event.score.exact for event in events] == [True, False, True, True]  # type: ignore[union-attr]
+    assert {event.score.true_counts for event in events} == {(1, 0, 1)}  # type: ignore[union-attr]
+
+
+def test_other_events_pass_unchanged() -> None:
+    stage = Stage(name="Anything", sentence="Something starts.")
+    assert list(scored(iter([stage]), truth(random_images(1, 3, 16, 16), [0]), mode="fedsgd")) == [stage]
+
+
+@pytest.mark.parametrize("reason", ["diverged", "vanished"])
+def test_an_attack_that_failed_keeps_its_own_sentence_and_is_scored(reason: str) -> None:
+    private = random_images(1, 3, 16, 16)
+    end = end_of(scores_of([private], truth(private, [0]), (0,), reason=reason))
+    assert end.sentence == "As the attack says." and end.score is not None
+    assert end_of(scores_of([private], truth(private, [0]), (0,))).sentence != end.sentence
+
+
+# -------------------------------------------------------------------------------------------------- fusion
+
+
+def test_a_blend_of_a_class_is_told_from_its_images() -> None:
+    private = random_images(4, 3, 16, 16)
+    mean = private[:3].mean(0)
+    blend = torch.stack([mean, mean, private[1], private[3]])
+    end = end_of(scores_of([blend], truth(private, [1, 1, 1, 2]), (1, 1, 1, 2)))
+    assert end.score is not None
+    assert end.score.fusion == pytest.approx(2 / 3)
+    assert sum(end.score.fused) == 2 and not end.score.fused[3]
+    assert len(end.score.psnr_to_mean) == 4
+
+
+def test_a_result_close_to_another_image_of_its_class_is_no_blend() -> None:
+    """Both results show the first image: the second is matched to the other image, yet it blends nothing."""
+    private = random_images(2, 3, 16, 16)
+    end = end_of(scores_of([torch.stack([private[0], private[0]])], truth(private, [1, 1]), (1, 1)))
+    assert end.score is not None
+    assert end.score.fusion == 0 and not any(end.score.fused)
+
+
+@pytest.mark.parametrize("copies", [2, 3, 7])
+@pytest.mark.parametrize("value", [1.0, 1 / 3, 0.1])
+def test_equal_images_never_count_as_fused(copies: int, value: float) -> None:
+    private = torch.full((copies, 3, 16, 16), value)
+    for rebuilt in (private, private - 0.05, random_images(copies, 3, 16, 16)):
+        end = end_of(scores_of([rebuilt], truth(private, [1] * copies), (1,) * copies))
+        assert end.score is not None and end.score.fusion == 0 and not any(end.score.fused)
+        assert "blend" not in end.sentence
+
+
+def test_noise_is_not_called_a_blend() -> None:
+    """Two iterations of an attack on two ships leave noise, which is closer to the mean of any class."""
+    *_, end = run(Scenario(indices=(1, 2), max_iterations=2))
+    assert isinstance(end, Finished) and end.score is not None
+    assert max(end.score.psnr_to_mean) < 13 and not any(end.score.fused)
+    assert "blend" not in end.sentence and "fuse" not in end.sentence
+
+
+def test_scores_of_snapshots_and_of_the_end_agree() -> None:
+    events = list(run(Scenario(indices=(4, 5, 0), max_iterations=3)))
+    shown, end = all_of(Snapshot, events)[-1], end_of(events)
+    assert shown.score is not None and end.score is not None
+    for name in ("places", "psnr", "psnr_to_mean", "fusion"):
+        assert getattr(shown.score, name) == getattr(end.score, name)
