@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from deepleak_core.runs.threads import cpu_threads
 
 torch.set_num_threads(cpu_threads())  # as in the app
+settings.register_profile("tests", deadline=None)  # a busy machine must not fail a test
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,12 @@ def _leaky_inverse(module: nn.LeakyReLU, y: Tensor) -> tuple[Tensor, Tensor]:
     return _known(torch.where(y > 0, y, y / module.negative_slope))
 
 
+def _softplus_inverse(module: nn.Softplus, y: Tensor) -> tuple[Tensor, Tensor]:
+    """x = y + log(1 - exp(-beta y)) / beta, which large outputs do not overflow."""
+    scaled = (module.beta * y).clamp_min(NEAR_ONE)
+    return _known((scaled + torch.log(-torch.expm1(-scaled))) / module.beta)
+
+
 ACTIVATIONS: dict[type[nn.Module], Activation] = {
     nn.ReLU: Activation(slope=_relu_slope, inverse=_relu_inverse, floor=lambda module: 0.0, smooth=False),
     nn.ELU: Activation(
@@ -80,7 +86,7 @@ ACTIVATIONS: dict[type[nn.Module], Activation] = {
     ),
     nn.Softplus: Activation(
         slope=lambda module, y: 1 - torch.exp(-module.beta * y),
-        inverse=lambda module, y: _known(torch.log(torch.expm1(module.beta * y.clamp_min(NEAR_ONE))) / module.beta),
+        inverse=_softplus_inverse,
         floor=lambda module: 0.0,
         smooth=True,
     ),
