@@ -36,7 +36,7 @@ def load(weights: Path, update: Path, scenario: Scenario) -> Case:
     """Read a case from two files; what a scenario says about the client replaces what the files say.
 
     Of the client's settings, those count that were given when the scenario was made: `batch_size`, `image_size`,
-    `dataset` and `images` (class names and normalisation), `stage` (trained or not), `mode` and the local training.
+    `dataset` and `images` (class names and normalisation), `stage` (trained or not), `batchnorm`, `mode` and the local training.
 
     Raises:
         UnsupportedScenario: A setting is unknown, or needs the private batch, which is not known here.
@@ -54,6 +54,8 @@ def load(weights: Path, update: Path, scenario: Scenario) -> Case:
         facts["statistics"] = datasets.dataset_of(scenario).statistics
     if "stage" in given:
         facts["trained"] = scenario.stage != "untrained"
+    if "batchnorm" in given:
+        facts["batchnorm"] = scenario.batchnorm
     if "mode" in given:
         facts["local"] = local_training_of(scenario)
     return capture.load(weights, update, scenario.model, device=choose_device(scenario), **facts)
