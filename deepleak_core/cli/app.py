@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from deepleak_core.cli.options import ImageFolder, JsonFile, takes_scenario
-from deepleak_core.cli.output import one_line
+from deepleak_core.cli.output import logged_in_lines, one_line
 from deepleak_core.cli.status import DONE, FAILED, UNUSABLE, Failed
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.runs.threads import cpu_threads
@@ -33,7 +33,8 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; without `arguments`, those of the process."""
     try:
-        return app(arguments, standalone_mode=False) or DONE
+        with logged_in_lines():
+            return app(arguments, standalone_mode=False) or DONE
     except typer.TyperException as error:
         return _refuse(f"{error.format_message().rstrip('.')}. See python -m deepleak_core --help.", UNUSABLE)
     except Failed as error:
