@@ -36,7 +36,8 @@ def load(weights: Path, update: Path, scenario: Scenario) -> Case:
     """Read a case from two files; what a scenario says about the client replaces what the files say.
 
     Of the client's settings, those count that were given when the scenario was made: `batch_size`, `image_size`,
-    `dataset` and `images` (class names and normalisation), `stage` (trained or not), `batchnorm`, `mode` and the local training.
+    `dataset` and `images` (class names and normalisation), `stage` (trained or not), `batchnorm`, `mode` and the local
+    training.
 
     Raises:
         UnsupportedScenario: A setting is unknown, or needs the private batch, which is not known here.

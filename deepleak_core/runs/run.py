@@ -140,7 +140,8 @@ def _require_time(scenario: Scenario, settings: Any, round_seconds: float) -> No
         raise UnsupportedScenario(
             [
                 f"max_seconds was {scenario.max_seconds:g}, but one iteration on this device takes about "
-                f"{seconds:.0f} s for {scenario.model} at {scenario.image_size} pixels; allow more time or use smaller images."
+                f"{seconds:.0f} s for {scenario.model} at {scenario.image_size} pixels; allow more time or use smaller "
+                "images."
             ]
         )
 
