@@ -38,7 +38,7 @@ class Registry(Mapping[str, Entry]):
         for point in sorted(entry_points(group=self._group), key=lambda point: point.name):
             try:
                 entry = point.load()
-            except Exception:  # a broken plug-in must not take the project down with it
+            except (Exception, SystemExit):  # a broken plug-in must not take the project down with it
                 logger.exception("The entry point %s of %s could not be loaded.", point.name, self._group)
                 continue
             if point.name in entries or not isinstance(entry, self._kind):

@@ -66,6 +66,7 @@ def reproducibly(events: Iterator[Event], scenario: Scenario) -> Iterator[Event]
     try:
         while True:
             with (
+                torch.inference_mode(False),
                 torch.enable_grad(),
                 torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
             ):
