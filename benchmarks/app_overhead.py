@@ -32,7 +32,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.typing import Subprotocol
 
 from benchmarks import outcomes, tables
-from benchmarks.browser import ROOT, chromium, open_page, running_app, warm_up
+from benchmarks.browser import ROOT, button, chromium, open_page, running_app, warm_up
 from benchmarks.machine import describe_machine
 from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
@@ -67,10 +67,10 @@ def streamed(browser: Browser, url: str, store: Store, viewers: int = 0) -> dict
     page = open_page(browser, url)
     page.evaluate(WATCH)
     clicked = page.evaluate("() => performance.now()")
-    page.get_by_role("button", name="Run the attack").click()
+    button(page, "start").click()
     page.wait_for_function("() => window.pictures.length > 0", timeout=60_000)
     crowd = _crowd(page, viewers)
-    page.get_by_text("Pictures (PNG)").wait_for(timeout=300_000)
+    button(page, "pictures").wait_for(timeout=300_000)
     run = store.run(page.url.partition("run=")[2])
     assert run is not None and run.started is not None and run.ended is not None
     shown = page.evaluate("() => window.pictures")

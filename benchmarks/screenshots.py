@@ -1,18 +1,18 @@
-"""The picture in the README, taken from the running app: `python -m benchmarks.screenshots`."""
+"""Take the screenshot of the README from the running app: `python -m benchmarks.screenshots`."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
-from benchmarks.browser import ROOT, chromium, open_page, running_app, warm_up
+from benchmarks.browser import ROOT, button, chromium, open_page, running_app, warm_up
 
 SCREENSHOT = ROOT / "assets" / "screenshot.png"
 WIDTH, HEIGHT = 1280, 720
 
 
 def main() -> None:
-    """Run the attack that the app opens with, and picture the page when it is over."""
+    """Run the attack that the app opens with, and capture the page when it has ended."""
     with (
         tempfile.TemporaryDirectory() as folder,
         running_app(Path(folder) / "runs.sqlite") as url,
@@ -20,9 +20,9 @@ def main() -> None:
     ):
         warm_up(browser, url)
         page = open_page(browser, url, width=WIDTH, height=HEIGHT)
-        page.get_by_role("button", name="Run the attack").click()
+        button(page, "start").click()
         page.mouse.move(0, 0)
-        page.get_by_text("Pictures (PNG)").wait_for(timeout=180_000)
+        button(page, "pictures").wait_for(timeout=180_000)
         page.wait_for_timeout(1000)  # until fonts and charts have settled
         page.screenshot(path=SCREENSHOT)
     print(f"{SCREENSHOT.relative_to(ROOT)} ({SCREENSHOT.stat().st_size / 1e3:.0f} kB)")
