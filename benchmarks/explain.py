@@ -37,16 +37,16 @@ from deepleak_core.events import (
     UpdateShared,
     to_message,
 )
+from deepleak_core.features.factors import Factors, random_starts
 from deepleak_core.features.ica import independent_images
-from deepleak_core.features.joint import read_labels, solve_together
-from deepleak_core.features.last_layer import LastLayer, summed_gradient
-from deepleak_core.features.one_by_one import Factors, starts_for
+from deepleak_core.features.joint import implied_labels, solve_together
+from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.features.simplex import largest_simplices
 from deepleak_core.federated import checkpoints, models
 from deepleak_core.federated.case import target_model
 from deepleak_core.federated.client import ClientUpdate, share
 from deepleak_core.federated.target_model import TargetModel
-from deepleak_core.labels.strategies import order
+from deepleak_core.labels.evidence import labels_of
 from deepleak_core.runs.run import run
 from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
@@ -225,7 +225,7 @@ def corners() -> dict[str, Any]:
         model, batch = target_model(scenario), load_batch(scenario)
         gradient = share(model, batch.images, batch.labels).tensors
         layer = LastLayer.of(model, gradient)
-        factors = Factors.of(layer, summed_gradient(layer, len(THREE)), len(THREE))
+        factors = Factors.of(layer, len(THREE))
         assert factors.heights is not None and factors.ones is not None
         independent = independent_images(factors)
         found = next(largest_simplices(factors))[0] if independent is None else independent
@@ -246,7 +246,7 @@ def corners() -> dict[str, Any]:
             "polygon": polygon.tolist(),
             "images": ((true - nearest) @ plane).tolist(),
             "found": ((found - nearest) @ plane).tolist(),
-            "labels_read": read_labels(factors, found[None])[0].argmax(1).sort().values.tolist(),
+            "labels_read": implied_labels(factors, found[None])[0].argmax(1).sort().values.tolist(),
             "labels": batch.labels.sort().values.tolist(),
         }
     return {"networks": networks, "class_names": datasets.names_of_classes(scenario)}
@@ -260,12 +260,12 @@ def proof() -> dict[str, Any]:
         model, batch = target_model(scenario), load_batch(scenario)
         gradient = share(model, batch.images, batch.labels).tensors
         layer = LastLayer.of(model, gradient)
-        factors = Factors.of(layer, summed_gradient(layer, len(MIXED)), len(MIXED))
+        factors = Factors.of(layer, len(MIXED))
         right = torch.bincount(batch.labels, minlength=10)
         wrong = [right - row + other for row in _units(right) for other in torch.eye(10).long() if (row - other).any()]
         stages[stage] = {"right": _residual(factors, right), "wrong": sorted(_residual(factors, c) for c in wrong)}
     names = datasets.names_of_classes(scenario)
-    return {"labels": [names[label] for label in order(right)], "stages": stages}
+    return {"labels": [names[label] for label in labels_of(right)], "stages": stages}
 
 
 def _units(counts: Tensor) -> list[Tensor]:
@@ -274,8 +274,8 @@ def _units(counts: Tensor) -> list[Tensor]:
 
 
 def _residual(factors: Factors, assumed: Tensor) -> float:
-    labels = torch.tensor(order(assumed)).expand(64, -1)
-    starts = starts_for(factors, labels, torch.Generator().manual_seed(0))
+    labels = torch.tensor(labels_of(assumed)).expand(64, -1)
+    starts = random_starts(factors, labels, torch.Generator().manual_seed(0))
     return float(solve_together(factors, starts, labels, iterations=200)[1].min())
 
 

@@ -41,7 +41,7 @@ from deepleak_core.errors import DeepLeakError
 from deepleak_core.federated import checkpoints, client, models
 from deepleak_core.federated.case import target_model
 from deepleak_core.federated.models import MODELS
-from deepleak_core.labels.strategies import Evidence
+from deepleak_core.labels.evidence import InferredLabels
 from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import COMPOSITIONS, Scenario
 from deepleak_core.studies import label_accuracy as evaluation
@@ -239,7 +239,7 @@ def breaching_trials(scenario: Scenario, draw: int) -> Iterator[evaluation.Label
         began = time.perf_counter()
         counts = breaching_counts(rule, model, update, scenario.image_size)
         seconds = time.perf_counter() - began
-        found = Evidence(evidence=counts.double(), real_counts=counts.double(), counts=counts)
+        found = InferredLabels(evidence=counts.double(), real_counts=counts.double(), counts=counts)
         yield evaluation.LabelTrial(strategy=f"breaching {rule}", found=found, true_counts=truth, seconds=seconds)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,11 +14,13 @@ import torch
 from torch import Tensor
 
 from deepleak_core.events import Event, Finished
+from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.federated import checks, models
-from deepleak_core.federated.case import Case
+from deepleak_core.federated.case import Case, observe
 from deepleak_core.federated.client import LocalTraining, share
 from deepleak_core.federated.networks.network import Network
 from deepleak_core.federated.target_model import TargetModel
+from deepleak_core.labels.evidence import Knowledge
 from deepleak_core.registry import Registry
 
 if TYPE_CHECKING:
@@ -135,3 +138,58 @@ def ended(app: AppTest) -> AppTest:
 def compared(store: Store, app: AppTest, group: str) -> list[Scenario]:
     """The scenarios of a group of runs that a comparison page names in its address."""
     return [run.scenario for run in store.members(app.query_params[group])]
+
+
+def last_layer(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    classes: int = 12,
+    bias: bool = True,
+    floor: float | None = None,
+    smooth: bool = False,
+    seed: int | None = None,
+) -> LastLayer:
+    """A random last layer and its mean gradient for features (K, D), by autograd in the precision of the features."""
+    torch.manual_seed(len(labels) if seed is None else seed)
+    layer = torch.nn.Linear(features.shape[1], classes, bias=bias).to(features.dtype)
+    torch.nn.functional.cross_entropy(layer(features), labels).backward()
+    return LastLayer(
+        weight=layer.weight.detach(),
+        bias=layer.bias.detach() if bias else None,
+        weight_gradient=layer.weight.grad,
+        bias_gradient=layer.bias.grad if bias else None,
+        floor=floor,
+        smooth=smooth,
+    )
+
+
+def relu_features(images: int, seed: int, dimension: int = 40, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Features (K, D) as after ReLU, about half of them zero, which share a part."""
+    generator = torch.Generator().manual_seed(seed)
+    common = torch.randn(dimension, generator=generator)
+    return (common + torch.randn(images, dimension, generator=generator)).relu().to(dtype)
+
+
+def elu_features(images: int, seed: int, dimension: int = 600) -> Tensor:
+    """Features (K, D) as after ELU, which share a part."""
+    generator = torch.Generator().manual_seed(seed)
+    common = torch.randn(dimension, generator=generator) / 2
+    return torch.nn.functional.elu(common + torch.randn(images, dimension, generator=generator)).double()
+
+
+def random_labels(images: int, seed: int, classes: int = 12) -> Tensor:
+    """Labels (K,) that may repeat."""
+    return torch.randint(classes, (images,), generator=torch.Generator().manual_seed(seed + 1))
+
+
+def knowledge_of(scenario: Scenario, *, noise: float = 0.0) -> tuple[Knowledge, Tensor]:
+    """What label inference knows of a batch, and its true counts; `noise` in standard deviations of each tensor."""
+    case, truth = observe(scenario)
+    generator = torch.Generator().manual_seed(0)
+    tensors = dict(case.update.tensors)
+    if noise:
+        for name, tensor in tensors.items():
+            tensors[name] = tensor + noise * tensor.std() * torch.randn(tensor.shape, generator=generator)
+        case = replace(case, update=replace(case.update, tensors=tensors))
+    return Knowledge(case=case), torch.bincount(truth.labels, minlength=len(truth.class_names))

@@ -23,7 +23,7 @@ from deepleak_core.attack.settings import setting
 from deepleak_core.attack.solvers import SOLVERS, Iterate, levenberg_marquardt
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import FeaturesSeparated, Stage
-from deepleak_core.features.separate import Disaggregation
+from deepleak_core.features.separate import SeparatedFeatures
 from deepleak_core.federated.activations import has_kinks
 from deepleak_core.federated.case import Case
 from deepleak_core.federated.client import mean_gradient, weights_of
@@ -75,7 +75,7 @@ def reconstruct_exactly(
         yield from _match_all(case, labels, inputs, found, settings, seed=seed, stop=stop)
 
 
-def _pixels_from_layers(case: Case, labels: Tensor, found: Disaggregation) -> Iterator[Stage | Iterate]:
+def _pixels_from_layers(case: Case, labels: Tensor, found: SeparatedFeatures) -> Iterator[Stage | Iterate]:
     """Peel off layers, then solve for the pixels behind what is left, each image by itself."""
     links = chain(case.model, case.image_shape)
     if isinstance(links, str):
@@ -105,7 +105,7 @@ def _match_all(
     case: Case,
     labels: Tensor,
     inputs: Tensor | None,
-    found: Disaggregation | None,
+    found: SeparatedFeatures | None,
     settings: ExactSettings,
     *,
     seed: int,
@@ -194,7 +194,7 @@ def _equations_missing(peeled: Peeled) -> str | None:
     return f"{fewest} layer outputs are known of an image of {unknown} values, too few to solve for it."
 
 
-def _separated(found: Disaggregation) -> FeaturesSeparated:
+def _separated(found: SeparatedFeatures) -> FeaturesSeparated:
     means = torch.stack([found.features[found.labels == label].mean(0) for label in found.labels])
     return FeaturesSeparated(
         labels=tuple(found.labels.tolist()),
@@ -213,7 +213,7 @@ def _similarity(features: Tensor) -> Tensor:
     return similarity
 
 
-def _what_separated(found: Disaggregation) -> str:
+def _what_separated(found: SeparatedFeatures) -> str:
     images = len(found.labels)
     per_class = Counter(found.labels.tolist())
     shared = sum(count for count in per_class.values() if count > 1)

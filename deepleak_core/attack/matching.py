@@ -15,7 +15,7 @@ from deepleak_core.attack.solvers import SOLVERS, Iterate
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import Stage
 from deepleak_core.features.last_layer import LastLayer
-from deepleak_core.features.separate import Disaggregation, disaggregate
+from deepleak_core.features.separate import SeparatedFeatures, separate_features
 from deepleak_core.federated.case import Case
 from deepleak_core.scenario import FEDAVG_METHODS, FedAvgMethod
 from deepleak_core.seeds import derive_seed
@@ -90,11 +90,11 @@ def terms(case: Case, priors: Weighted) -> list[tuple[float, Term]]:
     return [(weight, term) for weight, term in made if term is not None]
 
 
-def separated_features(case: Case, labels: Tensor, *, seed: int, stop: Callable[[], bool]) -> Disaggregation:
+def separated_features(case: Case, labels: Tensor, *, seed: int, stop: Callable[[], bool]) -> SeparatedFeatures:
     """One feature vector per image from the last layer's gradient, given believed labels (B,).
 
     Raises `CannotSeparate` or `NotSeparated`.
     """
     counts = torch.bincount(labels.cpu(), minlength=case.model.head.out_features)
     layer = LastLayer.of(case.model, case.gradient)
-    return disaggregate(layer, counts, seed=derive_seed(seed, "disaggregation"), stop=stop)
+    return separate_features(layer, counts, seed=derive_seed(seed, "disaggregation"), stop=stop)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, pad, unfold
 
-from deepleak_core.features.separate import Disaggregation
+from deepleak_core.features.separate import SeparatedFeatures
 from deepleak_core.federated.activations import Activation, activation_of, known_activations
 from deepleak_core.federated.client import Weights
 from deepleak_core.federated.target_model import TargetModel
@@ -133,7 +133,7 @@ def _is_plain(module: Any) -> bool:
     )
 
 
-def peel(model: TargetModel, gradient: Weights, found: Disaggregation, links: tuple[Link, ...]) -> Peeled:
+def peel(model: TargetModel, gradient: Weights, found: SeparatedFeatures, links: tuple[Link, ...]) -> Peeled:
     """Solve layer after layer from the top, as long as the gradient determines its inputs.
 
     `gradient` is the shared mean gradient by parameter name.

@@ -20,9 +20,10 @@ from deepleak_core.attack.exact import Progress
 from deepleak_core.attack.solvers import Iterate
 from deepleak_core.errors import CannotSeparate
 from deepleak_core.events import LABELS_CHANGED, LabelsInferred, LabelsRevised, Stage
-from deepleak_core.labels import strategies
-from deepleak_core.labels.certification import Verdict, verify
-from deepleak_core.labels.strategies import Knowledge
+from deepleak_core.labels.certification import Verdict, certify_counts
+from deepleak_core.labels.estimates import trained_counts
+from deepleak_core.labels.evidence import Knowledge, labels_of
+from deepleak_core.labels.zero_shot import zero_shot
 from deepleak_core.text import percent
 
 PATIENCE = 50  # iterations of a search before its residual is looked at
@@ -63,17 +64,17 @@ def search_and_repair(
         name="The residual is stuck",
         sentence=f"After {PATIENCE} iterations {percent(last.residual)} of the update is not matched: a wrong label?",
     )
-    zero_shot = strategies.zero_shot(knowledge).real_counts
-    estimates = [zero_shot, strategies.trained_counts(knowledge, [zero_shot])[0]]
+    untrained = zero_shot(knowledge).real_counts
+    estimates = [untrained, trained_counts(knowledge, [untrained])[0]]
     verdict = certify(knowledge, believed, estimates)
-    if verdict and strategies.order(verdict.counts) == sorted(believed):
+    if verdict and labels_of(verdict.counts) == sorted(believed):
         yield Stage(
             name="The labels are right", sentence="The last layer certifies them; only the pixels are hard to find."
         )
         yield from going
         return
     if verdict:
-        revised: list[int] | None = strategies.order(verdict.counts)
+        revised: list[int] | None = labels_of(verdict.counts)
     else:
         revised = yield from _try_exchanges(search, knowledge, believed, estimates, last.residual, class_names)
     if revised is None:
@@ -101,7 +102,7 @@ def certify(knowledge: Knowledge, believed: Sequence[int], estimates: Sequence[T
         return None
     counts = _counts(believed, estimates)
     try:
-        verdict = verify(
+        verdict = certify_counts(
             knowledge.last_layer,
             knowledge.batch_size,
             [*estimates, counts.double()],
@@ -110,7 +111,7 @@ def certify(knowledge: Knowledge, believed: Sequence[int], estimates: Sequence[T
         )
     except CannotSeparate:
         return None
-    return verdict if verdict.proven else None
+    return verdict if verdict.certified else None
 
 
 def _try_exchanges(
@@ -159,7 +160,7 @@ def exchanges(believed: Sequence[int], estimates: Sequence[Tensor]) -> list[list
         exchanged = counts.clone()
         exchanged[place // len(counts)] -= 1
         exchanged[place % len(counts)] += 1
-        orders.append(strategies.order(exchanged))
+        orders.append(labels_of(exchanged))
     return orders
 
 

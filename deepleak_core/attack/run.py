@@ -41,8 +41,8 @@ from deepleak_core.events import (
     UpdateShared,
 )
 from deepleak_core.federated.case import Case, require_usable
-from deepleak_core.labels import strategies
-from deepleak_core.labels.strategies import Knowledge
+from deepleak_core.labels.evidence import Knowledge, known_labels, labels_of
+from deepleak_core.labels.strategies import infer_labels
 from deepleak_core.labels.wrong_labels import WrongLabels
 from deepleak_core.seeds import derive_seed
 from deepleak_core.text import percent
@@ -144,9 +144,7 @@ def _shared(case: Case) -> UpdateShared:
 
 
 def _knowledge(case: Case, seed: int, stop: Stop) -> Knowledge:
-    return Knowledge.of(
-        case.model, case.update, image_size=case.image_shape[1], seed=derive_seed(seed, "labels"), stop=stop
-    )
+    return Knowledge(case=case, seed=derive_seed(seed, "labels"), stop=stop)
 
 
 def _infer(
@@ -160,25 +158,18 @@ def _infer(
 ) -> LabelsInferred:
     """Infer label counts by a strategy, or take over the labels that were given."""
     if labels is not None:
-        name, found = "true", strategies.given(torch.tensor(labels), len(case.class_names))
+        name, found = "true", known_labels(torch.tensor(labels), len(case.class_names))
     else:
         name = strategy or attack.label_strategy
-        found = strategies.infer(
-            case.model,
-            case.update,
-            strategy=name,
-            image_size=case.image_shape[1],
-            seed=derive_seed(seed, "labels"),
-            stop=stop,
-        )
+        found = infer_labels(case, name, seed=derive_seed(seed, "labels"), stop=stop)
     return LabelsInferred(
         strategy=name,
         evidence=tuple(found.evidence.tolist()),
         real_counts=tuple(found.real_counts.tolist()),
         counts=tuple(found.counts.tolist()),
-        order=tuple(strategies.order(found.counts)),
+        order=tuple(labels_of(found.counts)),
         falsified=(),
-        certified=found.proven,
+        certified=found.certified,
         confidence=() if found.confidence is None or uneven(case) else tuple(found.confidence.tolist()),
         note=found.note + (TIME_ENDED if labels is None and stop() else ""),
         seconds=clock.seconds,

@@ -1,24 +1,19 @@
-"""Images told apart as independent voices: what network features are like, in place of what they cannot be.
+"""Separate feature vectors by maximum-likelihood independent component analysis (ICA).
 
-Every feature vector of a batch lies in the row space of the last layer's gradient (`separation`). Seen the other way
-round, each of D features is one sample of K mixed signals, the images, and what separates them is a matrix M whose
-rows are the images' coordinates m_k: h_kd = (V m_k)_d - floor is how far image k has feature d above its floor.
-Heights of different images are nearly independent, and spread about as a gamma distribution does, with shape a and
-with the feature's own mean mu_d. So M has the log-likelihood, as in independent component analysis (Pham and Garat
-1997, Cardoso 1997),
+In the notation of `factors`, each of the D features is one sample of K mixed signals, the images, and the matrix M of
+the coordinates m_k separates them: h_kd = (V m_k)_d - floor is the height of feature d of image k above the floor of
+the activation. Heights of different images are nearly independent and roughly gamma distributed, with a common shape a
+and each feature's own mean mu_d. So M has the log-likelihood (Pham and Garat 1997, Cardoso 1997)
 
-    D log |det M|  +  sum_kd [ (a - 1) log h_kd - a h_kd / mu_d ].
+    D log |det M|  +  sum_kd [ (a - 1) log h_kd - a h_kd / mu_d ],
 
-Its maximum is sought by L-BFGS, with a floor that is soft at first; mu_d and a are estimated along the way. With
-a = 1 and a hard floor this is the largest simplex within the bounds of all features (`simplex`), without its linear
-programs: for dozens of images in seconds. No label is used. The images come out at some tenth of their length off,
-which is near enough for `together` to go on from.
+maximised by L-BFGS with a floor that is soft at first; mu_d and a are estimated along the way. With a = 1 and a hard
+floor this is the maximum-volume simplex (`simplex`) without linear programs: dozens of images take seconds. No label is
+used. The result is off by some tenth of a feature vector's length, near enough for `joint` to continue.
 
-It asks for features that are smooth, such as after ELU, and for many of them. Where features lie on their floor, as
-after ReLU, `simplex` finds the images to rounding.
-
-Relatives: the Cocktail Party Attack (Kariyappa et al. 2022) takes gradients apart by negentropy and never learns
-signs or scales, which bias and floor tell here.
+It needs many smooth features, as after ELU. After ReLU, `simplex` finds the images to rounding. The Cocktail Party
+Attack (Kariyappa et al. 2022, arXiv 2209.05578) separates gradients by negentropy, without signs and scales; bias and
+floor determine both here.
 """
 
 from __future__ import annotations
@@ -32,35 +27,36 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from deepleak_core.features.one_by_one import Factors
+from deepleak_core.features.factors import Factors
+from deepleak_core.features.least_squares import never
 
 Point = npt.NDArray[np.float64]
 
-SOFTNESS = (0.1, 0.05, 0.02)  # of a typical height: over how much of it the floor gives way, in turn
-SHAPE = 1.5  # of the gamma distribution, to begin with
-SHAPES = (1.0, 4.0)  # within which it is estimated
-FEATURES = 8  # per image, from which they are enough of a sample
-LEAST_MEAN = 0.1  # of a typical height: estimated means of features are not below
-SPREAD = 0.3  # of the length of what all images share, by which they differ at the start
+SOFTNESS = (0.1, 0.05, 0.02)  # width of the soft floor in typical heights, in turn
+FIRST_SHAPE = 1.5  # of the gamma distribution
+SHAPE_RANGE = (1.0, 4.0)  # within which it is estimated
+FEATURES_PER_IMAGE = 8  # from which features are enough of a sample
+LEAST_MEAN = 0.1  # of a typical height: smallest estimate of a feature's mean
+START_DISTANCE = 0.3  # of starting points from what all images share, relative to its length
 ITERATIONS = 300  # of L-BFGS for each softness, at most
 
 
-def independent_images(factors: Factors, *, seed: int = 0, stop: Callable[[], bool] = lambda: False) -> Tensor | None:
+def independent_images(factors: Factors, *, seed: int = 0, stop: Callable[[], bool] = never) -> Tensor | None:
     """Coordinates m (K, K) of images that explain the features best if they are independent, in any order.
 
-    None where features are not smooth, too few to tell, or without a bias or a floor to measure them by; and where
-    `stop` says yes before the end.
+    None where features are not smooth or too few, for a single image, without a bias or a floor, and where `stop` ends
+    the search. Deterministic for a fixed seed.
     """
-    images = factors.images
-    if factors.heights is None or factors.ones is None or not factors.smooth or images < 2:
+    images, heights, ones = factors.images, factors.heights, factors.ones
+    if heights is None or ones is None or not factors.layer.smooth or images < 2:
         return None
-    if len(factors.heights) < FEATURES * images:
+    if len(heights) < FEATURES_PER_IMAGE * images:
         return None
-    voices = _Voices(factors.heights, factors.ones)
+    model = GammaModel(heights, ones)
     generator = torch.Generator().manual_seed(seed)
     directions = torch.linalg.qr(torch.randn(images, images, generator=generator, dtype=torch.float64))[0][:, 1:]
-    point = SPREAD * float(voices.shared.norm()) * directions.flatten().numpy()
-    means, shape = voices.typical_means(voices.heights_shared), SHAPE
+    point = START_DISTANCE * float(model.shared.norm()) * directions.flatten().numpy()
+    means, shape = model.bounded_means(model.shared_heights), FIRST_SHAPE
 
     def halt(_: Point) -> None:
         if stop():
@@ -68,7 +64,7 @@ def independent_images(factors: Factors, *, seed: int = 0, stop: Callable[[], bo
 
     for softness in SOFTNESS:
         point = minimize(
-            voices.unlikelihood,
+            model.negative_log_likelihood,
             point,
             args=(softness, shape, means),
             jac=True,
@@ -78,37 +74,43 @@ def independent_images(factors: Factors, *, seed: int = 0, stop: Callable[[], bo
         ).x
         if stop():
             return None
-        seen = (factors.heights @ voices.coordinates(point).T).clamp_min(0)
-        means = voices.typical_means(seen.mean(1))
-        shape = float((1 / (seen / means[:, None]).var()).clamp(*SHAPES))
-    return voices.coordinates(point)
+        estimated = (heights @ model.coordinates(point).T).clamp_min(0)
+        means = model.bounded_means(estimated.mean(1))
+        shape = float((1 / (estimated / means[:, None]).var()).clamp(*SHAPE_RANGE))
+    return model.coordinates(point)
 
 
-class _Voices:
-    """The likelihood of points that stand for M (K, K): each row's deviation, (K - 1,), from what all images share."""
+class GammaModel:
+    """Likelihood of coordinates M (K, K) under independent gamma distributed heights.
+
+    Every m_k ends in 1 (ones . m_k = 1), so M is parametrised by the deviations (K, K - 1) of its rows from the
+    shortest such vector, `shared`, in directions orthogonal to it.
+    """
 
     def __init__(self, heights: Tensor, ones: Tensor):
-        self.shared = ones / ones.square().sum()  # the shortest m that ends in 1; all others differ at right angles
-        self.across = torch.linalg.svd(ones[None])[2][1:]  # (K - 1, K)
-        self.heights_shared, self.heights_across = heights @ self.shared, heights @ self.across.T
-        self.typical = self.heights_shared.abs().mean()
+        self.shared = ones / ones.square().sum()
+        self.across = torch.linalg.svd(ones[None])[2][1:]  # (K - 1, K), orthonormal
+        self.shared_heights, self.heights_across = heights @ self.shared, heights @ self.across.T
+        self.typical = self.shared_heights.abs().mean()
 
     def coordinates(self, point: Point | Tensor) -> Tensor:
-        """M (K, K)."""
+        """M (K, K) at deviations (K * (K - 1),)."""
         deviations = torch.as_tensor(point).to(self.shared).view(len(self.shared), -1)
         m: Tensor = self.shared + deviations @ self.across
         return m
 
-    def typical_means(self, means: Tensor) -> Tensor:
-        """Mean heights (D,), none of them next to nothing."""
+    def bounded_means(self, means: Tensor) -> Tensor:
+        """Mean heights (D,), at least `LEAST_MEAN` typical heights."""
         return means.clamp_min(LEAST_MEAN * float(self.typical))
 
-    def unlikelihood(self, point: Point, softness: float, shape: float, means: Tensor) -> tuple[float, Point]:
-        """The negative log-likelihood for each feature, and its gradient; the floor gives way over `softness`."""
+    def negative_log_likelihood(
+        self, point: Point, softness: float, shape: float, means: Tensor
+    ) -> tuple[float, Point]:
+        """Negative log-likelihood per feature and its gradient, under a floor that is soft over `softness`."""
         z = torch.from_numpy(point).to(self.shared).requires_grad_()
         deviations = z.view(len(self.shared), -1)
-        h = torch.addmm(self.heights_shared[:, None], self.heights_across, deviations.T) / self.typical
-        above = softplus(h / softness)  # h / softness where that is large, and hardly anything below the floor
+        h = torch.addmm(self.shared_heights[:, None], self.heights_across, deviations.T) / self.typical
+        above = softplus(h / softness)  # close to h / softness above the floor, vanishing below
         unlikely = (above - h / softness).sum() + (shape * self.typical / means * h.sum(1)).sum()
         if shape > 1:
             unlikely = unlikely - (shape - 1) * above.clamp_min(1e-300).log().sum()

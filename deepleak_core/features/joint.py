@@ -1,23 +1,17 @@
-"""All images of a batch looked for at once, in the factors of the last layer's gradient.
+"""Solve for the features of all images of a batch at once, from the labels that the factors of the gradient imply.
 
-Features m_k and signals c_k of K images are biorthogonal in the factors (`separation`), so features alone tell the
-signals: with M the matrix of the m_k, the signals are the rows of `A = M^-T S U^T`. A signal is predictions minus
-label, a_k = p_k - e_{y_k}, and predictions follow from features as well. What the factors *read* as image k's label,
+In the notation of `factors`, with M the matrix of the m_k, the signals are the rows of A = M^-T S U^T. A signal is
+prediction minus label, and predictions follow from features as well, so the label vector that M implies for image k is
 
     y_k(M) = softmax(W V m_k + b) - a_k(M),
 
-is a one-hot vector at the truth: K C equations for the K^2 unknowns in M, solved by Levenberg-Marquardt from many
-starts side by side. That activations have a floor (`LastLayer.floor`) holds solutions to where features can be, which
-turns a search that hardly ever arrives into one that does from every few starts. So does a ceiling over an image's
-brightness, its mean height above the floor: without one, an image that the network is sure of and that hardly shows
-gives way to ever brighter ones that show as little.
+one-hot at the true features: K C equations for the K^2 unknowns in M. Features below the floor of the activation are
+penalised, which makes the search succeed from a few random starts instead of hardly ever. An upper bound on the mean
+height of an image above the floor rejects spurious solutions with unrealistically large features.
 
-Labels may be assumed, or left open (`OPEN`): then each image has the one it is nearest to.
-
-Of dozens of images the normal matrix has no room, or would take seconds to factor: `solve_for_many` moves a single
-start by conjugate gradients instead, far enough for `disaggregation` to go on from. There a label assumed too early is
-what spoils the batch: the one or two images that do not read clearly at the start are left out until the others are
-explained, which makes them read clearly.
+`solve_together` moves many starts at once by dense Levenberg-Marquardt. `solve_large` moves one start of a batch of
+dozens of images without a normal matrix, far enough for `separate` to continue. There, images whose implied label is
+not clear at the start are left out until the others are explained, since one label fixed too early spoils the batch.
 """
 
 from __future__ import annotations
@@ -29,22 +23,29 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from deepleak_core.features.one_by_one import Factors, Quadratics, conjugate_gradients, levenberg_marquardt, tangents_of
+from deepleak_core.features.factors import Factors, softmax_slopes
+from deepleak_core.features.least_squares import (
+    Linearised,
+    Quadratics,
+    levenberg_marquardt,
+    matrix_free_levenberg_marquardt,
+    never,
+)
 
-OPEN = -1  # in place of a label: the one that is read
-WALL_WEIGHT = 0.1  # of a typical feature below its floor, beside a label that is wrong by one
-BRIGHTEST = 6.0  # times a typical feature's height: that of an image's features on average, at most
-CONJUGATE = 100  # conjugate gradients for one step, at most
-ACCURATE = 1e-6  # of the energy that a step leaves behind, from which it is good enough
-NEAR = 1e-4  # squared residual of many images, from which other solvers go on
-MARGIN = 0.3  # by which the label read must be above the next one, before it is believed
-STALLED = 1e-3  # of the squared residual: after a step that gains less, all images count, and with all it was the last
+OPEN = -1  # in place of a label: the class that the features imply
+FLOOR_WEIGHT = 0.1  # residual of a feature that lies a typical height below its floor; a label off by one counts 1
+LARGEST_MEAN_HEIGHT = 6.0  # of an image's features, in typical heights
+CONJUGATE_STEPS = 100  # conjugate gradients in a step of `solve_large`, at most
+CONJUGATE_ACCURACY = 1e-6  # share of the energy that they may leave
+NEAR_SOLUTION = 1e-4  # squared residual of a large batch from which `separate` reaches the solution
+LABEL_MARGIN = 0.3  # by which an implied label must exceed the next class before it counts
+STALLED_GAIN = 1e-3  # relative reduction of the squared residual below which `solve_large` ends
 
 
-def read_labels(factors: Factors, m: Tensor) -> Tensor:
-    """What the factors read as each image's label, (T, K, C), at coordinates m (T, K, K): one-hot at the truth."""
-    predicted, signals, _ = _read(factors, m)
-    return predicted - signals
+def implied_labels(factors: Factors, m: Tensor) -> Tensor:
+    """Label vectors (T, K, C) that coordinates m (T, K, K) imply; one-hot at the true features."""
+    p, signals, _ = _predictions(factors, m)
+    return p - signals
 
 
 def solve_together(
@@ -52,182 +53,188 @@ def solve_together(
     m: Tensor,
     labels: Tensor,
     *,
-    walls: Tensor | None = None,
+    bounds: Tensor | None = None,
     among: Tensor | None = None,
     iterations: int = 60,
     enough: float = 0.0,
+    stop: Callable[[], bool] = never,
 ) -> tuple[Tensor, Tensor]:
-    """Move T starts m (T, K, K) to where the labels read are one-hot at `labels` (T, K), or anywhere where `OPEN`.
+    """Move T starts m (T, K, K) to where implied labels are one-hot at `labels` (T, K), or at any class where `OPEN`.
 
-    `walls` (n, K) are rows of `factors.heights`, what features are above their floor, to be kept from going negative;
-    with them comes the ceiling.
-    `among` (C,) says which classes labels that are open may be of; any, if not given.
-    Returns coordinates and squared residuals (T,): rounding noise under the right labels, far more under others.
+    `bounds` (n, K) are rows of `factors.heights` that are kept from becoming negative. Open labels are restricted to
+    the classes `among` (C,) where that is given. Returns coordinates and squared residuals (T,): at rounding level for
+    the right labels, orders of magnitude above it for others.
     """
-    problems = label_equations(factors, walls, among)
-    ends, costs = levenberg_marquardt(problems, m.flatten(1), labels, iterations=iterations, enough=enough)
+    equations = label_equations(factors, bounds, among)
+    ends, costs = levenberg_marquardt(equations, m.flatten(1), labels, iterations=iterations, enough=enough, stop=stop)
     return ends.view_as(m), costs
 
 
-def label_equations(factors: Factors, walls: Tensor | None = None, among: Tensor | None = None) -> Quadratics:
+def label_equations(factors: Factors, bounds: Tensor | None = None, among: Tensor | None = None) -> Quadratics:
     """The equations at the head of this module, for points (T, K * K) and labels (T, K).
 
-    Their normal matrices have a product structure, so that no Jacobian (K C x K^2) is ever written down.
+    The Jacobian (K C x K^2) is never formed: the normal matrix has a product structure.
     """
     count, places = factors.images, torch.arange(factors.images)
-    scale, push = 0.0, torch.zeros(0)
-    if walls is not None:
-        scale = WALL_WEIGHT / _typical_height(factors, walls)
-        walls = torch.cat([walls, _ceiling(factors)[None]])
-        push = (walls[:, :, None] * walls[:, None, :]).flatten(1)
-    barred = torch.zeros_like(factors.offset) if among is None else torch.where(among, 0.0, -torch.inf)
+    scale, squares = 0.0, torch.zeros(0)
+    if bounds is not None:
+        scale = FLOOR_WEIGHT / _typical_height(factors, bounds)
+        bounds = torch.cat([bounds, _height_limit(factors)[None]])
+        squares = (bounds[:, :, None] * bounds[:, None, :]).flatten(1)
+    excluded = torch.zeros_like(factors.offset) if among is None else torch.where(among, 0.0, -torch.inf)
 
     def quadratics(flat: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         m = flat.view(-1, count, count)
-        p, a, duals = _read(factors, m)
-        read = p - a
-        assumed = torch.where(labels == OPEN, (read + barred).argmax(-1), labels)
-        residual = read - one_hot(assumed, p.shape[-1]).to(read)
-        tangents = tangents_of(p, factors.logit_map)  # (T, K, C, K)
-        # Moving m_l by d moves a_k by -(dual_k . d) a_l: d read_k / d m_l = dual_k a_l^T, and dp_k / dm_k on top.
+        p, a, duals = _predictions(factors, m)
+        implied = p - a
+        assumed = torch.where(labels == OPEN, (implied + excluded).argmax(-1), labels)
+        residual = implied - one_hot(assumed, p.shape[-1]).to(implied)
+        slopes = softmax_slopes(p, factors.logit_map)  # (T, K, C, K)
+        # A step d in m_l moves a_k by -(dual_k . d) a_l, so d y_k / d m_l = dual_k a_l^T, plus dp_k / dm_k for l = k.
         cost = residual.square().sum((1, 2))
         gradient = torch.einsum("tkj,tkc,tlc->tlj", duals, residual, a)
-        gradient = gradient + torch.einsum("tkcj,tkc->tkj", tangents, residual)
-        # By blocks l, m of images: products of small matrices, which broadcasting multiplies out in one go.
+        gradient = gradient + torch.einsum("tkcj,tkc->tkj", slopes, residual)
         normal = (a @ a.mT)[:, :, None, :, None] * (duals.mT @ duals)[:, None, :, None, :]
-        mixed = (tangents.mT @ a.mT[:, None])[..., None] * duals[:, :, None, None]
+        mixed = (slopes.mT @ a.mT[:, None])[..., None] * duals[:, :, None, None]
         mixed = mixed.reshape(-1, count**2, count**2)
         normal = normal.reshape(mixed.shape).add_(mixed).add_(mixed.mT).view(-1, count, count, count, count)
-        own = tangents.mT @ tangents  # (T, K, K, K): each image's block
+        own = slopes.mT @ slopes  # (T, K, K, K): the diagonal block of each image
         if factors.ones is not None:
             excess = m @ factors.ones - 1
             cost = cost + excess.square().sum(1)
             gradient = gradient + excess[..., None] * factors.ones
             own = own + factors.ones[:, None] * factors.ones
-        if walls is not None:
-            below = (m @ walls.T).clamp_max(0)
+        if bounds is not None:
+            below = (m @ bounds.T).clamp_max(0)
             cost = cost + scale**2 * below.square().sum((1, 2))
-            gradient = gradient + scale**2 * below @ walls
-            own = own + scale**2 * ((below < 0).to(push) @ push).view_as(own)
+            gradient = gradient + scale**2 * below @ bounds
+            own = own + scale**2 * ((below < 0).to(squares) @ squares).view_as(own)
         normal[:, places, :, places, :] += own.transpose(0, 1)
         return cost, gradient.flatten(1), normal.reshape(len(m), count**2, count**2)
 
     return quadratics
 
 
-def solve_for_many(
+def solve_large(
     factors: Factors,
     m: Tensor,
     *,
-    margin: float = MARGIN,
+    margin: float = LABEL_MARGIN,
     iterations: int = 40,
-    enough: float = NEAR,
-    stop: Callable[[], bool] = lambda: False,
+    enough: float = NEAR_SOLUTION,
+    stop: Callable[[], bool] = never,
 ) -> tuple[Tensor, float]:
-    """Move one start m (K, K) to where the labels read are one-hot anywhere and features above their floor.
+    """Move one start m (K, K) to where implied labels are one-hot at any class and features above their floor.
 
-    As `solve_together` under `OPEN` labels, without a normal matrix: each image's own block of it is the
-    preconditioner. Images whose label is read by less than a `margin` do not count, until those that do are explained.
-    Returns coordinates and the squared residual of all, once that is `enough` or does not fall any more.
+    Images whose implied label exceeds the next class by less than `margin` do not count until the others are
+    explained. Needs a bias and a floor. Returns coordinates and the squared residual of all images, once that is at
+    most `enough` or no longer falls.
     """
-    heights, ones, damping = factors.heights, factors.ones, 1e-2
-    assert heights is not None and ones is not None, "only bias and floor keep dozens of images apart"
-    walls = heights * (WALL_WEIGHT / _typical_height(factors, heights))
-    here = _Reading.of(factors, walls, ones, m)
-    for _ in range(iterations):
-        counting = here.margins >= margin
-        before, after = here.cost(counting), torch.inf
-        curved, gradient, blocks = here.linearised(factors, walls, ones, counting)
-        diagonal = blocks.diagonal(dim1=1, dim2=2)
-        while not after < before and damping < 1e10 and not stop():
-            step = conjugate_gradients(curved, gradient, blocks, damping * diagonal, most=CONJUGATE, accurate=ACCURATE)
-            there = _Reading.of(factors, walls, ones, m + step)
-            after = there.cost(counting)
-            damping = max(damping / 5, 1e-14) if after < before else damping * 4
-        if after < before:
-            m, here = m + step, there
-        if stop() or here.cost() < enough:
+    for least in (margin, 0.0):
+        equations = large_label_equations(factors, least)
+        m = matrix_free_levenberg_marquardt(
+            equations,
+            m,
+            iterations=iterations,
+            conjugate=CONJUGATE_STEPS,
+            accuracy=CONJUGATE_ACCURACY,
+            enough=enough,
+            settled=STALLED_GAIN,
+            stop=stop,
+        )
+        if stop():
             break
-        if after > (1 - STALLED) * before:
-            if counting.all():
-                break
-            margin, damping = 0.0, 1e-2
-    return m, here.cost()
+    return m, large_label_equations(factors, 0.0)(m).cost
+
+
+def large_label_equations(factors: Factors, margin: float) -> Callable[[Tensor], Linearised]:
+    """The equations under open labels of all images whose implied label exceeds the next class by `margin`."""
+    heights = factors.heights
+    assert heights is not None, "only bias and floor keep dozens of images apart"
+    bounds = heights * (FLOOR_WEIGHT / factors.typical_height)
+
+    def linearise(m: Tensor) -> Linearised:
+        return _Implied.of(factors, bounds, m).linearised(factors, bounds, margin)
+
+    return linearise
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """What is read at one point M (K, K), and by how much it is off."""
+class _Implied:
+    """Implied labels at one point M (K, K) and their residuals, with features at weighted `bounds` (n, K)."""
 
     p: Tensor  # predictions (K, C)
     signals: Tensor  # (K, C)
     duals: Tensor  # M^-T (K, K)
-    off: Tensor  # labels read minus the nearest one-hot ones (K, C)
-    margins: Tensor  # by how much the label read is above the next one (K,)
-    excess: Tensor  # by which the bias's feature is above 1 (K,)
-    below: Tensor  # heights below each of n walls, not above 0 (K, n)
+    residual: Tensor  # implied labels minus the nearest one-hot ones (K, C)
+    margins: Tensor  # by how much the implied label exceeds the next class (K,)
+    excess: Tensor  # ones . m - 1 (K,)
+    below: Tensor  # weighted heights where they are negative, else 0 (K, n)
 
     @classmethod
-    def of(cls, factors: Factors, walls: Tensor, ones: Tensor, m: Tensor) -> _Reading:
-        """At coordinates m (K, K), with weighted `walls` (n, K)."""
-        p, signals, duals = (of[0] for of in _read(factors, m[None]))
-        read = p - signals
-        likeliest = read.topk(2, dim=1)
-        off = read - one_hot(likeliest.indices[:, 0], p.shape[1]).to(p)
+    def of(cls, factors: Factors, bounds: Tensor, m: Tensor) -> _Implied:
+        p, signals, duals = (values[0] for values in _predictions(factors, m[None]))
+        implied = p - signals
+        likeliest = implied.topk(2, dim=1)
+        residual = implied - one_hot(likeliest.indices[:, 0], p.shape[1]).to(p)
         margins = likeliest.values[:, 0] - likeliest.values[:, 1]
-        return cls(p, signals, duals, off, margins, m @ ones - 1, (m @ walls.T).clamp_max(0))
+        assert factors.ones is not None, "features are defined by the bias"
+        return cls(p, signals, duals, residual, margins, m @ factors.ones - 1, (m @ bounds.T).clamp_max(0))
 
-    def cost(self, counting: Tensor | None = None) -> float:
-        """The squared residual, of all labels or those of images that are `counting` (K,); infinite without M^-1."""
-        off = self.off if counting is None else self.off[counting]
-        squares = off.square().sum() + self.excess.square().sum() + self.below.square().sum()
+    def cost(self, counting: Tensor) -> float:
+        """The squared residual of images that are `counting` (K,); infinite where M has no inverse."""
+        squares = self.residual[counting].square().sum() + self.excess.square().sum() + self.below.square().sum()
         return float(squares.nan_to_num(torch.inf))
 
-    def linearised(
-        self, factors: Factors, walls: Tensor, ones: Tensor, counting: Tensor
-    ) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
-        """The normal matrix as a product with steps (K, K), the gradient (K, K), and each image's block (K, K, K).
-
-        Of labels, those of images that are `counting` (K,).
-        """
-        p, a, weights = self.p, self.signals, counting.to(self.p)[:, None]
+    def linearised(self, factors: Factors, bounds: Tensor, margin: float) -> Linearised:
+        ones = factors.ones
+        assert ones is not None, "features are defined by the bias"
+        counting = self.margins >= margin
+        a, weights = self.signals, counting.to(self.p)[:, None]
         duals = self.duals * weights
-        hit = self.below.amin(0) < 0
-        pushing, below = walls[hit], self.below[:, hit]
-        leaning = (below < 0).to(below)
-        tangents = tangents_of(p, factors.logit_map) * weights[..., None]
+        violated = self.below.amin(0) < 0
+        active, below = bounds[violated], self.below[:, violated]
+        negative = (below < 0).to(below)
+        slopes = softmax_slopes(self.p, factors.logit_map) * weights[..., None]
 
-        def pulled(off: Tensor, excess: Tensor, below: Tensor) -> Tensor:
-            turned = (tangents.mT @ off[..., None])[..., 0] + (a @ off.T) @ duals
-            return turned + excess[:, None] * ones + below @ pushing
+        def transposed(residual: Tensor, excess: Tensor, below: Tensor) -> Tensor:
+            pulled = (slopes.mT @ residual[..., None])[..., 0] + (a @ residual.T) @ duals
+            return pulled + excess[:, None] * ones + below @ active
 
-        def curved(step: Tensor) -> Tensor:
-            change = (tangents @ step[..., None])[..., 0] + (duals @ step.T) @ a
-            return pulled(change, step @ ones, (step @ pushing.T) * leaning)
+        def product(step: Tensor) -> Tensor:
+            change = (slopes @ step[..., None])[..., 0] + (duals @ step.T) @ a
+            return transposed(change, step @ ones, (step @ active.T) * negative)
 
-        own = tangents + a[:, :, None] * duals[:, None]
-        # Moving m_k moves the labels read of all others as well, by -(dual_l . d) a_k.
+        own = slopes + a[:, :, None] * duals[:, None]
+        # A step in m_k moves the implied labels of all other images l as well, by (dual_l . d) a_k.
         crossing = (duals.T @ duals) - duals[:, :, None] * duals[:, None]
         blocks = own.mT @ own + a.square().sum(1)[:, None, None] * crossing + ones[:, None] * ones
-        blocks = blocks + torch.stack([(pushing * on[:, None]).T @ pushing for on in leaning])
-        return curved, pulled(self.off, self.excess, below), blocks
+        blocks = blocks + torch.stack([(active * on[:, None]).T @ active for on in negative])
+        return Linearised(
+            cost=self.cost(counting),
+            gradient=transposed(self.residual, self.excess, below),
+            product=product,
+            blocks=blocks,
+            cost_at=lambda m: _Implied.of(factors, bounds, m).cost(counting),
+        )
 
 
-def _read(factors: Factors, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Predictions (T, K, C), signals (T, K, C) and what is biorthogonal to the features, M^-T (T, K, K)."""
+def _predictions(factors: Factors, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Predictions (T, K, C), signals (T, K, C) and the dual basis M^-T (T, K, K) at coordinates m (T, K, K)."""
     duals = torch.linalg.inv_ex(m)[0].mT
     signals = (duals * factors.singular_values) @ factors.left.T
-    return torch.softmax(m @ factors.logit_map.T + factors.offset, -1), signals, duals
+    return factors.probabilities(m), signals, duals
 
 
-def _ceiling(factors: Factors) -> Tensor:
-    """(K,): one more wall, on whose far side an image is too bright to be one."""
+def _height_limit(factors: Factors) -> Tensor:
+    """A bound (K,) that is negative where an image's mean height exceeds `LARGEST_MEAN_HEIGHT` typical heights."""
     heights, ones = factors.heights, factors.ones
-    assert heights is not None and ones is not None, "walls are told by bias and floor"
-    return BRIGHTEST * _typical_height(factors, heights) * ones - heights.mean(0)
+    assert heights is not None and ones is not None, "heights are defined by a bias and a floor"
+    return LARGEST_MEAN_HEIGHT * factors.typical_height * ones - heights.mean(0)
 
 
-def _typical_height(factors: Factors, walls: Tensor) -> float:
-    """How far above its floor a feature typically is: that of the shortest m that ends in 1."""
-    assert factors.ones is not None, "heights are told by the bias"
-    return float((walls @ factors.ones).abs().mean() / factors.ones.square().sum())
+def _typical_height(factors: Factors, bounds: Tensor) -> float:
+    """Mean absolute height of the features in `bounds` (n, K) at the point that all images share."""
+    shared = factors.shared_point
+    assert shared is not None, "heights are defined by the bias"
+    return float((bounds @ shared).abs().mean())

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from deepleak_core.data.downloads import data_folder
-from deepleak_core.federated.class_statistics import MOST_CLASSES, Validation
+from deepleak_core.federated.class_statistics import MOST_CLASSES, ClassStatistics
 from deepleak_core.federated.target_model import TargetModel, feature_dimension
 
 CHECKPOINTS = Path(__file__).parent / "weights"  # those of the package
@@ -75,7 +75,7 @@ def checkpoint_name(name: str, vocabulary: str, stage: str) -> str:
 
 
 def save(
-    model: TargetModel, checkpoint: Path, *, epochs: float, accuracy: float, validation: Validation | None = None
+    model: TargetModel, checkpoint: Path, *, epochs: float, accuracy: float, statistics: ClassStatistics | None = None
 ) -> None:
     """Write the weights, running BatchNorm statistics included, with epochs and accuracy as metadata.
 
@@ -83,8 +83,8 @@ def save(
     """
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     training: dict[str, Any] = {"epochs": round(epochs, 3), "accuracy": round(accuracy, 4)}
-    if validation is not None and model.head.out_features <= MOST_CLASSES:
-        training["validation"] = validation.to_json()
+    if statistics is not None and model.head.out_features <= MOST_CLASSES:
+        training["validation"] = statistics.to_json()
     # A single entry, since safetensors writes several in random order and equal trainings must give equal files.
     save_file(state, checkpoint, {"training": json.dumps(training)})
 
@@ -95,10 +95,10 @@ def _training(checkpoint: Path) -> Any:
         return json.loads((file.metadata() or {})["training"])
 
 
-def validation_of(checkpoint: Path, classes: int) -> Validation | None:
+def class_statistics_of(checkpoint: Path, classes: int) -> ClassStatistics | None:
     """The mean predictions by class that a checkpoint stores, if it does."""
     try:
-        return Validation.from_json(_training(checkpoint)["validation"], classes)
+        return ClassStatistics.from_json(_training(checkpoint)["validation"], classes)
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
 

@@ -93,7 +93,7 @@ def build(
         if problem := checkpoints.misfit(model, checkpoint):
             raise UnsupportedScenario([problem])
         load_model(model, checkpoint)
-        model.validation = checkpoints.validation_of(checkpoint, classes)
+        model.class_statistics = checkpoints.class_statistics_of(checkpoint, classes)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.track_running_stats = False

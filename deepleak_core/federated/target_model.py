@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from deepleak_core.federated.class_statistics import Validation
+from deepleak_core.federated.class_statistics import ClassStatistics
 from deepleak_core.federated.networks.network import Shape
 
 
@@ -16,8 +16,8 @@ class TargetModel(nn.Module):
     """A classifier as body and head. `forward` maps images (B, C, H, W) in [0, 1] to logits (B, classes).
 
     `floor` is the least value of a feature, None where there is none; `smooth` says that features approach it without
-    lying on it, as after ELU and sigmoid (`federated.activations`). `validation` holds the mean predictions for each
-    class, None before training.
+    lying on it, as after ELU and sigmoid (`federated.activations`). `class_statistics` holds the mean predictions
+    for each class, None before training.
     """
 
     mean: Tensor
@@ -35,7 +35,7 @@ class TargetModel(nn.Module):
     ):
         super().__init__()
         self.body, self.head, self.floor, self.smooth = body, head, floor, smooth
-        self.validation: Validation | None = None
+        self.class_statistics: ClassStatistics | None = None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 

@@ -25,7 +25,7 @@ from deepleak_core.errors import DatasetUnavailable, OutOfMemory, TrainingDiverg
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.case import choose_device, target_model
 from deepleak_core.federated.checks import problems_of_client, problems_of_device
-from deepleak_core.federated.class_statistics import Validation
+from deepleak_core.federated.class_statistics import ClassStatistics
 from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.scenario import Scenario
 
@@ -129,13 +129,13 @@ def train(
             schedule.step()
             yield Step(epoch=epoch, loss=float(loss.detach()), done=step / steps)
             for stage in (stage for stage, at in due.items() if at == step):
-                accuracy, validation = validate(network, test_images, test_labels)
+                accuracy, statistics = validate(network, test_images, test_labels)
                 checkpoint = folder / checkpoints.checkpoint_name(model, DATASETS[dataset].vocabulary, stage)
-                checkpoints.save(network, checkpoint, epochs=epoch, accuracy=accuracy, validation=validation)
+                checkpoints.save(network, checkpoint, epochs=epoch, accuracy=accuracy, statistics=statistics)
                 yield Saved(stage=stage, checkpoint=checkpoint, epoch=epoch, accuracy=accuracy, done=step / steps)
 
 
-def validate(network: TargetModel, images: Tensor, labels: Tensor) -> tuple[float, Validation]:
+def validate(network: TargetModel, images: Tensor, labels: Tensor) -> tuple[float, ClassStatistics]:
     """Share of images (N, 3, H, W), uint8, whose class (N,) the network tells, and what it predicts for each class.
 
     BatchNorm takes its running statistics.
@@ -145,7 +145,7 @@ def validate(network: TargetModel, images: Tensor, labels: Tensor) -> tuple[floa
         parts = [_logits(network, part).cpu().double().softmax(1) for part in torch.split(images, TEST_BATCH)]
     probabilities = torch.cat(parts)
     accuracy = float((probabilities.argmax(1) == labels).double().mean())
-    return accuracy, Validation.of(probabilities, labels)
+    return accuracy, ClassStatistics.of(probabilities, labels)
 
 
 def _loss(network: TargetModel, images: Tensor, labels: Tensor) -> Tensor:

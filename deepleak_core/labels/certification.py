@@ -1,85 +1,111 @@
-"""Label counts that prove themselves: the right ones explain the last layer's gradient, no others do.
+"""Certify label counts: the right ones explain the last layer's gradient to rounding, no others do.
 
-`verify` needs fewer images than classes and one gradient of one batch. It looks for images without assuming any labels,
-as independent components (`independence`), all at once (`simplex`) and one by one (`separation.find_images`); what is
-an image for sure is taken off to find the others. Where that leaves some hidden, it hops: in what nearly explains the
-gradient a few images are drawn anew or taken over from another solution, or all are moved, all are solved for again
-with labels left open (`together`), and the best is kept. `disaggregation` judges: counts whose features explain the
-gradient down to rounding noise are proven, for wrong counts leave a residual orders of magnitude above it. Where
-nothing is proven it says which counts came closest.
+`certify_counts` needs fewer images than classes and one gradient of one batch. It searches features without assuming
+labels, by stages that are tried in turn: as independent components (`features.ica`), as vertices of a simplex
+(`features.simplex`) and one by one (`features.one_by_one`); images that are certain are subtracted to find the others.
+If some stay hidden, it hops: in the best solutions so far a few images are drawn anew or taken over from another
+solution, or all are moved, all are solved for again with open labels (`features.joint`), and the best are kept.
+`features.separate` decides: counts whose features explain the gradient to rounding are certified, since wrong counts
+leave a residual orders of magnitude above it. Where nothing is certified, the counts that came closest are returned.
+
+LT-code peeling (Shariati and Meybodi 2026) certifies recoveries from MLPs without ground truth.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
 from torch import Tensor
 
 from deepleak_core.errors import NotSeparated
+from deepleak_core.features.factors import Factors, random_starts
 from deepleak_core.features.ica import independent_images
-from deepleak_core.features.joint import MARGIN, NEAR, OPEN, read_labels, solve_for_many, solve_together
-from deepleak_core.features.last_layer import LastLayer, summed_gradient
-from deepleak_core.features.one_by_one import Factors, can_be_found_one_by_one, find_images, starts_for
-from deepleak_core.features.separate import Disaggregation, check_room, disaggregate
+from deepleak_core.features.joint import (
+    LABEL_MARGIN,
+    NEAR_SOLUTION,
+    OPEN,
+    implied_labels,
+    solve_large,
+    solve_together,
+)
+from deepleak_core.features.last_layer import LastLayer
+from deepleak_core.features.least_squares import never
+from deepleak_core.features.one_by_one import can_be_found_one_by_one, find_images
+from deepleak_core.features.separate import SeparatedFeatures, separate_features
 from deepleak_core.features.simplex import largest_simplices
+from deepleak_core.labels.consistency import hint
+from deepleak_core.labels.evidence import round_counts
 
-PULLED = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a corner to the middle at which images may lie
-HOPS, STARTS = 100, 48  # rounds of hopping, and how many start in each
-BEAM = 8  # solutions of different labels that hops start from, the best ones
-MARGINS = (MARGIN, 2 * MARGIN)  # by which labels are read before they count: where one misleads, another may not
-REDRAWN = 3  # images drawn anew in a hop, at most
-SOLVED = 1e-11  # squared residual at which a search is over
-PROMISING = 1e-6  # likewise, up to which the labels found are judged at length
-EXPLAINED = 5e-5  # likewise, up to which they are likely, though rounding hides the proof
-CLOSE = 1e-2  # likewise, up to which a proof of many images is worth its time
-MOSTLY = 0.05  # likewise of each image, on average, up to which labels are more than an estimate
-LIKELY = 1e3  # misfit up to which counts are believed without a proof: wrong ones are mostly far above it
-POLISH = 300  # iterations that a solution is given before it is judged
-DOUBTS = 6  # rounds of hopping after counts that cannot be proven, as an image is lost in noise, for better ones
-SEARCHABLE = 16  # images up to which hopping is quick
-SOLVABLE = 32  # images up to which solving for all together is
-ROOM = 20_000_000  # numbers in the derivatives of all predictions, up to which images move together
-TRIED = 3  # times and candidates that are looked at
-SECONDS = 20.0  # how long all of it may take: large batches with repeating labels would need minutes
-MANY_SECONDS = 60.0  # likewise, for more images than SOLVABLE
-EARLY = 0.1  # share of that which is given to the counts that all estimates agree on
-LATE = 1.25  # likewise, until what was found in time is judged
-ALONE = 1e-3  # of a signal's length that may lie outside the gradient's signals, for a corner that is an image
-REPEATED = 4  # images per class that shows, from which every other round believes that no other class is there
-SHOWN = 1e-6  # of the largest entry: how far below zero a class must be in the gradient to be in the batch for sure
-BEYOND_NOISE = 10.0  # likewise, in units of rounding noise
+# Time, in seconds and in shares of the limit.
+SECONDS, SECONDS_LARGE = 20.0, 60.0  # limit for batches of at most, and more than, MOST_IMAGES_JOINT images
+FIRST_SHARE = 0.1  # of the limit, for the counts that all estimates agree on
+LAST_SHARE = 1.25  # of the limit, for checking what was found in time
+
+# Sizes up to which a search is quick.
+MOST_IMAGES_JOINT = 32  # images for `solve_together`
+MOST_IMAGES_HOPPING = 16  # images for hopping: a round of more would take a minute
+MOST_SLOPES = 20_000_000  # numbers in the derivatives of all predictions, for `solve_large`
+
+# Squared residuals of the joint equations, in which a label that is wrong by one counts 1; measured.
+SOLVED = 1e-11  # a search ends
+PROMISING = 1e-6  # the implied labels are worth a separation
+EXPLAINED = 5e-5  # the labels are likely, though rounding hides the proof
+CLOSE = 1e-2  # a separation of a large batch is worth its time
+MOSTLY_EXPLAINED = 0.05  # of each image, on average: the labels are better than an estimate
+UNSOLVED = 1.0  # of labels that were never solved for
+
+# The search.
+LIKELY_MISFIT = 1e3  # of a separation, up to which counts are believed without a proof; wrong ones mostly exceed it
+MOVED_INWARDS = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a vertex to the centre at which images may lie
+MARGINS = (LABEL_MARGIN, 2 * LABEL_MARGIN)  # of implied labels, tried in turn for independent components
+CERTAIN_OUTSIDE = 1e-3  # share of a signal's length outside the gradient's span, up to which a vertex is an image
+SEARCHES = 3  # of images one by one, with other starts
+CHECKED = 3  # solutions that are separated after a stage
+ITERATIONS, REFINEMENT = 60, 300  # Levenberg-Marquardt steps of a search, and of a solution before its separation
+HOPS, HOP_STARTS, HOP_ITERATIONS = 100, 48, 40  # rounds of hopping, starts in each, and steps from each
+BEST_KEPT = 8  # solutions with different labels from which hops start
+MOST_REDRAWN = 3  # images drawn anew in a hop
+MOST_DOUBTS = 6  # rounds of hopping after counts that fit but cannot be certified, since an image is lost in noise
+REPEATS_FROM = 4  # images per visible class from which every other round assumes that no other class is present
+
+# Classes whose gradient is negative somewhere are present.
+VISIBLE_SHARE = 1e-6  # of the largest entry, by which it must be negative
+VISIBLE_NOISE = 10.0  # likewise, in units of rounding noise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Counts (C,), whether they are proven, and if so by which features.
+    """Label counts (C,), and the features that certify them, or None.
 
-    Counts that are `explained` have features that nearly explain the gradient, but an image is lost in rounding.
+    Counts that are `explained` have features that nearly explain the gradient, but an image is lost in rounding. `hint`
+    says what seems wrong with a gradient that is not plain, or of another batch size (`consistency`).
     """
 
     counts: Tensor
-    separated: Disaggregation | None
+    separated: SeparatedFeatures | None
     explained: bool = False
+    hint: str | None = None
 
     @property
-    def proven(self) -> bool:
+    def certified(self) -> bool:
+        """Whether no other counts explain the gradient."""
         return self.separated is not None
 
 
-def patience(images: int) -> float:
-    """Seconds after which a search for a proof ends.
+def time_limit(images: int) -> float:
+    """Seconds after which a search for a certificate ends.
 
-    >>> patience(32), patience(33)
+    >>> time_limit(32), time_limit(33)
     (20.0, 60.0)
     """
-    return SECONDS if images <= SOLVABLE else MANY_SECONDS
+    return SECONDS if images <= MOST_IMAGES_JOINT else SECONDS_LARGE
 
 
-def verify(
+def certify_counts(
     layer: LastLayer,
     images: int,
     estimates: Sequence[Tensor],
@@ -87,346 +113,329 @@ def verify(
     thorough: bool = True,
     seconds: float | None = None,
     seed: int = 0,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = never,
 ) -> Verdict:
-    """The label counts of a batch of `images`, given real-valued `estimates` (C,) that may be wrong.
+    """The label counts of a batch of `images`, given real-valued `estimates` (C,) that may be wrong,
+    those of the zero-shot rule first.
 
-    Where images are not found right away, the search goes on only if `thorough`; where nothing comes close, the last
-    estimate is believed.
-    After so many `seconds`, as a rule `patience`, or once `stop` says yes, the best counts so far are given.
-    Raises `CannotSeparate` where the layer has too few classes or features for so many images.
+    Where images are not found right away, the search continues only if `thorough`; where nothing comes close, the last
+    estimate is returned. The search ends after `seconds`, at most `time_limit`, or once `stop` returns true, with the
+    best counts so far. Raises `CannotSeparate` where the layer has too few classes or features for so many images.
     """
-    check_room(layer, images)
-    return _Verification(layer, images, estimates, seed=seed, seconds=seconds, stop=stop).verdict(thorough)
+    limit = min(time_limit(images), float("inf") if seconds is None else seconds)
+    began = time.monotonic()
+    factors = Factors.of(layer, images)
+    return _Search(factors, estimates, began=began, limit=limit, seed=seed, stop=stop).verdict(thorough)
 
 
-class _Verification:
-    """One batch, and all that was found out about it on the way to a verdict."""
+class _Search:
+    """The search for one batch: its stages, and everything found so far."""
 
     def __init__(
         self,
-        layer: LastLayer,
-        images: int,
+        factors: Factors,
         estimates: Sequence[Tensor],
         *,
-        seed: int = 0,
-        seconds: float | None = None,
-        stop: Callable[[], bool] = lambda: False,
+        began: float,
+        limit: float,
+        seed: int,
+        stop: Callable[[], bool],
     ):
-        began, limit = time.monotonic(), patience(images) if seconds is None else seconds
-
         def until(share: float) -> Callable[[], bool]:
             return lambda: stop() or time.monotonic() >= began + share * limit
 
-        self.stop, self.stop_early, self.stop_late = until(1.0), until(EARLY), until(LATE)
-        self.layer, self.images, self.estimates, self.seed = layer, images, estimates, seed
-        self.classes = len(layer.weight)
-        self.plausible = _plausible(estimates, images)
-        self.gradient = summed_gradient(layer, images)
-        self.factors = Factors.of(layer, self.gradient, images)
-        self.walls = self.factors.walls
-        self.shown = classes_shown(layer, images, self.factors.noise)
+        self.stop, self.stop_first, self.stop_last = until(1.0), until(FIRST_SHARE), until(LAST_SHARE)
+        self.factors, self.images, self.classes = factors, factors.images, len(factors.offset)
+        self.estimates, self.seed = estimates, seed
+        self.plausible = _plausible_classes(estimates, factors.images)
+        self.bounds = factors.bounds
+        self.visible = visible_classes(factors.layer, factors.images, factors.noise)
         self.generator = torch.Generator().manual_seed(seed)
         self.solutions: dict[tuple[int, ...], tuple[float, Tensor]] = {}  # by labels: squared residual, m (K, K)
-        self.judged: dict[tuple[int, ...], float] = {}  # that residual, when a solution was last judged at length
-        self.misfits: dict[tuple[int, ...], float] = {}  # of labels that were judged, but not proven
+        self.checked: dict[tuple[int, ...], float] = {}  # by labels: that residual, when they were last separated
+        self.misfits: dict[tuple[int, ...], float] = {}  # by labels: misfit of a separation without a certificate
         self.unclear = False  # whether some of them fit, but with an image lost in noise
 
     def verdict(self, thorough: bool) -> Verdict:
-        """The stages in turn, each only where those before it proved nothing."""
+        """The stages in turn, until one certifies counts."""
         agreed, *others = (round_counts(estimate, self.images) for estimate in self.estimates[:2])
         agree = all(torch.equal(agreed, other) for other in others)
-        if agree and (found := self.proof(agreed, None, 1, stop=self.stop_early)):
+        if agree and (found := self.certify(agreed, None, 1, stop=self.stop_first)):
             return found
-        for stage in (self.independent, self.largest_simplex, self.one_by_one, *([self.hopping] if thorough else [])):
+        for stage in (self.by_independent_components, self.by_largest_simplex, self.one_by_one):
             if not self.stop() and (found := stage()):
                 return found
-        return self.closest()
+        sentence = hint(self.factors.layer, self.images, self.estimates[0], seed=self.seed, stop=self.stop)
+        if thorough and sentence is None and not self.stop() and (found := self.by_hopping()):
+            return found
+        return replace(self.closest(), hint=sentence)
 
-    def proof(
-        self, counts: Tensor, start: Tensor | None, tries: int, *, stop: Callable[[], bool] | None = None
-    ) -> Verdict | None:
-        """The verdict that these counts are right, if features near `start` (K, D) or found in `tries` say so."""
-        stop = stop or (self.stop if tries else self.stop_late)
-        try:
-            separated = disaggregate(self.layer, counts, start=start, seed=self.seed, tries=tries, stop=stop)
-            if separated.clear:
-                return Verdict(counts=counts, separated=separated)
-            misfit, self.unclear = separated.misfit, True
-            self.solve(self.factors.coordinates(separated.features.double())[None], 60)
-        except NotSeparated as refusal:
-            misfit = refusal.misfit
-        labels = tuple(torch.repeat_interleave(torch.arange(self.classes), counts.cpu()).tolist())
-        self.misfits[labels] = min(misfit, self.misfits.get(labels, misfit))
-        return None
+    # ------------------------------------------------------------------------------------------------ stages
 
-    def one_by_one(self) -> Verdict | None:
-        """Images that are found each for itself; where some stay hidden, hops may start from the others."""
-        if not can_be_found_one_by_one(self.layer, self.images):
+    def by_independent_components(self) -> Verdict | None:
+        """Independent components of smooth features, moved jointly to where labels are one-hot."""
+        if self.images**2 * self.classes > MOST_SLOPES:
             return None
-        for attempt in range(TRIED):
-            among = self.plausible if attempt == 0 else range(self.classes)
-            features, labels = find_images(self.layer, self.images, among, seed=self.seed + attempt, stop=self.stop)
-            if len(labels) == self.images:
-                if found := self.proof_with(features, labels, 1):
-                    return found
-            elif self.images <= SEARCHABLE and not self.stop():
-                starts = self.random_starts()
-                starts[:, : len(labels)] = self.factors.coordinates(features)
-                self.solve(starts, 60)
-                if found := self.judge():
-                    return found
-            if self.unclear or self.stop():
-                return None
-        return None
-
-    def independent(self) -> Verdict | None:
-        """Images as independent components of smooth features, moved together to where labels are read."""
-        if self.images**2 * self.classes > ROOM:
+        components = independent_images(self.factors, seed=self.seed, stop=self.stop)
+        if components is None:
             return None
-        voices = independent_images(self.factors, seed=self.seed, stop=self.stop)
-        if voices is None:
-            return None
-        cost, m = torch.inf, voices
+        cost, m = torch.inf, components
         for margin in MARGINS:
-            end, left = solve_for_many(self.factors, voices, margin=margin, stop=self.stop)
-            self.remember(end[None], torch.tensor([left]))
-            if left < cost:
-                cost, m = left, end
-            if cost < NEAR or self.stop():
+            end, residual = solve_large(self.factors, components, margin=margin, stop=self.stop)
+            self.remember(end[None], torch.tensor([residual]))
+            if residual < cost:
+                cost, m = residual, end
+            if cost < NEAR_SOLUTION or self.stop():
                 break
         if cost < CLOSE:
-            if found := self.proof_of(m):
+            if found := self.certify_points(m):
                 return found
-            alone, labels = self.images_alone(m)
-            if alone.any() and (found := self.completed(m[alone], labels[alone])):
+            certain, labels = self.certain_images(m)
+            if certain.any() and (found := self.complete(m[certain], labels[certain])):
                 return found
         if self.unclear or self.stop():
             return None
-        self.solve(m[None], 60)
-        return self.judge()
+        self.solve(m[None], ITERATIONS)
+        return self.certify_promising()
 
-    def largest_simplex(self) -> Verdict | None:
-        """Images as corners of what features can be, and the labels read off them."""
-        for corners, walls in largest_simplices(self.factors, seed=self.seed, stop=self.stop):
-            self.walls = walls if self.walls is None else self.walls
-            alone, labels = self.images_alone(corners)
-            partly = bool(alone.any() and not alone.all())  # of many images, the others are sooner found without these
-            if not (partly and self.images > SOLVABLE) and (found := self.proof_of(corners)):
+    def by_largest_simplex(self) -> Verdict | None:
+        """Vertices of the largest simplex within the activation bounds, and the labels that they imply."""
+        for vertices, bounds in largest_simplices(self.factors, seed=self.seed, stop=self.stop):
+            self.bounds = bounds if self.bounds is None else self.bounds
+            certain, labels = self.certain_images(vertices)
+            partly = bool(certain.any() and not certain.all())  # of a large batch, the others are sooner found alone
+            if not (partly and self.images > MOST_IMAGES_JOINT) and (found := self.certify_points(vertices)):
                 return found
-            if alone.any() and (found := self.completed(corners[alone], labels[alone])):
+            if certain.any() and (found := self.complete(vertices[certain], labels[certain])):
                 return found
-            middle = corners.mean(0)
-            self.solve(torch.stack([corners + share * (middle - corners) for share in PULLED]), 60)
-            if found := self.judge():
+            centre = vertices.mean(0)
+            self.solve(torch.stack([vertices + share * (centre - vertices) for share in MOVED_INWARDS]), ITERATIONS)
+            if found := self.certify_promising():
                 return found
             if self.unclear:
                 return None
         return None
 
-    def images_alone(self, corners: Tensor) -> tuple[Tensor, Tensor]:
-        """Which corners m (n, K) are images whatever the others are, (n,), and the labels (n,) they have if so.
-
-        The signal p - e_y of an image lies in the span U of all signals, under the label it has.
-        """
-        left = self.factors.left
-        p = torch.softmax(corners @ self.factors.logit_map.T + self.factors.offset, -1)
-        outside = p - p @ left @ left.T
-        labels = (1 - left.square().sum(1) - 2 * outside).argmin(1)
-        _, signals = self.factors.signals(corners, labels)
-        off = signals - signals @ left @ left.T
-        return off.norm(dim=1) < ALONE * signals.norm(dim=1), labels
-
-    def completed(self, known: Tensor, labels: Tensor) -> Verdict | None:
-        """A proof of images at m (n, K), n < K, with these labels, and those found in the gradient without them."""
-        if len(known) == self.images:
+    def one_by_one(self) -> Verdict | None:
+        """Images found each for itself; where some stay hidden, the others are a start for all."""
+        if not can_be_found_one_by_one(self.factors.layer, self.images):
             return None
-        rest = self.gradient - self.factors.gradient_of(known, labels)
-        others = Factors.of(self.layer, rest, self.images - len(known), taken_off=True)
-        for corners, _ in largest_simplices(others, seed=self.seed, stop=self.stop):
-            features = torch.cat([known @ self.factors.basis.T, corners @ others.basis.T])
-            read = read_labels(others, corners[None])[0].argmax(1)
-            if found := self.proof_with(features, torch.cat([labels, read]), 0):
-                return found
+        for search in range(SEARCHES):
+            among = self.plausible if search == 0 else range(self.classes)
+            features, labels = find_images(self.factors, among, seed=self.seed + search, stop=self.stop)
+            if len(labels) == self.images:
+                if found := self.certify_features(features, labels, 1):
+                    return found
+            elif self.images <= MOST_IMAGES_HOPPING and not self.stop():
+                starts = self.random_starts()
+                starts[:, : len(labels)] = self.factors.coordinates(features)
+                self.solve(starts, ITERATIONS)
+                if found := self.certify_promising():
+                    return found
+            if self.unclear or self.stop():
+                return None
         return None
 
-    def hopping(self) -> Verdict | None:
+    def by_hopping(self) -> Verdict | None:
         """Solve from beside the best solutions, again and again.
 
-        Where few classes show, labels repeat, and an open label is apt to settle on a class that is not there.
+        Where few classes are visible, labels repeat, and open labels tend to settle on classes that are not present.
         """
-        if self.images > SEARCHABLE:  # a round would take a minute
-            return self.proof(round_counts(self.estimates[-1], self.images), None, 2)
-        doubts, repeating = 0, 0 < REPEATED * int(self.shown.sum()) <= self.images
+        if self.images > MOST_IMAGES_HOPPING:
+            return self.certify(round_counts(self.estimates[-1], self.images), None, 2)
+        doubts, repeating = 0, 0 < REPEATS_FROM * int(self.visible.sum()) <= self.images
         for hop in range(HOPS):
-            if self.stop() or doubts > DOUBTS:
+            if self.stop() or doubts > MOST_DOUBTS:
                 return None
-            among = self.shown > 0 if repeating and hop % 2 == 0 else None
-            self.solve(self.hops() if self.solutions else self.random_starts(), 40, among)
-            if found := self.judge():
+            among = self.visible > 0 if repeating and hop % 2 == 0 else None
+            self.solve(self.hops() if self.solutions else self.random_starts(), HOP_ITERATIONS, among)
+            if found := self.certify_promising():
                 return found
             doubts += bool(self.unclear)
         return None
 
-    def hops(self) -> Tensor:
-        """Coordinates (STARTS, K, K) beside the best solutions, in three ways by turns.
-
-        Some images are drawn anew; or come from another solution, those furthest from all that stay; or every image
-        is moved, by about as much as images differ.
-        """
-        best = torch.stack([self.solutions[labels][1] for labels in self.best[:BEAM]])
-        some = torch.randint(len(best), (2, STARTS), generator=self.generator)
-        parents, others = best[some]
-        places = torch.rand(STARTS, self.images, generator=self.generator).argsort(1)
-        redrawn = (places < torch.randint(1, REDRAWN + 1, (STARTS, 1), generator=self.generator)).to(best.device)
-        apart = torch.cdist(others, parents).masked_fill(redrawn[:, None], torch.inf).amin(2)
-        furthest = apart.argsort(1, descending=True).gather(1, (redrawn.cumsum(1) - 1).clamp_min(0))
-        taken_over = others.gather(1, furthest[..., None].expand_as(others))
-        directions = torch.randn(STARTS, self.images, self.images, generator=self.generator, dtype=torch.float64)
-        sizes = torch.rand(STARTS, 1, 1, generator=self.generator, dtype=torch.float64) / self.images**0.5
-        moved = parents + (sizes * directions).to(best) @ (parents - parents.mean(1, keepdim=True))
-        drawn_anew = torch.where(redrawn[..., None], self.random_starts(), parents)
-        mixed = torch.where(redrawn[..., None], taken_over, parents)
-        ways = torch.stack([drawn_anew, mixed, moved])
-        return ways[torch.arange(STARTS) % len(ways), torch.arange(STARTS)]
-
-    def random_starts(self) -> Tensor:
-        """Coordinates (STARTS, K, K) of images of any plausible class."""
-        places = torch.randint(len(self.plausible), (STARTS, self.images), generator=self.generator)
-        labels = torch.tensor(self.plausible)[places].to(self.factors.left.device)
-        return starts_for(self.factors, labels, self.generator)
-
-    def solve(self, starts: Tensor, iterations: int, among: Tensor | None = None) -> None:
-        """Solve from coordinates (T, K, K) for whatever labels, or those `among` (C,) classes.
-
-        More than SOLVABLE images would take minutes, and are left as they are.
-        """
-        if self.images > SOLVABLE:
-            return
-        anyhow = torch.full(starts.shape[:2], OPEN, device=starts.device)
-        ends, costs = solve_together(
-            self.factors, starts, anyhow, walls=self.walls, among=among, iterations=iterations, enough=SOLVED
-        )
-        self.remember(ends, costs)
-
-    def remember(self, ends: Tensor, costs: Tensor) -> None:
-        """Keep of coordinates (T, K, K) with squared residuals (T,) the best for each labels."""
-        for labels, cost, end in zip(map(tuple, self.labels_read(ends).tolist()), costs.tolist(), ends, strict=True):
-            if cost < self.residual(labels):
-                self.solutions[labels] = cost, end
-
-    def judge(self) -> Verdict | None:
-        """A proof of one of the best solutions that were not judged yet, or are far better by now.
-
-        As in `solve`, of no more than SOLVABLE images.
-        """
-        if self.images > SOLVABLE:
-            return None
-        promising = [
-            labels
-            for labels in self.possible(TRIED)
-            if self.solutions[labels][0] < min(PROMISING, self.judged.get(labels, 1.0) / 10)
-        ]
-        if not promising:
-            return None
-        starts = torch.stack([self.solutions[labels][1] for labels in promising])
-        read = read_labels(self.factors, starts).argmax(-1)
-        ends, costs = solve_together(self.factors, starts, read, walls=self.walls, iterations=POLISH)
-        for labels, cost, end in zip(promising, costs.tolist(), ends, strict=True):
-            self.solutions[labels] = cost, end
-            self.judged[labels] = cost
-            if found := self.proof_of(end):
-                return found
-        return None
-
     def closest(self) -> Verdict:
-        """A proof after all, or the counts that explain the gradient best; the last estimate where none come close."""
-        for labels in self.possible(BEAM if self.images <= SEARCHABLE else 0):
-            if found := self.proof_of(self.solutions[labels][1]):
+        """A late certificate, or the counts that explain the gradient best; the last estimate where none come close."""
+        for labels in self.possible(BEST_KEPT if self.images <= MOST_IMAGES_HOPPING else 0):
+            if found := self.certify_points(self.solutions[labels][1]):
                 return found
-        likely = [labels for labels, misfit in self.misfits.items() if misfit < LIKELY]
+        likely = [labels for labels, misfit in self.misfits.items() if misfit < LIKELY_MISFIT]
         if likely:
             labels = min(likely, key=lambda labels: self.misfits[labels] * self.residual(labels))
-        elif (first := self.possible(1)) and self.residual(first[0]) < MOSTLY * self.images:
+        elif (first := self.possible(1)) and self.residual(first[0]) < MOSTLY_EXPLAINED * self.images:
             labels = first[0]
         else:
             return Verdict(counts=round_counts(self.estimates[-1], self.images), separated=None)
         explained = bool(likely) or self.residual(labels) < EXPLAINED
         return Verdict(counts=self.counts(labels), separated=None, explained=explained)
 
+    # ------------------------------------------------------------------------------------------- certificates
+
+    def certify(
+        self, counts: Tensor, start: Tensor | None, tries: int, *, stop: Callable[[], bool] | None = None
+    ) -> Verdict | None:
+        """The verdict that these counts are right, if features near `start` (K, D) or found in `tries` say so."""
+        stop = stop or (self.stop if tries else self.stop_last)
+        try:
+            separated = separate_features(self.factors, counts, start=start, seed=self.seed, tries=tries, stop=stop)
+            if separated.clear:
+                return Verdict(counts=counts, separated=separated)
+            misfit, self.unclear = separated.misfit, True
+            self.solve(self.factors.coordinates(separated.features.double())[None], ITERATIONS)
+        except NotSeparated as refusal:
+            misfit = refusal.misfit
+        labels = tuple(torch.repeat_interleave(torch.arange(self.classes), counts.cpu()).tolist())
+        self.misfits[labels] = min(misfit, self.misfits.get(labels, misfit))
+        return None
+
+    def certify_features(self, features: Tensor, labels: Tensor, tries: int) -> Verdict | None:
+        """The verdict that images have about these features (K, D) and these labels (K,)."""
+        counts = torch.bincount(labels, minlength=self.classes)
+        return self.certify(counts, features[labels.argsort(stable=True)], tries)
+
+    def certify_points(self, m: Tensor) -> Verdict | None:
+        """The verdict that images are near coordinates m (K, K), under the labels that these imply."""
+        return self.certify_features(self.factors.features(m), implied_labels(self.factors, m[None])[0].argmax(1), 0)
+
+    def certify_promising(self) -> Verdict | None:
+        """A certificate from one of the best solutions that are new, or far better than when last checked."""
+        if self.images > MOST_IMAGES_JOINT:
+            return None
+        promising = [
+            labels
+            for labels in self.possible(CHECKED)
+            if self.solutions[labels][0] < min(PROMISING, self.checked.get(labels, 1.0) / 10)
+        ]
+        if not promising:
+            return None
+        starts = torch.stack([self.solutions[labels][1] for labels in promising])
+        implied = implied_labels(self.factors, starts).argmax(-1)
+        ends, costs = solve_together(
+            self.factors, starts, implied, bounds=self.bounds, iterations=REFINEMENT, stop=self.stop_last
+        )
+        for labels, cost, end in zip(promising, costs.tolist(), ends, strict=True):
+            self.solutions[labels] = cost, end
+            self.checked[labels] = cost
+            if found := self.certify_points(end):
+                return found
+        return None
+
+    def certain_images(self, m: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of the points m (n, K) are images whatever the others are, (n,), and their labels (n,) if so.
+
+        The signal p - e_y of an image lies in the span of the signals, U, under the right label only.
+        """
+        left, p = self.factors.left, self.factors.probabilities(m)
+        outside = p - p @ left @ left.T
+        labels = (1 - left.square().sum(1) - 2 * outside).argmin(1)
+        _, signals = self.factors.signals(m, labels)
+        distance = signals - signals @ left @ left.T
+        return distance.norm(dim=1) < CERTAIN_OUTSIDE * signals.norm(dim=1), labels
+
+    def complete(self, known: Tensor, labels: Tensor) -> Verdict | None:
+        """A certificate from images at m (n, K), n < K, with `labels`, and those found in the gradient without them."""
+        if len(known) == self.images:
+            return None
+        others = self.factors.without(known, labels)
+        for vertices, _ in largest_simplices(others, seed=self.seed, stop=self.stop):
+            features = torch.cat([self.factors.features(known), others.features(vertices)])
+            implied = implied_labels(others, vertices[None])[0].argmax(1)
+            if found := self.certify_features(features, torch.cat([labels, implied]), 0):
+                return found
+        return None
+
+    # ---------------------------------------------------------------------------------------------- solutions
+
+    def solve(self, starts: Tensor, iterations: int, among: Tensor | None = None) -> None:
+        """Solve jointly from coordinates (T, K, K) under open labels, or labels `among` (C,) classes.
+
+        More than `MOST_IMAGES_JOINT` images would take minutes and are left as they are.
+        """
+        if self.images > MOST_IMAGES_JOINT:
+            return
+        labels = torch.full(starts.shape[:2], OPEN, device=starts.device)
+        ends, costs = solve_together(
+            self.factors,
+            starts,
+            labels,
+            bounds=self.bounds,
+            among=among,
+            iterations=iterations,
+            enough=SOLVED,
+            stop=self.stop_last,
+        )
+        self.remember(ends, costs)
+
+    def remember(self, ends: Tensor, costs: Tensor) -> None:
+        """Keep the best coordinates of (T, K, K) with squared residuals (T,) for each set of labels."""
+        implied = implied_labels(self.factors, ends).argmax(-1).sort(1).values.tolist()
+        for labels, cost, end in zip(map(tuple, implied), costs.tolist(), ends, strict=True):
+            if cost < self.residual(labels):
+                self.solutions[labels] = cost, end
+
     def residual(self, labels: tuple[int, ...]) -> float:
         """Squared residual of the best solution with these labels."""
-        return self.solutions[labels][0] if labels in self.solutions else 1.0
-
-    @property
-    def best(self) -> list[tuple[int, ...]]:
-        """The labels found so far, ascending within and by residual."""
-        return sorted(self.solutions, key=lambda labels: self.solutions[labels][0])
+        return self.solutions[labels][0] if labels in self.solutions else UNSOLVED
 
     def possible(self, most: int) -> list[tuple[int, ...]]:
-        """The best that lack no class which shows: others may be beside the truth, but are not the truth."""
-        possible = (labels for labels in self.best if bool((self.counts(labels) >= self.shown).all()))
-        return list(islice(possible, most))
+        """The best labels that contain every visible class; others may be near the truth, but are not the truth."""
+        best = sorted(self.solutions, key=self.residual)
+        return list(islice((labels for labels in best if bool((self.counts(labels) >= self.visible).all())), most))
 
     def counts(self, labels: tuple[int, ...]) -> Tensor:
         """Label counts (C,)."""
         return torch.bincount(torch.tensor(labels), minlength=self.classes).to(self.factors.left.device)
 
-    def labels_read(self, m: Tensor) -> Tensor:
-        """What coordinates m (T, K, K) read as, (T, K), ascending."""
-        return read_labels(self.factors, m).argmax(-1).sort(1).values
+    # ------------------------------------------------------------------------------------------------ starts
 
-    def proof_with(self, features: Tensor, labels: Tensor, tries: int) -> Verdict | None:
-        """The verdict that images have about these features (K, D) and these labels (K,)."""
-        counts = torch.bincount(labels, minlength=self.classes)
-        return self.proof(counts, features[labels.argsort(stable=True)], tries)
+    def random_starts(self) -> Tensor:
+        """Coordinates (HOP_STARTS, K, K) of images of any plausible class."""
+        places = torch.randint(len(self.plausible), (HOP_STARTS, self.images), generator=self.generator)
+        labels = torch.tensor(self.plausible)[places].to(self.factors.left.device)
+        return random_starts(self.factors, labels, self.generator)
 
-    def proof_of(self, m: Tensor) -> Verdict | None:
-        """The verdict that coordinates m (K, K) are near the images, whatever labels they read as."""
-        return self.proof_with(m @ self.factors.basis.T, read_labels(self.factors, m[None])[0].argmax(1), 0)
+    def hops(self) -> Tensor:
+        """Coordinates (HOP_STARTS, K, K) beside the best solutions, in three ways by turns.
+
+        Some images are drawn anew; or are taken from another solution, those furthest from all that stay; or every
+        image is moved, by about as much as images differ.
+        """
+        best = sorted(self.solutions, key=self.residual)[:BEST_KEPT]
+        kept = torch.stack([self.solutions[labels][1] for labels in best])
+        parents, others = kept[torch.randint(len(kept), (2, HOP_STARTS), generator=self.generator)]
+        places = torch.rand(HOP_STARTS, self.images, generator=self.generator).argsort(1)
+        most = torch.randint(1, MOST_REDRAWN + 1, (HOP_STARTS, 1), generator=self.generator)
+        redrawn = (places < most).to(kept.device)
+        distances = torch.cdist(others, parents).masked_fill(redrawn[:, None], torch.inf).amin(2)
+        furthest = distances.argsort(1, descending=True).gather(1, (redrawn.cumsum(1) - 1).clamp_min(0))
+        taken_over = others.gather(1, furthest[..., None].expand_as(others))
+        directions = torch.randn(HOP_STARTS, self.images, self.images, generator=self.generator, dtype=torch.float64)
+        sizes = torch.rand(HOP_STARTS, 1, 1, generator=self.generator, dtype=torch.float64) / self.images**0.5
+        moved = parents + (sizes * directions).to(kept) @ (parents - parents.mean(1, keepdim=True))
+        drawn_anew = torch.where(redrawn[..., None], self.random_starts(), parents)
+        mixed = torch.where(redrawn[..., None], taken_over, parents)
+        ways = torch.stack([drawn_anew, mixed, moved])
+        return ways[torch.arange(HOP_STARTS) % len(ways), torch.arange(HOP_STARTS)]
 
 
-def classes_shown(layer: LastLayer, images: int, noise: float = 0.0) -> Tensor:
-    """(C,): 1 for each class that is in the batch for sure, for the gradient of its row is negative somewhere.
+def visible_classes(layer: LastLayer, images: int, noise: float = 0.0) -> Tensor:
+    """(C,): 1 for each class that is certainly in the batch, because its row of the gradient is negative somewhere.
 
-    Row c of the gradient is sum_k a_kc f_k; of the signals only those of the class itself are negative, and what
-    features have above their floor is not. Without a floor, or a bias to measure it by, nothing is sure. `noise` is
-    what rounding adds to an entry of the summed gradient (`Factors`).
+    Row c of the gradient is sum_k a_kc f_k. Only signals of the class itself are negative, and heights of features
+    above their floor are not. Zero without a floor, or without a bias where the floor is not zero. `noise` is the
+    rounding error of an entry of the summed gradient (`Factors`).
     """
     if layer.floor is None or (layer.floor and layer.bias_gradient is None):
         return torch.zeros(len(layer.weight), dtype=torch.long, device=layer.weight.device)
     rows = layer.weight_gradient.double()
     if layer.bias_gradient is not None:
         rows = rows - layer.floor * layer.bias_gradient.double()[:, None]
-    shown = rows.amin(1) < -max(SHOWN * float(rows.abs().max()), BEYOND_NOISE * noise / images)
-    return shown.long() if int(shown.sum()) <= images else torch.zeros_like(shown).long()
+    visible = rows.amin(1) < -max(VISIBLE_SHARE * float(rows.abs().max()), VISIBLE_NOISE * noise / images)
+    return visible.long() if int(visible.sum()) <= images else torch.zeros_like(visible).long()
 
 
-def round_counts(real_counts: Tensor, total: int) -> Tensor:
-    """Integers that sum to `total`: take the largest remaining estimate `total` times (Geng et al.).
-
-    >>> round_counts(torch.tensor([1.6, 0.7, -0.3]), 2).tolist()
-    [1, 1, 0]
-    """
-    # The rule fills up to a common level and never below it; what it surely takes is taken at once.
-    real = real_counts.double().nan_to_num()  # infinities become the largest numbers
-    real = (real - real.max()).clamp_min(-float(total) - 1)
-    low, high = torch.tensor(-float(total) - 1).to(real), torch.tensor(0.0).to(real)
-    for _ in range(60):
-        level = (low + high) / 2
-        taken = (real - level).ceil().clamp_min(0).sum()
-        low, high = (low, level) if taken <= total else (level, high)
-    counts = (real - high).ceil().clamp_min(0).long()
-    remaining = real - counts
-    for _ in range(total - int(counts.sum())):
-        top = remaining.argmax()
-        counts[top] += 1
-        remaining[top] -= 1
-    return counts
-
-
-def _plausible(estimates: Sequence[Tensor], images: int) -> list[int]:
-    """Classes that may be in the batch: those that the estimates see most of, and many more than there can be."""
+def _plausible_classes(estimates: Sequence[Tensor], images: int) -> list[int]:
+    """Classes that may be in the batch: those with the largest estimates, many more than there can be."""
     most = torch.stack(list(estimates)).amax(0)
     wanted = max(10, images + 4)
     return most.argsort(descending=True)[:wanted].sort().values.tolist()

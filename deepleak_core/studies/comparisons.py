@@ -187,7 +187,7 @@ def separated(scenario: Scenario) -> Scenario:
 
 
 def what_was_separated(fused: Finished, apart: Finished) -> str:
-    """What disaggregation made of a fused batch."""
+    """What feature separation made of a fused batch."""
     return (
         f"The same update, separated in {apart.seconds:.1f} s: {mean_psnr(apart):.0f} dB on average instead of "
         f"{mean_psnr(fused):.0f}, every image at least {min(psnr_of(apart)):.0f} dB."

@@ -25,7 +25,7 @@ from deepleak_core.events import Event, LastLayerRead, Scored, StrategyAnswered
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.case import choose_device, observe_model, target_model
 from deepleak_core.labels import strategies as labels
-from deepleak_core.labels.strategies import Evidence
+from deepleak_core.labels.evidence import InferredLabels
 from deepleak_core.runs.checks import check
 from deepleak_core.scenario import Composition, Scenario
 
@@ -43,7 +43,7 @@ class LabelTrial:
     """One strategy on one batch: what it found, how many of each class there are, and how long it took."""
 
     strategy: str
-    found: Evidence
+    found: InferredLabels
     true_counts: Tensor
     seconds: float
 
@@ -83,11 +83,9 @@ def label_trials(
         true_counts = torch.bincount(truth.labels, minlength=len(truth.class_names))
         for strategy in sorted(labels.STRATEGIES, key=SLOWEST.__eq__):
             began = time.perf_counter()
-            found = labels.infer(
-                case.model,
-                case.update,
-                strategy=strategy,
-                image_size=scenario.image_size,
+            found = labels.infer_labels(
+                case,
+                strategy,
                 seed=scenario.seed_for("labels") + draw,
                 stop=stop,
             )
@@ -108,9 +106,9 @@ def label_scores(trials: Sequence[LabelTrial]) -> dict[str, LabelScore]:
             exact_rate=float(counts.eq(truth).all(1).double().mean()),
             instance_accuracy=float((counts.minimum(truth).sum(1).double() / truth.sum(1)).mean()),
             presence_accuracy=float((counts > 0).eq(truth > 0).double().mean()),
-            proven_rate=sum(trial.found.proven for trial in own) / len(own),
+            proven_rate=sum(trial.found.certified for trial in own) / len(own),
             wrongly_proven=sum(
-                trial.found.proven and not torch.equal(trial.found.counts, trial.true_counts) for trial in own
+                trial.found.certified and not torch.equal(trial.found.counts, trial.true_counts) for trial in own
             )
             / len(own),
             seconds=sum(trial.seconds for trial in own) / len(own),
@@ -247,7 +245,7 @@ def _laid_open(trial: LabelTrial) -> Iterator[Event]:
         strategy=trial.strategy,
         counts=counts,
         true_counts=true_counts,
-        certified=found.proven,
+        certified=found.certified,
         note=found.note,
         confidence=() if found.confidence is None else tuple(found.confidence.tolist()),
         seconds=trial.seconds,

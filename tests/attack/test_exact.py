@@ -21,7 +21,7 @@ from deepleak_core.events import (
     from_message,
     to_message,
 )
-from deepleak_core.features.separate import SOLVED
+from deepleak_core.features.separate import SOLVED_MISFIT
 from deepleak_core.federated.case import Case
 from deepleak_core.federated.models import build
 from deepleak_core.federated.networks.lenet import lenet
@@ -132,7 +132,7 @@ def test_separated_features_are_reported_and_survive_messages() -> None:
     assert len(separated.before) == len(separated.after) == 16
     assert separated.before[1] == pytest.approx(1), "the mean of a class is the same for both of its images"
     assert abs(separated.after[1]) < 0.9
-    assert separated.misfit < SOLVED
+    assert separated.misfit < SOLVED_MISFIT
     packed = msgpack.unpackb(msgpack.packb(to_message(separated)))
     assert from_message(packed) == separated
 

@@ -16,7 +16,7 @@ from deepleak_core.attack.repair import EXCHANGES, PATIENCE, exchanges, in_words
 from deepleak_core.attack.solvers import Iterate
 from deepleak_core.events import LABELS_CHANGED, Event, LabelsInferred, LabelsRevised, Snapshot, Stage
 from deepleak_core.federated.case import observe
-from deepleak_core.labels.strategies import Knowledge
+from deepleak_core.labels.evidence import Knowledge
 from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 from tests.helpers import all_of, only
@@ -98,7 +98,7 @@ def stuck(labels: Sequence[int]) -> Iterator[Iterate]:
 
 def known(stop: Callable[[], bool] = lambda: False, **settings: Any) -> Knowledge:
     case, _ = observe(Scenario(indices=BATCH, **settings))
-    return Knowledge.of(case.model, case.update, image_size=32, seed=0, stop=stop)
+    return Knowledge(case=case, stop=stop)
 
 
 CLASSES = [f"class {n}" for n in range(10)]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file, save_model
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.federated import checkpoints, models
 from deepleak_core.federated.case import target_model
-from deepleak_core.federated.class_statistics import Validation
+from deepleak_core.federated.class_statistics import ClassStatistics
 from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.runs.checks import check
 from deepleak_core.runs.run import run
@@ -68,15 +68,15 @@ def test_weights_statistics_and_predictions_survive(folder: Path, name: str) -> 
     for tensor in model.buffers():
         tensor.copy_(tensor + 1)
     probabilities = torch.rand(40, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).softmax(1)
-    validation = Validation.of(probabilities, torch.arange(40) % 10)
+    statistics = ClassStatistics.of(probabilities, torch.arange(40) % 10)
     path = folder / checkpoints.checkpoint_name(name, "cifar10", "late")
-    checkpoints.save(model, path, epochs=2, accuracy=0.25, validation=validation)
+    checkpoints.save(model, path, epochs=2, accuracy=0.25, statistics=statistics)
     read = build(name, checkpoint=path)
     persistent = {n: t for n, t in model.state_dict().items() if "num_batches" not in n}
     assert all(torch.equal(read.state_dict()[n], t) for n, t in persistent.items())
-    assert read.validation is not None
-    torch.testing.assert_close(read.validation.predictions, validation.predictions, atol=1e-7, rtol=0)
-    assert build(name).validation is None
+    assert read.class_statistics is not None
+    torch.testing.assert_close(read.class_statistics.predictions, statistics.predictions, atol=1e-7, rtol=0)
+    assert build(name).class_statistics is None
 
 
 def test_equal_trainings_give_equal_files(folder: Path) -> None:
@@ -150,7 +150,7 @@ def test_metadata_that_say_nothing_leave_a_usable_stage(folder: Path, training: 
     rewritten(path, lambda tensors: None, {} if training is None else {"training": training})
     assert list(checkpoints.stages("lenet", "cifar10")) == ["untrained", "late"]
     assert isinstance(checkpoints.describe(path), str)
-    assert build(checkpoint=path).validation is None
+    assert build(checkpoint=path).class_statistics is None
 
 
 def test_a_file_that_is_replaced_is_read_again(folder: Path) -> None:

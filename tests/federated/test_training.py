@@ -69,10 +69,10 @@ def test_it_learns(train: Callable[..., list[Progress]]) -> None:
     assert (early.stage, late.stage) == ("early", "late")
     assert late.accuracy == 1.0 > early.accuracy, "eight passes tell the colours apart, two steps do not"
     settings: dict[str, Any] = {"classes": 10, "image_size": 32, "mean": (0,) * 3, "std": (1,) * 3}
-    validation = models.build("lenet64-elu", **settings, checkpoint=late.checkpoint).validation
-    assert validation is not None
+    statistics = models.build("lenet64-elu", **settings, checkpoint=late.checkpoint).class_statistics
+    assert statistics is not None
     airplane, cat, frog = 0, 3, 6
-    assert validation.predictions[[airplane, cat, frog]].argmax(1).tolist() == [airplane, cat, frog]
+    assert statistics.predictions[[airplane, cat, frog]].argmax(1).tolist() == [airplane, cat, frog]
 
 
 def test_what_it_tells(train: Callable[..., list[Progress]]) -> None:
@@ -102,25 +102,25 @@ def test_a_checkpoint_is_the_network_as_it_was(
 ) -> None:
     """Read back as a training stage, it gives the same logits to the last bit."""
     logits: list[Tensor] = []
-    validations: list[str] = []
+    all_statistics: list[str] = []
     probe = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     real = checkpoints.save
 
     def noting(network: TargetModel, path: Path, **told: Any) -> None:
         logits.append(network.eval()(probe).detach())
-        validations.append(told["validation"].to_json())
+        all_statistics.append(told["statistics"].to_json())
         real(network, path, **told)
 
     monkeypatch.setattr(models, "save", noting)
     monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
     stages = of(Saved, train(model=model, stages={"early": 0.5, "late": 1.0}))
     batch = load_batch(Scenario(images=str(data / "test"), composition="random", batch_size=TEST * len(COLOURS)))
-    for saved, before, validation in zip(stages, logits, validations, strict=True):
+    for saved, before, statistics in zip(stages, logits, all_statistics, strict=True):
         network = target_model(Scenario(model=model, stage=saved.stage))
         assert torch.equal(network(probe), before)
         with safe_open(saved.checkpoint, "pt") as file:
             told = json.loads(file.metadata()["training"])
-        assert told == {"epochs": saved.epoch, "accuracy": round(saved.accuracy, 4), "validation": validation}
+        assert told == {"epochs": saved.epoch, "accuracy": round(saved.accuracy, 4), "validation": statistics}
         right = network(batch.images).argmax(1) == batch.labels
         assert float(right.double().mean()) == pytest.approx(saved.accuracy)
     assert not torch.equal(*logits)

@@ -1,103 +1,39 @@
-"""Label inference: the arithmetic against its definition, the strategies against real updates."""
+"""Label strategies: the rules against their definitions, and on real updates."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from deepleak_core.data.batches import load_batch
-from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.federated.case import local_training_of, target_model
-from deepleak_core.federated.client import ClientUpdate, LocalTraining, share
+from deepleak_core.errors import UnsupportedScenario, UnusableUpdate
+from deepleak_core.federated.case import Case, observe
+from deepleak_core.federated.client import ClientUpdate, share
 from deepleak_core.federated.models import MODELS
-from deepleak_core.federated.target_model import TargetModel
-from deepleak_core.labels import strategies as labels
-from deepleak_core.labels.strategies import STRATEGIES, Evidence, Knowledge, infer, order, round_counts
-from deepleak_core.labels.wrong_labels import falsify
+from deepleak_core.labels import ilrg as ilrg_module
+from deepleak_core.labels.evidence import Knowledge
+from deepleak_core.labels.gradinversion import gradinversion
+from deepleak_core.labels.idlg import idlg
+from deepleak_core.labels.ilrg import ilrg
+from deepleak_core.labels.llg import llg
+from deepleak_core.labels.strategies import STRATEGIES, infer_labels
+from deepleak_core.labels.zero_shot import zero_shot
 from deepleak_core.scenario import Scenario
-
-# ------------------------------------------------------------------------------------------------- arithmetic
-
-
-def greedy(real: Sequence[float], total: int) -> list[int]:
-    """The paper's rule word by word: the largest remaining estimate is taken, `total` times."""
-    remaining, counts = list(real), [0] * len(real)
-    for _ in range(total):
-        top = max(range(len(real)), key=lambda i: remaining[i])
-        remaining[top] -= 1
-        counts[top] += 1
-    return counts
-
-
-@given(st.lists(st.integers(-40, 400), min_size=1, max_size=12), st.integers(0, 60))
-def test_rounding_is_the_greedy_rule(eighths: list[int], total: int) -> None:
-    """Where estimates tie, another class may get the image: so what remains is compared, not who got it."""
-    real = [value / 8 for value in eighths]
-    counts = round_counts(torch.tensor(real), total).tolist()
-    assert sum(counts) == total and min(counts) >= 0
-    remains = sorted(r - c for r, c in zip(real, counts, strict=True))
-    assert remains == sorted(r - c for r, c in zip(real, greedy(real, total), strict=True))
-
-
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any))
-def test_integers_are_left_as_they_are(counts: list[int]) -> None:
-    assert round_counts(torch.tensor(counts).double(), sum(counts)).tolist() == counts
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=9))
-def test_order_names_each_class_as_often_as_counted(counts: list[int]) -> None:
-    named = order(torch.tensor(counts))
-    assert named == sorted(named)
-    assert Counter(named) == {c: n for c, n in enumerate(counts) if n}
-
-
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=9), st.integers(0, 9), st.integers(0, 2**31))
-def test_falsifying_replaces_as_many_labels_as_asked(believed: list[int], wrong: int, seed: int) -> None:
-    wrong = min(wrong, len(believed))
-    changed, places = falsify(believed, wrong, 7, seed=seed)
-    assert changed == sorted(changed) and len(changed) == len(believed)
-    assert (changed != sorted(believed)) == (wrong > 0), "a wrong label always shows"
-    untouched = Counter(believed) & Counter(changed)
-    if len(set(believed)) < 7:
-        assert len(set(places)) == wrong == len(believed) - untouched.total()
-    assert all(0 <= label < 7 for label in changed)
-    assert falsify(believed, wrong, 7, seed=seed) == (changed, places)
-    kept = Counter(label for place, label in enumerate(changed) if place not in places)
-    assert kept <= Counter(believed), "a label that is not marked as wrong is none of the believed ones"
-    fresh = [changed[place] for place in places]
-    if len(set(believed)) + wrong <= 7:
-        assert not set(fresh) & set(believed), "a class of the batch was taken though others were free"
-        assert len(set(fresh)) == wrong
-
-
-def test_any_label_may_be_the_wrong_one() -> None:
-    missing = [{0, 1, 2, 3} - set(falsify([0, 1, 2, 3], 1, 10, seed=seed)[0]) for seed in range(40)]
-    assert {label for labels in missing for label in labels} == {0, 1, 2, 3}
-
-
-def test_labels_handed_over() -> None:
-    found = labels.given(torch.tensor([2, 2, 0]), 4)
-    assert found.counts.tolist() == found.real_counts.tolist() == [1, 0, 2, 0]
-
 
 # ------------------------------------------------------------------------------------------- real updates
 
 
 def inferred(scenario: Scenario, strategy: str) -> tuple[list[int], list[int]]:
     """Counts as inferred and as they are."""
-    batch, model = load_batch(scenario), target_model(scenario)
-    update = share(model, batch.images, batch.labels, local_training_of(scenario))
-    found = infer(model, update, strategy=strategy, image_size=scenario.image_size, seed=scenario.seed_for("labels"))
-    assert not model.head._forward_pre_hooks, "a hook was left behind"
+    case, truth = observe(scenario)
+    found = infer_labels(case, strategy, seed=scenario.seed_for("labels"))
     assert int(found.counts.sum()) == scenario.batch_size
-    return found.counts.tolist(), torch.bincount(batch.labels, minlength=len(batch.class_names)).tolist()
+    return found.counts.tolist(), torch.bincount(truth.labels, minlength=len(truth.class_names)).tolist()
 
 
 BATCHES: dict[str, dict[str, Any]] = {
@@ -164,43 +100,33 @@ def test_batches_beyond_the_number_of_classes_break_nothing(strategy: str) -> No
 # --------------------------------------------------------------------------------- the formulas, piece by piece
 
 
+def rows(weight: list[list[float]], bias: list[float] | None, images: int) -> Knowledge:
+    """The last layer's gradient alone, as far as the rules without a model look."""
+    gradient = {"head.weight": torch.tensor(weight)} | ({} if bias is None else {"head.bias": torch.tensor(bias)})
+    case, _ = observe(Scenario(model="lenet", indices=(0,)))
+    return Knowledge(case=replace(case, update=ClientUpdate(tensors=gradient, batch_size=images)))
+
+
 def test_zero_shots_formula_is_exact_once_the_probabilities_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """K mean(p) - K grad_b is the counts, real-valued, when p is the batch's own and not the noise's."""
-    scenario = Scenario(indices=(0, 4, 5, 7, 1))
-    batch, model = load_batch(scenario), target_model(scenario)
+    case, truth = observe(Scenario(indices=(0, 4, 5, 7, 1)))
     with torch.no_grad():
-        own = model(batch.images).double().softmax(1).mean(0)
-    monkeypatch.setattr(labels, "noise_moments", lambda *_: (own, torch.ones(model.head.in_features).double()))
-    found = infer(model, share(model, batch.images, batch.labels), strategy="zero-shot", image_size=32)
-    true = torch.bincount(batch.labels, minlength=10)
-    assert torch.allclose(found.real_counts, true.double(), atol=1e-5)
+        own = case.model(truth.images).double().softmax(1).mean(0)
+    monkeypatch.setattr(Knowledge, "noise_response", (own, torch.ones(case.model.head.in_features).double()))
+    found = zero_shot(Knowledge(case=case))
+    assert torch.allclose(found.real_counts, torch.bincount(truth.labels, minlength=10).double(), atol=1e-5)
 
 
 def test_without_a_bias_the_formula_is_exact_for_equal_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """One image under five labels: mean((p - y) f) . f / |f|^2 is mean(p - y)."""
-    scenario = Scenario(indices=(0,), head_bias=False)
-    images, model = load_batch(scenario).images.expand(5, -1, -1, -1), target_model(scenario)
-    truth = torch.tensor([2, 2, 0, 9, 2])
+    case, batch = observe(Scenario(indices=(0,), head_bias=False))
+    images, truth = batch.images.expand(5, -1, -1, -1), torch.tensor([2, 2, 0, 9, 2])
     with torch.no_grad():
-        own = model(images).double().softmax(1).mean(0)
-        features = model.features(images).double().mean(0)
-    monkeypatch.setattr(labels, "noise_moments", lambda *_: (own, features))
-    found = infer(model, share(model, images, truth), strategy="zero-shot", image_size=32)
+        own = case.model(images).double().softmax(1).mean(0)
+        features = case.model.features(images).double().mean(0)
+    monkeypatch.setattr(Knowledge, "noise_response", (own, features))
+    found = zero_shot(Knowledge(case=replace(case, update=share(case.model, images, truth))))
     assert torch.allclose(found.real_counts, torch.bincount(truth, minlength=10).double(), atol=1e-4)
-
-
-def knowledge(weight: list[list[float]], bias: list[float] | None, images: int) -> Knowledge:
-    """The last layer's gradient alone, as far as the rules without a model look."""
-    gradient: dict[str, Tensor] = {"head.weight": torch.tensor(weight)}
-    model: TargetModel = target_model(Scenario(model="lenet"))
-    return Knowledge(
-        model=model,
-        update=ClientUpdate(tensors=gradient, batch_size=images),
-        weight=torch.tensor(weight).double(),
-        bias=None if bias is None else torch.tensor(bias).double(),
-        image_size=32,
-        seed=0,
-    )
 
 
 @pytest.mark.parametrize(
@@ -215,18 +141,18 @@ def knowledge(weight: list[list[float]], bias: list[float] | None, images: int) 
 def test_idlg_takes_negative_gradients(
     bias: list[float] | None, weight: list[list[float]], images: int, counts: list[int]
 ) -> None:
-    found: Evidence = labels.idlg(knowledge(weight, bias, images))
+    found = idlg(rows(weight, bias, images))
     assert found.counts.tolist() == counts
 
 
 @pytest.mark.parametrize(("images", "counts"), [(1, [0, 0, 1]), (2, [1, 0, 1]), (3, [1, 1, 1]), (7, [2, 2, 3])])
 def test_gradinversion_ranks_the_smallest_entries(images: int, counts: list[int]) -> None:
     weight = [[0.9, -0.2], [0.1, -0.1], [-0.3, 0.9]]
-    assert labels.gradinversion(knowledge(weight, None, images)).counts.tolist() == counts
+    assert gradinversion(rows(weight, None, images)).counts.tolist() == counts
 
 
 @pytest.mark.parametrize(
-    ("rows", "images", "counts"),
+    ("sums", "images", "counts"),
     [
         # Noise: p = 1/4 each, features of sum 2; so an image lowers its row by 2 * 3/4 * 5/4 / K, all raise it by 1/2.
         ([-0.3, -0.2, 0.4, 0.4], 2, [1, 1, 0, 0]),  # who is negative is there once
@@ -236,13 +162,13 @@ def test_gradinversion_ranks_the_smallest_entries(images: int, counts: list[int]
 )
 @pytest.mark.parametrize("sign", [1, -1])
 def test_llg_takes_off_one_impact_after_the_other(
-    monkeypatch: pytest.MonkeyPatch, rows: list[float], images: int, counts: list[int], sign: int
+    monkeypatch: pytest.MonkeyPatch, sums: list[float], images: int, counts: list[int], sign: int
 ) -> None:
     """Where the features' sum is negative, as it may be after ELU, rows sum up to the opposite sign."""
     noise = torch.full((4,), 0.25).double(), torch.full((2,), float(sign)).double()
-    monkeypatch.setattr(labels, "noise_moments", lambda *_: noise)
-    weight = [[sign * row / 2] * 2 for row in rows]
-    assert labels.llg(knowledge(weight, None, images)).counts.tolist() == counts
+    monkeypatch.setattr(Knowledge, "noise_response", noise)
+    weight = [[sign * row / 2] * 2 for row in sums]
+    assert llg(rows(weight, None, images)).counts.tolist() == counts
 
 
 @settings(max_examples=20, deadline=None)
@@ -254,83 +180,49 @@ def test_ilrg_is_exact_once_predictions_are(counts: list[int], seed: int) -> Non
     predictions = (2 * torch.randn(4, 4, generator=generator)).double().softmax(1)
     bias = (predictions.T @ true - true) / images
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(labels, "class_predictions", lambda *_: (bias, predictions))
-        found = labels.ilrg(knowledge([[0.0]] * 4, bias.tolist(), images))
+        patch.setattr(ilrg_module, "class_predictions", lambda _: predictions)
+        found = ilrg(rows([[0.0]] * 4, bias.tolist(), images))
     assert torch.allclose(found.real_counts, true, atol=1e-4)
     assert torch.equal(found.counts, true.long())
 
 
-@given(st.lists(st.integers(0, 5), min_size=4, max_size=4).filter(any), st.floats(0.3, 1.0))
-@settings(max_examples=20, deadline=None)
-def test_balanced_is_exact_where_errors_spread_evenly(counts: list[int], errors: float) -> None:
-    true, images = torch.tensor(counts).double(), sum(counts)
-    predictions = (1 - errors) * torch.eye(4).double() + errors / 4
-    bias = predictions.T @ true / images - true / images
-    if bias.abs().max() < 1e-9:
-        return  # as many of each class: nothing can be seen of the errors, and nothing need be
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(labels, "class_predictions", lambda *_: (bias, predictions))
-        found = labels.balanced(knowledge([[0.0]] * 4, bias.tolist(), images))
-    assert torch.allclose(found.real_counts, true, atol=1e-6)
-    assert torch.equal(found.counts, true.long())
+def test_an_unknown_strategy_is_refused() -> None:
+    case, _ = observe(Scenario(indices=(0,), model="lenet"))
+    with pytest.raises(UnsupportedScenario) as refusal:
+        infer_labels(case, "guess")
+    assert str(refusal.value) == f"label_strategy was 'guess'; accepted are {', '.join(STRATEGIES)}, true."
 
 
-@given(st.floats(-3, 9), st.floats(0, 5))
-def test_certainties_of_all_integers_sum_to_one(real: float, spread: float) -> None:
-    counts = torch.arange(-60, 70).double()
-    chances = labels.certainty(torch.tensor(real).double(), counts, torch.tensor(spread).double())
-    assert chances.min() >= 0
-    assert float(chances.sum()) == pytest.approx(1)
-    assert float((counts[chances.argmax()] - real).abs()) <= 0.5 + 1e-6, "the nearest integer is the likeliest"
-
-
-@pytest.mark.parametrize("indices", [range(4), range(20)], ids=["fewer images than classes", "more"])
-def test_verified_always_says_how_sure_it_is(indices: Sequence[int]) -> None:
-    scenario = Scenario(indices=tuple(indices), model="lenet64-elu", stage="late")
-    batch, model = load_batch(scenario), target_model(scenario)
-    found = infer(model, share(model, batch.images, batch.labels), strategy="verified", image_size=32)
-    assert found.confidence is not None and found.note
-    assert found.confidence.shape == (10,) and found.confidence.min() >= 0 and found.confidence.max() <= 1
-    assert int(found.counts.sum()) == len(indices)
-    assert found.proven == (len(indices) < 10) == bool((found.confidence == 1).all())
-
-
-@pytest.mark.parametrize(("stage", "alike"), [("untrained", True), ("late", False)])
-@pytest.mark.parametrize("model", ["lenet64-elu", "resnet20"])
-def test_untrained_networks_predict_alike(model: str, stage: str, alike: bool) -> None:
-    scenario = Scenario(indices=(0,), model=model, stage=stage)
-    batch, target = load_batch(scenario), target_model(scenario)
-    known = Knowledge.of(target, share(target, batch.images, batch.labels), image_size=32, seed=0)
-    assert labels.predicts_alike(known) == alike
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_update_without_information_is_refused(strategy: str, value: float) -> None:
+    case, _ = observe(Scenario(indices=(0, 4), model="lenet"))
+    tensors = {name: torch.full_like(tensor, value) for name, tensor in case.update.tensors.items()}
+    with pytest.raises(UnusableUpdate):
+        infer_labels(replace(case, update=replace(case.update, tensors=tensors)), strategy)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_an_update_of_no_numbers_breaks_no_strategy(strategy: str) -> None:
-    """Local training at too large a rate ends there."""
-    scenario = Scenario(indices=(0, 4), model="lenet")
-    batch, model = load_batch(scenario), target_model(scenario)
-    update = share(model, batch.images, batch.labels)
-    tensors = {name: torch.full_like(tensor, torch.nan) for name, tensor in update.tensors.items()}
-    for local in (None, LocalTraining(epochs=5, batch_size=2, lr=1e9)):
-        broken = ClientUpdate(tensors=tensors, batch_size=2, local=local)
-        found = infer(model, broken, strategy=strategy, image_size=32)
-        assert int(found.counts.sum()) == 2 and not found.proven
-        assert found.confidence is None or not found.confidence.any()
+def test_a_float64_model_gives_the_same_counts(strategy: str) -> None:
+    case, truth = observe(Scenario(indices=(0, 4, 5, 7), model="lenet64-relu"))
+    model = case.model.double()
+    double = Case(
+        model=model,
+        update=share(model, truth.images.double(), truth.labels),
+        class_names=case.class_names,
+        image_shape=case.image_shape,
+        trained=case.trained,
+    )
+    single, _ = observe(Scenario(indices=(0, 4, 5, 7), model="lenet64-relu"))
+    found, reference = infer_labels(double, strategy), infer_labels(single, strategy)
+    assert torch.equal(found.counts, reference.counts) and found.certified == reference.certified
 
 
-@settings(max_examples=5, deadline=None)
-@given(st.integers(0, 2**31 - 1))
-def test_the_same_seed_feeds_the_same_noise(seed: int) -> None:
-    scenario = Scenario(indices=(0, 4), model="lenet")
-    batch, model = load_batch(scenario), target_model(scenario)
-    update = share(model, batch.images, batch.labels)
-    first, second = (infer(model, update, strategy="zero-shot", image_size=32, seed=seed) for _ in range(2))
-    assert torch.equal(first.real_counts, second.real_counts)
-
-
-def test_a_strategy_nobody_knows() -> None:
-    model = target_model(Scenario(model="lenet"))
-    batch = load_batch(Scenario(indices=(0,)))
-    with pytest.raises(UnsupportedScenario) as refusal:
-        infer(model, share(model, batch.images, batch.labels), strategy="guess", image_size=32)
-    assert str(refusal.value) == f"label_strategy was 'guess'; accepted are {', '.join(STRATEGIES)}, true."
+@pytest.mark.parametrize("indices", [range(4), range(20)], ids=["fewer images than classes", "more"])
+def test_verified_always_has_a_confidence(indices: Sequence[int]) -> None:
+    case, _ = observe(Scenario(indices=tuple(indices), model="lenet64-elu", stage="late"))
+    found = infer_labels(case)
+    assert found.confidence is not None and found.note
+    assert found.confidence.shape == (10,) and found.confidence.min() >= 0 and found.confidence.max() <= 1
+    assert int(found.counts.sum()) == len(indices)
+    assert found.certified == (len(indices) < 10) == bool((found.confidence == 1).all())

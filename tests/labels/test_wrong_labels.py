@@ -83,3 +83,27 @@ def test_a_data_set_that_cannot_be_read_has_no_problems_yet(tmp_path: Path, monk
     assert problems(Scenario(dataset="cifar10", mislabel="dog>cat")) == []
     assert problems(Scenario(dataset="cifar10", mislabel="dog>unicorn"))
     assert problems(Scenario(dataset="folder", images=str(tmp_path / "gone"), mislabel="dog>cat")) == []
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=9), st.integers(0, 9), st.integers(0, 2**31))
+def test_falsifying_replaces_as_many_labels_as_asked(believed: list[int], wrong: int, seed: int) -> None:
+    wrong = min(wrong, len(believed))
+    changed, places = falsify(believed, wrong, 7, seed=seed)
+    assert changed == sorted(changed) and len(changed) == len(believed)
+    assert (changed != sorted(believed)) == (wrong > 0), "a wrong label always shows"
+    untouched = Counter(believed) & Counter(changed)
+    if len(set(believed)) < 7:
+        assert len(set(places)) == wrong == len(believed) - untouched.total()
+    assert all(0 <= label < 7 for label in changed)
+    assert falsify(believed, wrong, 7, seed=seed) == (changed, places)
+    kept = Counter(label for place, label in enumerate(changed) if place not in places)
+    assert kept <= Counter(believed), "a label that is not marked as wrong is none of the believed ones"
+    fresh = [changed[place] for place in places]
+    if len(set(believed)) + wrong <= 7:
+        assert not set(fresh) & set(believed), "a class of the batch was taken though others were free"
+        assert len(set(fresh)) == wrong
+
+
+def test_any_label_may_be_the_wrong_one() -> None:
+    missing = [{0, 1, 2, 3} - set(falsify([0, 1, 2, 3], 1, 10, seed=seed)[0]) for seed in range(40)]
+    assert {label for labels in missing for label in labels} == {0, 1, 2, 3}

@@ -13,7 +13,8 @@ from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event, LastLayerRead, Scored, StrategyAnswered, from_message, to_message
 from deepleak_core.federated import models
 from deepleak_core.federated.case import target_model
-from deepleak_core.labels.strategies import STRATEGIES, Evidence
+from deepleak_core.labels.evidence import InferredLabels
+from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import label_accuracy as evaluation
 from deepleak_core.studies.label_accuracy import (
@@ -33,7 +34,7 @@ def trial(counts: list[int], true: list[int], proven: bool = False, seconds: flo
     found = torch.tensor(counts)
     return LabelTrial(
         strategy="idlg",
-        found=Evidence(evidence=found.double(), real_counts=found.double(), counts=found, proven=proven),
+        found=InferredLabels(evidence=found.double(), real_counts=found.double(), counts=found, certified=proven),
         true_counts=torch.tensor(true),
         seconds=seconds,
     )

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from deepleak_core.data.datasets import names_of_classes
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Downloading, LastLayerRead, StrategyAnswered
-from deepleak_core.labels.certification import patience
+from deepleak_core.labels.certification import time_limit
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
@@ -107,5 +107,5 @@ def _words(record: RunRecord) -> str:
         return f"Downloading {download.dataset}: {download.bytes_done / 1e6:.0f} MB"
     if not record.under_way:
         return "There is no answer."
-    since, most = time.time() - (record.started or time.time()), patience(record.scenario.batch_size)
+    since, most = time.time() - (record.started or time.time()), time_limit(record.scenario.batch_size)
     return f"Computing for {since:.0f} s; certification takes at most {most:.0f} s."
