@@ -28,8 +28,7 @@ def main() -> None:
     if "torch" not in sys.modules:
         with st.spinner("Loading PyTorch"):  # once, before any page imports it
             import torch  # noqa: F401
-    with shell.drawing():
-        page.run()
+    shell.run(page)
 
 
 # Python imports the main module again in every worker process that it spawns: there it must do nothing.

@@ -87,8 +87,8 @@ def open_page(
 
 
 def button(page: Page, key: str) -> Locator:
-    """The button of this key."""
-    return page.locator(f".st-key-{key} button")
+    """The button of this key; not what Streamlit still shows of the last run of the page."""
+    return page.locator(f".st-key-{key}:not([data-retained]) button").first
 
 
 def warm_up(browser: Browser, url: str) -> None:

@@ -392,9 +392,9 @@ system.
 section(
     "questions",
     """
-**Only noise comes back. Which setting is wrong?** Look at the residual. Is it small, the network hides the images
-(ReLU, pooling, BatchNorm); is it large, the search has not converged or the labels are wrong. Start with `LeNet-64
-ELU`, four images and inferred labels.
+**Only noise comes back. Which setting is wrong?** Look at the residual. If it is small, the network hides the images
+(ReLU, pooling, BatchNorm); if it is large, the search has not converged or the labels are wrong. Start with LeNet-64
+(ELU), four images and inferred labels.
 
 **How are images paired for PSNR when labels repeat?** By the assignment that gives the lowest total squared error, over
 all images, whatever their labels.

@@ -6,7 +6,14 @@ from collections.abc import Iterable
 
 import streamlit as st
 
-from deepleak_core.runs.store import RunRecord
+from deepleak_core.runs.store import RunRecord, Store
+
+
+def of_store(store: Store) -> None:
+    """Once per session, what happened to the run database when it was opened."""
+    if store.notice and not st.session_state.get("store_notice"):
+        st.session_state.store_notice = True
+        st.toast(store.notice, icon=":material/database:", duration="long")
 
 
 def errors(problems: Iterable[str]) -> None:

@@ -10,8 +10,6 @@ from markupsafe import Markup
 from deepleak_core.text import percent
 from ui.rendering import NOTHING, joined, render
 
-RESIDUAL = "squared distance between simulated and shared update over the squared norm of the shared one"
-
 
 def headline(sentence: str, section: str = "") -> Markup:
     """The sentence at the top of a page, with a link to a section of How it works where one is named."""
@@ -48,13 +46,19 @@ def no_progress() -> Markup:
     return render("progress.html", done=0, left="", right="", hint="", blank=True)
 
 
-def not_matched(residual: float, mode: str) -> str:
+def not_matched(residual: float) -> str:
     """A residual in words, for viewers.
 
-    >>> not_matched(0.114, "fedsgd")
-    '11% of the gradient not matched'
+    >>> not_matched(0.114)
+    '11% not matched'
     """
-    return f"{percent(residual)} of the {'gradient' if mode == 'fedsgd' else 'update'} not matched"
+    return f"{percent(residual)} not matched"
+
+
+def residual_hint(mode: str) -> str:
+    """What a residual is, for the tooltip beside it."""
+    what = "gradient" if mode == "fedsgd" else "update"
+    return f"share of the {what} that is not matched: squared distance to the shared one over its squared norm"
 
 
 def number(value: str, words: str) -> Markup:

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+from deepleak_core.errors import DeepLeakError
 
 _drawing: ContextVar[bool] = ContextVar("deepleak_app_is_drawing", default=False)
 
@@ -24,6 +27,15 @@ def drawing() -> Iterator[None]:
         yield
     finally:
         _drawing.reset(token)
+
+
+def run(page: StreamlitPage) -> None:
+    """Run a page on behalf of `app.main`; what it cannot do is said in a sentence."""
+    with drawing():
+        try:
+            page.run()
+        except DeepLeakError as error:
+            st.error(str(error))
 
 
 def within_app() -> None:

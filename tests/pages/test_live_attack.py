@@ -90,6 +90,7 @@ def test_every_setting_of_a_scenario_has_a_control(visit: Any, monkeypatch: Any,
         ({"composition": "same", "batch_size": "19"}, ["cifar10-samples cannot give 19 images"]),
         ({"dataset": "folder", "images": "/etc"}, ["images was '/etc'; this app takes images from folders below"]),
         ({"images": "/etc"}, ["images was '/etc'; this app takes images from folders below"]),
+        ({"indices": "0,1", "mislabel": "dog>frog"}, ["mislabel "]),
         ({"local_epochs": "5"}, ["local_epochs applies to mode 'fedavg' only"]),
     ],
 )  # fmt: skip

@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import streamlit as st
 
 import app
-from tests.helpers import ROOT
+from tests.helpers import ROOT, app_page
 from ui import shell
 
 
@@ -39,3 +40,11 @@ def test_a_worker_that_imports_the_app_as_its_main_module_loads_nothing() -> Non
     code = "import runpy, sys; runpy.run_path('app.py', run_name='__mp_main__'); assert 'streamlit' not in sys.modules"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_run_database_that_cannot_be_opened_is_named_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPLEAK_DB", "sqlite:////proc/none/runs.sqlite")
+    st.cache_resource.clear()
+    page = app_page()
+    assert len(page.error) == 1 and "DEEPLEAK_DB" in page.error[0].value
+    st.cache_resource.clear()

@@ -90,6 +90,7 @@ def comparison_page(
     page = _Page(choice, panels, sentence, invitation, section, tuple(curves), tuple(follow_ups))
     engine()  # starts its workers while the visitor looks around
     give_way()
+    messages.of_store(store())
     if groups.enter(name, [PAIR, *(follow_up.name for follow_up in follow_ups)]):
         choice.fill(groups.started().get(PAIR))
     page.draw()

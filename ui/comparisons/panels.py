@@ -66,9 +66,9 @@ def attacked(
         return Panel(title, joined([above, _no_pictures(side), grid, below]), weight)
     frame, moment = side.frame, side.frame.moment
     done = moment.progress if side.run and side.run.under_way else 1.0
-    residual = pieces.not_matched(moment.residual, side.scenario.mode)
+    residual = pieces.not_matched(moment.residual)
     words = f"{frame.score.mean_psnr:.1f} dB, {residual}" if frame.score else residual
-    bar = pieces.progress(done, f"{moment.seconds:.1f} s", words, hint=pieces.RESIDUAL)
+    bar = pieces.progress(done, f"{moment.seconds:.1f} s", words, hint=pieces.residual_hint(side.scenario.mode))
     grid = pictures.rebuilt(frame.pictures, frame.titles, frame.psnr, frame.wrong, frame.outcomes, asides)
     return Panel(title, joined([above, bar, grid, below]), weight)
 

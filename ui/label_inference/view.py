@@ -30,6 +30,7 @@ def opened(offered: Mapping[str, Scenario]) -> View:
     state = st.session_state
     engine()  # starts its workers while the visitor looks around
     give_way()
+    messages.of_store(store())
     arriving = address.arriving("labels")
     if (news := address.opened(store(), controls.check, arriving=arriving)) is not None:
         controls.fill(of_the_update(news.scenario))

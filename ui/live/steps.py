@@ -70,13 +70,16 @@ def _moment(record: RunRecord, hidden: bool) -> Markup:
         return pieces.step(3, REBUILDS, waiting, pictures.nothing_rebuilt(record.scenario.batch_size))
     moment, stages = frame.moment, records.stages_of(record.id)
     about = f" of about {moment.seconds / moment.progress:.0f} s" if moment.progress else ""
-    residual = pieces.not_matched(moment.residual, record.scenario.mode)
+    residual = pieces.not_matched(moment.residual)
     quality = residual if frame.score is None else f"{frame.score.mean_psnr:.1f} dB on average"
     return pieces.step(
         3,
         REBUILDS,
         pieces.progress(
-            moment.progress, f"{moment.seconds:.1f} s{about}", f"iteration {moment.step}, {quality}", hint=residual
+            moment.progress,
+            f"{moment.seconds:.1f} s{about}",
+            f"iteration {moment.step}, {quality}",
+            hint=f"{residual}, {pieces.residual_hint(record.scenario.mode)}",
         ),
         _grid(frame, hidden=hidden),
         pieces.note(stages[-1].sentence if stages else ""),

@@ -41,7 +41,7 @@ def test_one_wrong_label_streams_beside_the_correct_ones(visit: Any) -> None:
     button(page, "sweep").click()
     button(page, "stop").wait_for()
     expect(button(page, "start")).to_be_visible()
-    expect(page.locator(".st-key-sweep-chart")).to_be_visible()
+    expect(page.locator(".st-key-sweep-chart").first).to_be_visible()
     expect(headline(page)).not_to_have_text(sentence)
     expect_no_error(page)
 
