@@ -344,7 +344,8 @@ def png(image: Images) -> bytes:
 def from_png(data: bytes) -> Images:
     """PNG bytes to an image (C, H, W) in [0, 1]; C is 1 for greyscale, else 3."""
     with Image.open(io.BytesIO(data)) as picture:
-        pixels = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"), dtype=np.float32) / 255
+        values = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"), dtype=np.float32)
+    pixels = values / np.float32(255)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 

@@ -1,4 +1,7 @@
-"""The findings as comparisons: which scenarios to run side by side, and what came out, in a sentence of their figures.
+"""Comparisons: scenarios to run side by side, and their outcome in one sentence of figures.
+
+Sentences are made of the scores of finished runs. Where one has none, because the private batch is not known, they say
+how much of the updates is not matched.
 
 >>> base = Scenario(indices=(0, 1, 3, 4))
 >>> [scenario.indices for scenario in (same_label(base, 2), same_label(base, 4))]
@@ -10,7 +13,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,7 +23,6 @@ from deepleak_core.data.batches import load_batch, pick
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import (
     LABELS_CHANGED,
-    FinalScore,
     Finished,
     GroundTruthKnown,
     LabelsInferred,
@@ -34,6 +36,7 @@ from deepleak_core.scenario import Scenario
 from deepleak_core.text import percent
 
 COMPARED = ("gradinversion", "general-deep-leakage")
+NOTABLE_DB = 3.0  # difference of PSNR that counts: half or twice the squared error
 
 
 # ------------------------------------------------------------------------------------------------ one wrong label
@@ -45,11 +48,11 @@ def wrong_label(scenario: Scenario, swap: str | None = None) -> tuple[Scenario, 
 
 
 def worst_swap(scenario: Scenario) -> str:
-    """The one wrong label that the last layer feels most, as "cat>dog".
+    """The wrong label that changes the last layer's gradient most, as "cat>dog".
 
-    A wrong label shifts the last layer's gradient by the feature vector of its image: so it is the image with the
-    longest one, among those whose label does not repeat while there are any; it is taken for the absent class that
-    the network finds least likely for it. Which class it is matters little, which image matters much.
+    A wrong label shifts that gradient by the feature vector of its image. So the image is the one with the longest
+    vector, among those whose label does not repeat where there are any. It is given the absent class that the network
+    finds least likely for it; the choice of the class has little effect, that of the image much.
     """
     batch, model = load_batch(scenario), target_model(scenario)
     model.eval()
@@ -71,44 +74,57 @@ def wrong_label_sweep(scenario: Scenario) -> list[Scenario]:
 
 
 def what_it_cost(right: Finished, wrong: Finished) -> str:
-    """What one wrong label did to a batch."""
-    before, after = mean_psnr(right), mean_psnr(wrong)
-    lost = [a - b for a, b in zip(psnr_of(right), psnr_of(wrong), strict=True)]
-    spoilt = sum(value >= 3 for value in lost)
-    which = "every image" if spoilt == len(lost) else f"{spoilt} of {len(lost)} images"
-    return (
-        f"One wrong label cost the batch {before - after:.0f} dB, {before:.0f} to {after:.0f}, and spoilt {which}. "
-        f"It gives itself away: {percent(wrong.residual)} of the update stays unexplained "
-        f"instead of {percent(right.residual)}."
+    """The effect of one wrong label on a batch."""
+    residuals = (
+        f"The residual shows the error: {percent(wrong.residual)} of the update is not matched, against "
+        f"{percent(right.residual)} with the right labels."
     )
+    if right.score is None or wrong.score is None:
+        return residuals
+    before, after = right.score.mean_psnr, wrong.score.mean_psnr
+    losses = [a - b for a, b in zip(right.score.psnr, wrong.score.psnr, strict=True)]
+    spoiled = sum(loss >= NOTABLE_DB for loss in losses)
+    which = "every image" if spoiled == len(losses) else f"{spoiled} of {len(losses)} images"
+    return f"One wrong label lowers the mean PSNR from {before:.0f} to {after:.0f} dB and spoils {which}. {residuals}"
 
 
 def what_the_sweep_says(ends: Sequence[Finished]) -> str:
-    """How quality falls with the number of wrong labels."""
-    means = ", ".join(f"{mean_psnr(end):.0f}" for end in ends)
-    noise = _score(ends[0]).noise_psnr
-    return f"Mean PSNR with 0 to {len(ends) - 1} wrong labels: {means} dB; noise would score {noise:.0f} dB."
+    """How quality falls with the number of wrong labels, from none on."""
+    scores = [end.score for end in ends if end.score is not None]
+    if not ends:
+        return ""
+    if len(scores) < len(ends):
+        return f"Not matched with 0 to {len(ends) - 1} wrong labels: {_residuals(ends)} of the update."
+    means = ", ".join(f"{score.mean_psnr:.0f}" for score in scores)
+    return (
+        f"Mean PSNR with 0 to {len(ends) - 1} wrong labels: {means} dB; random noise would score "
+        f"{scores[0].noise_psnr:.0f} dB."
+    )
 
 
-def what_was_repaired(wrong: Finished, repaired: Finished, told: Sequence[Stage]) -> str:
-    """What noticing a wrong label is worth, and what was changed as far as the attack's stages have `told`."""
-    before, after = mean_psnr(wrong), mean_psnr(repaired)
-    if after < before + 3:
-        left = f"{percent(repaired.residual)} of the update stays unexplained"
-        return f"Told to look out for wrong labels the attack gives {after:.0f} dB, {before:.0f} without; {left}."
-    changed = next((stage.sentence.partition(":")[0] for stage in told if stage.name == LABELS_CHANGED), "wrong labels")
-    return f"The attacker noticed and mended it, {changed}: {after:.0f} dB instead of {before:.0f}."
+def what_was_repaired(wrong: Finished, repaired: Finished, stages: Sequence[Stage]) -> str:
+    """The effect of label repair, and what was changed according to the `stages` of the attack so far."""
+    left = f"{percent(repaired.residual)} of the update is not matched"
+    without = f"{percent(wrong.residual)} without"
+    if wrong.score is None or repaired.score is None:
+        return f"With label repair {left}, {without}."
+    before, after = wrong.score.mean_psnr, repaired.score.mean_psnr
+    if after < before + NOTABLE_DB:
+        return f"With label repair the attack reaches {after:.0f} dB, {before:.0f} dB without; {left}."
+    sentences = (stage.sentence for stage in stages if stage.name == LABELS_CHANGED)
+    changed = next((sentence.partition(":")[0] for sentence in sentences), "wrong labels replaced")
+    return f"The attack found and corrected the wrong label ({changed}): {after:.0f} dB instead of {before:.0f} dB."
 
 
 # --------------------------------------------------------------------------------------------------------- fusion
 
 
 def same_label(scenario: Scenario, share: int) -> Scenario:
-    """A batch of the same size in which `share` images have one label and every other has its own.
+    """A batch of the same size in which `share` images have one label and every other image a label of its own.
 
-    The shared class is the one with most images in the data set, one of the batch where there is a choice.
-    Its images come last, so that the new batch has the same one. Raises `UnsupportedScenario` where the data set has
-    too few images.
+    The shared class is the one with most images in the data set; of several, one of the batch. Its images come last,
+    so that applying this function to the new batch finds the same class. Raises `UnsupportedScenario` where the data
+    set has too few images.
     """
     label, mates, others = _groups(scenario)
     wanted = scenario.batch_size - share
@@ -167,30 +183,34 @@ def mean_pictures(truth: GroundTruthKnown, class_names: Sequence[str]) -> list[t
 
 def what_fused(distinct: Finished, same: Finished) -> str:
     """The effect of a shared label on a batch."""
-    clear = sum(verdict != "not recovered" for verdict in _score(distinct).outcomes)
+    if distinct.score is None or same.score is None:
+        return _not_matched({"all different": distinct, "same label": same})
+    clear = sum(outcome != "not recovered" for outcome in distinct.score.outcomes)
     sentence = (
-        f"All different: {clear} of {len(psnr_of(distinct))} images are recognisable, {mean_psnr(distinct):.0f} dB."
+        f"All different: {clear} of {len(distinct.score.psnr)} images are recognisable, "
+        f"{distinct.score.mean_psnr:.0f} dB."
     )
-    score = _score(same)
-    if score.fusion is None:
+    if same.score.fusion is None:
         return sentence
     return (
-        f"{sentence} Same label: {mean_psnr(same):.0f} dB, and {score.fusion:.0%} of the results that share a label "
-        "are closer to the average of their class than to any one of its images."
+        f"{sentence} Same label: {same.score.mean_psnr:.0f} dB, and {same.score.fusion:.0%} of the results that share "
+        "a label are closer to the mean of their class than to any single image."
     )
 
 
 def separated(scenario: Scenario) -> Scenario:
-    """The same update for the exact attack, with settings of its own."""
+    """The same update attacked by `exact` with its default settings."""
     own = dict.fromkeys(("learning_rate", "total_variation", "restarts", "max_iterations", "label_strategy", "fedavg"))
-    return scenario.changed(attack="exact", feature_term=False, **own)
+    return scenario.changed(attack="exact", feature_term=False, prior=None, setting=None, **own)
 
 
-def what_was_separated(fused: Finished, apart: Finished) -> str:
-    """What feature separation made of a fused batch."""
+def what_was_separated(fused: Finished, exact: Finished) -> str:
+    """The effect of feature separation on a fused batch."""
+    if fused.score is None or exact.score is None:
+        return _not_matched({"matching": fused, "separation": exact})
     return (
-        f"The same update, separated in {apart.seconds:.1f} s: {mean_psnr(apart):.0f} dB on average instead of "
-        f"{mean_psnr(fused):.0f}, every image at least {min(psnr_of(apart)):.0f} dB."
+        f"The same update with separated features, after {exact.seconds:.1f} s: {exact.score.mean_psnr:.0f} dB on "
+        f"average instead of {fused.score.mean_psnr:.0f} dB, every image at least {min(exact.score.psnr):.0f} dB."
     )
 
 
@@ -198,8 +218,8 @@ def what_was_separated(fused: Finished, apart: Finished) -> str:
 
 
 def compared(scenario: Scenario) -> tuple[Scenario, ...]:
-    """The same update attacked by GradInversion and by General Deep Leakage, each with settings of its own."""
-    own = dict.fromkeys(("label_strategy", "learning_rate", "total_variation", "restarts"))
+    """The same update attacked by GradInversion and by General Deep Leakage, each with its default settings."""
+    own = dict.fromkeys(("label_strategy", "learning_rate", "total_variation", "restarts", "prior", "setting"))
     return tuple(scenario.changed(attack=name, **own) for name in COMPARED)
 
 
@@ -209,39 +229,44 @@ def over_label_distributions(scenario: Scenario) -> list[Scenario]:
 
 
 def what_the_distributions_say(ends: Sequence[Finished]) -> str:
-    """How both attacks do from all different to all the same."""
-    theirs, ours = (", ".join(f"{mean_psnr(end):.0f}" for end in ends[i::2]) for i in range(2))
-    return f"The more images share a label: GradInversion {theirs} dB, General Deep Leakage {ours} dB."
+    """The quality of both attacks on batches from all different to all the same."""
+    pair = (ends[0::2], ends[1::2])
+    if not ends:
+        return ""
+    if any(end.score is None for end in ends):
+        theirs, ours = map(_residuals, pair)
+        return f"Not matched as more images share a label: GradInversion {theirs}, General Deep Leakage {ours}."
+    theirs, ours = (", ".join(f"{end.score.mean_psnr:.0f}" for end in side if end.score) for side in pair)
+    return f"Mean PSNR as more images share a label: GradInversion {theirs} dB, General Deep Leakage {ours} dB."
 
 
 def labels_right(inferred: LabelsInferred) -> int:
-    """How many of the batch's labels were found, each as often as it is there."""
+    """Number of the batch's labels that were found, counted with multiplicity; 0 where they are not known."""
     if inferred.score is None:
         return 0
     return sum(map(min, inferred.counts, inferred.score.true_counts))
 
 
 def what_differs(theirs: tuple[LabelsInferred, Finished], ours: tuple[LabelsInferred, Finished]) -> str:
-    """GradInversion's labels and images against those of General Deep Leakage, on the same update."""
-    total = len(psnr_of(ours[1]))
+    """Labels and images of GradInversion and of General Deep Leakage from the same update."""
+    scores = [end.score for _, end in (theirs, ours)]
+    if scores[0] is None or scores[1] is None:
+        return _not_matched({"GradInversion": theirs[1], "General Deep Leakage": ours[1]})
+    total = len(scores[1].psnr)
     found = [labels_right(inferred) for inferred, _ in (theirs, ours)]
-    psnr = [mean_psnr(end) for _, end in (theirs, ours)]
     return (
-        f"GradInversion found {found[0]} of {total} labels and rebuilt the images at {psnr[0]:.0f} dB; "
-        f"General Deep Leakage found {found[1]} of {total}, {psnr[1]:.0f} dB."
+        f"GradInversion found {found[0]} of {total} labels and reached {scores[0].mean_psnr:.0f} dB; "
+        f"General Deep Leakage found {found[1]} of {total} and reached {scores[1].mean_psnr:.0f} dB."
     )
 
 
-def psnr_of(end: Finished) -> tuple[float, ...]:
-    """PSNR of each image in dB."""
-    return _score(end).psnr
+# ------------------------------------------------------------------------------------------- without ground truth
 
 
-def mean_psnr(end: Finished) -> float:
-    """Mean PSNR of a run in dB."""
-    return _score(end).mean_psnr
+def _not_matched(ends: Mapping[str, Finished]) -> str:
+    parts = ", ".join(f"{name} {percent(end.residual)}" for name, end in ends.items())
+    return f"No ground truth; part of the update that is not matched: {parts}."
 
 
-def _score(end: Finished) -> FinalScore:
-    assert end.score is not None, "comparisons are made of scenarios, whose ground truth is known"
-    return end.score
+def _residuals(ends: Sequence[Finished]) -> str:
+    return ", ".join(percent(end.residual) for end in ends)

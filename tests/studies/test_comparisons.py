@@ -1,21 +1,37 @@
-"""The findings: the scenarios that show them, and that they are there."""
+"""Comparisons: the scenarios that show each finding, the findings themselves, and sentences of their figures."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.events import Event, Finished, LabelsInferred, Prepared, from_png
-from deepleak_core.federated import client
+from deepleak_core.events import (
+    LABELS_CHANGED,
+    Event,
+    FinalScore,
+    Finished,
+    GroundTruthKnown,
+    LabelScore,
+    LabelsInferred,
+    Stage,
+    from_png,
+)
 from deepleak_core.federated.case import target_model
+from deepleak_core.federated.client import mean_gradient, weights_of
 from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
-from deepleak_core.studies import comparisons as findings
+from deepleak_core.studies import comparisons
+from tests.helpers import end_of, only
 
 BASE = Scenario(indices=(0, 1, 3, 4), max_iterations=200)
 
@@ -24,123 +40,198 @@ def labels_of(scenario: Scenario) -> list[int]:
     return load_batch(scenario).labels.tolist()
 
 
-def told(scenario: Scenario) -> list[Event]:
-    return list(run(scenario))
-
-
-def end(scenario: Scenario) -> Finished:
-    finished = told(scenario)[-1]
-    assert isinstance(finished, Finished)
-    return finished
+def score_of(scenario: Scenario) -> FinalScore:
+    """The score at the end of a run."""
+    score = end_of(list(run(scenario))).score
+    assert score is not None
+    return score
 
 
 @pytest.fixture(scope="module")
-def right() -> Finished:
-    return end(BASE)
+def right() -> FinalScore:
+    return score_of(BASE)
 
 
-# ------------------------------------------------------------------------------------------------ one wrong label
+# ---------------------------------------------------------------------------------------------- one wrong label
 
 
-@pytest.mark.parametrize("indices", [(0, 1, 3, 4), (4, 5, 0, 1), (8, 9, 12, 15)])
-def test_the_worst_wrong_label_is_the_one_the_last_layer_feels_most(indices: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("indices", [(0, 1, 3, 4), (4, 5, 0, 1), (8, 9, 12, 15), (4, 5, 7, 19)])
+def test_the_worst_wrong_label_changes_the_last_layer_most(indices: tuple[int, ...]) -> None:
     scenario = Scenario(indices=indices)
     batch, model = load_batch(scenario), target_model(scenario)
-    before, after = findings.worst_swap(scenario).split(">")
+    before, after = comparisons.worst_swap(scenario).split(">")
     absent = batch.class_names.index(after)
     assert absent not in batch.labels
 
-    def felt(image: int) -> float:
+    def change(image: int) -> float:
         labels = batch.labels.clone()
         labels[image] = absent
         shared, wrong = (
-            client.mean_gradient(model, client.weights_of(model), batch.images, y)["head.weight"]
-            for y in (batch.labels, labels)
+            mean_gradient(model, weights_of(model), batch.images, y)["head.weight"] for y in (batch.labels, labels)
         )
         return float((shared - wrong).norm())
 
-    alone = [i for i, label in enumerate(batch.labels) if int((batch.labels == label).sum()) == 1]
-    assert before == batch.class_names[batch.labels[max(alone, key=felt)]]
+    counts = Counter(batch.labels.tolist())
+    candidates = [i for i, label in enumerate(batch.labels.tolist()) if counts[label] == 1] or range(len(indices))
+    assert before == batch.class_names[batch.labels[max(candidates, key=change)]]
 
 
-def test_one_wrong_label_costs_every_image(right: Finished) -> None:
-    _, scenario = findings.wrong_label(BASE, findings.worst_swap(BASE))
-    wrong = end(scenario)
-    assert np.mean(right.psnr) - np.mean(wrong.psnr) > 10
+@pytest.mark.slow
+def test_one_wrong_label_spoils_every_image(right: FinalScore) -> None:
+    _, scenario = comparisons.wrong_label(BASE, comparisons.worst_swap(BASE))
+    wrong = score_of(scenario)
+    assert right.mean_psnr - wrong.mean_psnr > 10
     assert min(np.subtract(right.psnr, wrong.psnr)) > 3
-    sentence = findings.what_it_cost(right, wrong)
-    assert f"cost the batch {np.mean(right.psnr) - np.mean(wrong.psnr):.0f} dB" in sentence
-    assert "spoilt every image" in sentence and "stays unexplained" in sentence
-    assert "spoilt 0 of 4 images" in findings.what_it_cost(right, right)
 
 
-def test_a_batch_that_cannot_be_had_yet_loses_a_label_by_its_seed() -> None:
-    assert findings.wrong_label(BASE)[1] == BASE.changed(wrong_labels=1)
+def test_without_a_swap_the_seed_decides() -> None:
+    assert comparisons.wrong_label(BASE) == (BASE, BASE.changed(wrong_labels=1))
+    assert comparisons.wrong_label(BASE, "cat>dog") == (BASE, BASE.changed(mislabel=("cat>dog",)))
 
 
 def test_the_sweep_goes_from_no_wrong_label_to_all() -> None:
-    sweep = findings.wrong_label_sweep(BASE.changed(mislabel=("cat>dog",)))
+    sweep = comparisons.wrong_label_sweep(BASE.changed(mislabel=("cat>dog",)))
     assert [scenario.wrong_labels for scenario in sweep] == [0, 1, 2, 3, 4]
-    ends = [end(scenario) for scenario in sweep[::2]]
-    means = [float(np.mean(end.psnr)) for end in ends]
-    assert means == sorted(means, reverse=True)
-    assert f"with 0 to 2 wrong labels: {', '.join(f'{mean:.0f}' for mean in means)} dB" in (
-        findings.what_the_sweep_says(ends)
-    )
+    assert all(scenario.mislabel is None and scenario.indices == BASE.indices for scenario in sweep)
 
 
-# --------------------------------------------------------------------------------------------------------- fusion
+# ------------------------------------------------------------------------------------------------------- fusion
 
 
 @pytest.mark.parametrize("base", [BASE, Scenario(batch_size=6), Scenario(composition="half", batch_size=4, seed=3)])
-def test_the_dial_says_how_many_share_a_label(base: Scenario) -> None:
-    for share in findings.shares(base):
-        scenario = findings.same_label(base, share)
-        counts = Counter(labels_of(scenario))
-        assert scenario.batch_size == base.batch_size and sorted(counts.values())[-1] == share
-        assert sorted(counts.values())[:-1] == [1] * (base.batch_size - share)
-        assert findings.sharing(scenario) == share
-        assert findings.same_label(scenario, share) == scenario, "the same again, from a link"
+def test_so_many_images_share_a_label(base: Scenario) -> None:
+    for share in comparisons.shares(base):
+        scenario = comparisons.same_label(base, share)
+        counts = sorted(Counter(labels_of(scenario)).values())
+        assert scenario.batch_size == base.batch_size
+        assert counts == [1] * (base.batch_size - share) + [share]
+        assert comparisons.sharing(scenario) == share
+        assert comparisons.same_label(scenario, share) == scenario, "applied again, it changes nothing"
 
 
-def test_more_of_a_class_than_there_is_cannot_share_a_label() -> None:
-    with pytest.raises(UnsupportedScenario, match="cifar10-samples has 4 of class frog"):
-        findings.same_label(BASE, 5)
+def test_more_images_of_a_class_than_there_are_cannot_share_a_label() -> None:
+    with pytest.raises(UnsupportedScenario, match="frog"):
+        comparisons.same_label(BASE, 5)
 
 
-def test_a_shared_label_fuses_and_taking_apart_undoes_it(right: Finished) -> None:
-    scenario = findings.same_label(BASE, 4)
+@pytest.mark.slow
+def test_a_shared_label_fuses_images_and_separation_undoes_it(right: FinalScore) -> None:
+    scenario = comparisons.same_label(BASE, 4)
     assert scenario.indices == (4, 5, 7, 19)
-    fused, apart = end(scenario), end(findings.taken_apart(scenario))
+    fused, exact = score_of(scenario), score_of(comparisons.separated(scenario))
     assert fused.fusion is not None and fused.fusion > 0.5 and min(right.psnr) > 20
-    assert apart.fusion == 0 and min(apart.psnr) > 30
-    assert "4 of 4 images are recognisable" in findings.what_fused(right, fused)
-    assert f"{fused.fusion:.0%} of those that share it" in findings.what_fused(right, fused)
-    assert f"every image at least {min(apart.psnr):.0f} dB" in findings.what_was_taken_apart(fused, apart)
+    assert exact.fusion == 0 and min(exact.psnr) > 30
 
 
-def test_the_mean_that_is_shown_is_that_of_the_class() -> None:
+def test_the_exact_attack_runs_with_its_own_settings() -> None:
+    scenario = BASE.changed(
+        attack="dlg", restarts=3, total_variation=0.1, prior=("l2=1",), setting=("feature_weight=1",), feature_term=True
+    )
+    assert comparisons.separated(scenario) == Scenario(indices=BASE.indices, attack="exact")
+
+
+def test_the_mean_picture_is_that_of_the_class() -> None:
     scenario = Scenario(indices=(4, 5, 0), max_iterations=1)
-    prepared = told(scenario)[0]
-    assert isinstance(prepared, Prepared)
-    ((picture, name, count),) = findings.mean_pictures(prepared)
-    expected = load_batch(scenario).images[:2].mean(0).permute(1, 2, 0)
-    assert (name, count) == ("frog", 2)
-    assert torch.allclose(torch.from_numpy(from_png(picture) / 255.0).float(), expected, atol=0.51 / 255)
+    truth = only(GroundTruthKnown, list(run(scenario)))
+    ((picture, name, count),) = comparisons.mean_pictures(truth, [f"class {n}" for n in range(10)])
+    expected = load_batch(scenario).images[:2].mean(0)
+    assert (name, count) == ("class 6", 2)
+    assert torch.allclose(torch.from_numpy(from_png(picture)), expected, atol=0.51 / 255)
 
 
-# -------------------------------------------------------------------------------------------------- GradInversion
+# ------------------------------------------------------------------------------------------------ GradInversion
 
 
 def test_gradinversions_labels_fail_where_zero_shot_is_exact() -> None:
-    scenario = findings.same_label(BASE.changed(max_iterations=2), 2)
-    results = []
-    for one in findings.compared(scenario):
-        events = told(one)
-        inferred = next(event for event in events if isinstance(event, LabelsInferred))
-        results.append((inferred, events[-1]))
-    (theirs, _), (ours, _) = results
-    assert [findings.labels_right(inferred) for inferred in (theirs, ours)] == [3, 4] and ours.exact
-    assert "found 3 of 4 labels" in findings.what_differs(*results) and "found 4 of 4" in findings.what_differs(
-        *results
+    scenario = comparisons.same_label(BASE.changed(max_iterations=1), 2)
+    right = []
+    for one in comparisons.compared(scenario):
+        events: list[Event] = list(run(one))
+        inferred = only(LabelsInferred, events)
+        assert inferred.strategy == ("gradinversion" if one.attack == "gradinversion" else "zero-shot")
+        right.append(comparisons.labels_right(inferred))
+    assert right == [3, 4]
+
+
+def test_both_attacks_run_on_every_distribution_of_labels() -> None:
+    scenarios = comparisons.over_label_distributions(BASE)
+    assert [scenario.attack for scenario in scenarios[:2]] == list(comparisons.COMPARED)
+    assert len(scenarios) == 2 * len(comparisons.shares(BASE))
+    assert all(a.indices == b.indices for a, b in zip(scenarios[::2], scenarios[1::2], strict=True))
+
+
+# ---------------------------------------------------------------------------------------------------- sentences
+
+
+def finished(psnr: Sequence[float], residual: float = 0.1, **values: Any) -> Finished:
+    """The end of a run with these PSNR in dB."""
+    count = len(psnr)
+    figures: dict[str, Any] = {
+        "places": tuple(range(count)), "psnr": tuple(psnr), "ssim": (0.5,) * count, "max_error_8bit": (9,) * count,
+        "pixel_exact": (False,) * count, "outcomes": ("recognisable",) * count, "noise_psnr": 8.0, "grey_psnr": 12.0,
+        "time_to": {},
+    }  # fmt: skip
+    score = FinalScore(**figures | values)
+    return Finished(reason="iterations", sentence="", step=1, seconds=2.0, residual=residual, score=score)
+
+
+def unknown(end: Finished) -> Finished:
+    return replace(end, score=None)
+
+
+def inferred(counts: tuple[int, ...], true: tuple[int, ...] | None) -> LabelsInferred:
+    score = None if true is None else LabelScore(true_counts=true, exact=counts == true)
+    return LabelsInferred(
+        strategy="idlg", evidence=(), real_counts=(), counts=counts, order=(), falsified=(), seconds=0.0, score=score
     )
+
+
+GOOD, BAD = finished([31.0, 29.0], 0.001), finished([12.0, 28.0], 0.52, fusion=0.5)
+STAGE = Stage(name=LABELS_CHANGED, sentence="deer changed to ship: certified by the last layer.")
+
+
+def test_sentences_hold_the_figures() -> None:
+    for sentence, facts in (
+        (comparisons.what_it_cost(GOOD, BAD), ("30", "20 dB", "1 of 2", "52%", "0.1%")),
+        (comparisons.what_it_cost(GOOD, finished([10.0, 10.0])), ("every image",)),
+        (comparisons.what_it_cost(GOOD, GOOD), ("0 of 2",)),
+        (comparisons.what_the_sweep_says([GOOD, BAD]), ("0 to 1", "30, 20", "8 dB")),
+        (comparisons.what_was_repaired(BAD, GOOD, [STAGE]), ("deer changed to ship", "30", "20")),
+        (comparisons.what_was_repaired(BAD, BAD, [STAGE]), ("20", "52%")),
+        (comparisons.what_fused(GOOD, BAD), ("2 of 2", "30", "20", "50%")),
+        (comparisons.what_was_separated(BAD, GOOD), ("2.0 s", "30", "20", "29")),
+        (comparisons.what_the_distributions_say([GOOD, BAD, BAD, GOOD]), ("30, 20", "20, 30")),
+        (
+            comparisons.what_differs((inferred((1, 1), (2, 0)), BAD), (inferred((2, 0), (2, 0)), GOOD)),
+            ("1 of 2", "2 of 2", "20", "30"),
+        ),
+    ):
+        assert all(fact in sentence for fact in facts), sentence
+
+
+def test_without_a_ground_truth_sentences_hold_the_residuals() -> None:
+    good, bad = unknown(GOOD), unknown(BAD)
+    for sentence in (
+        comparisons.what_it_cost(good, bad),
+        comparisons.what_the_sweep_says([good, bad]),
+        comparisons.what_was_repaired(bad, good, []),
+        comparisons.what_fused(good, bad),
+        comparisons.what_was_separated(bad, good),
+        comparisons.what_the_distributions_say([good, bad]),
+        comparisons.what_differs((inferred((1, 1), None), bad), (inferred((2, 0), None), good)),
+    ):
+        assert "52%" in sentence and "0.1%" in sentence and "dB" not in sentence, sentence
+    assert comparisons.labels_right(inferred((1, 1), None)) == 0
+
+
+def test_a_sweep_without_results_yet_says_nothing() -> None:
+    assert comparisons.what_the_sweep_says([]) == comparisons.what_the_distributions_say([]) == ""
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.floats(0, 60), st.floats(0, 60)), min_size=1, max_size=5), st.booleans())
+def test_every_pair_of_ends_gives_a_sentence(pairs: list[tuple[float, float]], known: bool) -> None:
+    first, second = (finished(side) for side in zip(*pairs, strict=True))
+    second = second if known else unknown(second)
+    for compare in (comparisons.what_it_cost, comparisons.what_fused, comparisons.what_was_separated):
+        assert compare(first, second).endswith(".")
