@@ -1,11 +1,11 @@
-"""How well the label-inference strategies do: every strategy on the same updates, one batch or many.
+"""Accuracy of label inference: every strategy on the same updates, on one batch or on many.
 
 >>> trials = list(label_trials(Scenario(indices=(4, 5, 7, 19)), repeats=2))
 >>> scores = label_scores(trials)
 >>> scores["zero-shot"].exact_rate, scores["gradinversion"].instance_accuracy
 (1.0, 0.25)
 
-A `Study` is such a question in the form in which the engine has it executed and the store keeps its answer.
+A `Study` is the task that the engine gives to a worker (`runs.tasks`).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from deepleak_core.runs.checks import check
 from deepleak_core.scenario import Composition, Scenario
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-LAID_OPEN = "zero-shot"  # the strategy whose steps are shown one by one
-SLOWEST = "verified"  # a proof may take its time: it comes last, so that nobody has to wait for the others
+SHOWN_IN_STEPS = "zero-shot"  # the strategy whose intermediate values are reported
+SLOWEST = "verified"  # runs last, so that the other answers do not wait for it
 OF_THE_UPDATE = (
     "dataset", "images", "image_size", "indices", "labels", "batch_size", "composition", "model", "stage", "head_bias",
     "batchnorm", "mode", "local_epochs", "local_batch_size", "local_lr", "seed", "device",
@@ -40,7 +40,7 @@ OF_THE_UPDATE = (
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTrial:
-    """One strategy on one batch: what it found, how many of each class there are, and how long it took."""
+    """One strategy on one batch: what it `found`, the true counts (C,), and the seconds that it took."""
 
     strategy: str
     found: InferredLabels
@@ -50,12 +50,15 @@ class LabelTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelScore:
-    """A strategy over all its trials; every value but `seconds`, the mean time of one inference, is in [0, 1].
+    """The accuracy of a strategy over its trials. All values but `seconds` are in [0, 1].
 
-    `exact_rate`: batches whose whole multiset of labels was found. `instance_accuracy`: labels found, each as
-    often as it is there. `presence_accuracy`: classes rightly said to be in the batch or not.
-    `proven_rate`: batches on which the strategy says that its answer is proven; `wrongly_proven`: those of them on
-    which it is not right.
+    Attributes:
+        exact_rate: share of batches whose label counts are all right.
+        instance_accuracy: mean share of a batch's labels that were found, counted with multiplicity.
+        presence_accuracy: share of classes that were rightly said to be in the batch, or not to be in it.
+        proven_rate: share of batches whose counts the strategy calls certified.
+        wrongly_proven: share of batches whose counts are called certified and are wrong.
+        seconds: mean time of one inference.
     """
 
     exact_rate: float
@@ -69,10 +72,10 @@ class LabelScore:
 def label_trials(
     scenario: Scenario, *, repeats: int = 1, first: int = 0, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[LabelTrial]:
-    """Every strategy on `repeats` draws of the scenario's batch from the `first` on, the slowest last within one.
+    """Try every strategy on `repeats` draws of the scenario's batch, from the `first` draw on.
 
-    The target model is built once. Where the scenario names its images the batch stays the same, and only the
-    noise some strategies feed is drawn anew. Raises what `runs.run.run` raises before it starts.
+    The target model is built once. Where the scenario names its images, the batch is the same in every draw, and only
+    the noise that some strategies use differs. Raises what `runs.run.run` raises before it starts.
     """
     check(scenario)
     for _ in datasets.prepare(scenario):
@@ -89,7 +92,7 @@ def label_trials(
                 seed=scenario.seed_for("labels") + draw,
                 stop=stop,
             )
-            found = replace(found, counts=found.counts.cpu())  # waits for the device, so that the time is all of it
+            found = replace(found, counts=found.counts.cpu())  # waits for the device, so that all its time counts
             seconds = time.perf_counter() - began
             yield LabelTrial(strategy=strategy, found=found, true_counts=true_counts, seconds=seconds)
 
@@ -121,10 +124,10 @@ def label_scores(trials: Sequence[LabelTrial]) -> dict[str, LabelScore]:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A question about label inference: one batch laid open (no `repeats`), or the scores over so many draws.
+    """A study of label inference: every answer on one batch (`repeats` 0), or scores over `repeats` draws.
 
-    Equal questions have equal keys, so that everybody who asks one shares its answer; a strategy that is new makes
-    every question new.
+    Equal studies have equal keys, so that users who ask the same share the answer. The key depends on the registered
+    strategies as well.
     """
 
     scenario: Scenario
@@ -138,7 +141,7 @@ class Study:
 
     @property
     def urgency(self) -> int:
-        """1 for a single batch, which somebody waits for, 2 for a point of a curve; attacks have 0."""
+        """1 for a single batch, 2 for a point of a curve; attacks, which come first, have 0."""
         return 2 if self.repeats else 1
 
     def check(self) -> None:
@@ -146,7 +149,7 @@ class Study:
         check(self.scenario)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
-        """Answer in events, as `runs.run.run` does: `stop` is asked between any two strategies."""
+        """Yield the events of the study; `stop` is called between strategies."""
         check(self.scenario)
         yield from datasets.prepare(self.scenario)
         trials = []
@@ -154,7 +157,7 @@ class Study:
             if stop():
                 return
             if not self.repeats:
-                yield from _laid_open(trial)
+                yield from _answer(trial)
                 continue
             trials.append(trial)
             draws, rest = divmod(len(trials), len(labels.STRATEGIES))
@@ -164,7 +167,7 @@ class Study:
 
 
 def of_the_update(scenario: Scenario) -> Scenario:
-    """What of a scenario the client's update depends on; every setting of the attack is left at its default.
+    """The settings that the client's update depends on; those of the attack have their defaults.
 
     >>> of_the_update(Scenario(seed=3, attack="dlg", wrong_labels=1)) == Scenario(seed=3)
     True
@@ -180,9 +183,10 @@ def curve(
     repeats: int,
     check: Callable[[Scenario], None] = check,
 ) -> tuple[Study, ...]:
-    """The points of a curve over `batch_size` or `stage`, smallest first, all else being as in the scenario.
+    """One study for each point of a curve over `batch_size` or `stage`, smallest first.
 
-    Left out are those that `check` refuses by `UnsupportedScenario`: batches that the data set cannot give.
+    All other settings are those of the scenario. Points that `check` refuses by `UnsupportedScenario` are left out:
+    batches that the data set cannot give.
 
     >>> [point.scenario.batch_size for point in curve(Scenario(), over="batch_size", composition="half", repeats=5)]
     [2, 4, 8, 16, 32]
@@ -201,7 +205,7 @@ def curve(
 
 
 def verdict(answers: Sequence[StrategyAnswered], class_names: Sequence[str]) -> str:
-    """One sentence on who has the batch right or comes closest, one on the worst miss.
+    """Which strategies have the whole batch right, or which comes closest, and the largest miss, in two sentences.
 
     >>> right = StrategyAnswered(
     ...     strategy="zero-shot", counts=(2, 1), true_counts=(2, 1), certified=False, note="", seconds=0.0
@@ -227,12 +231,12 @@ def verdict(answers: Sequence[StrategyAnswered], class_names: Sequence[str]) -> 
     )
 
 
-def _laid_open(trial: LabelTrial) -> Iterator[Event]:
-    """What one strategy found; ahead of it the steps to it, if it is the one whose steps are shown."""
+def _answer(trial: LabelTrial) -> Iterator[Event]:
+    """The answer of one strategy; before it its intermediate values, for the one strategy that reports them."""
     found, true_counts = trial.found, tuple(trial.true_counts.tolist())
     counts = tuple(found.counts.tolist())
-    if trial.strategy == LAID_OPEN:
-        # The strategy estimates K (p - gradient); what it took for p stands in what it found.
+    if trial.strategy == SHOWN_IN_STEPS:
+        # Zero-shot restoration estimates counts as K (p - gradient): p follows from counts and gradient.
         probabilities = found.real_counts / trial.true_counts.sum().item() + found.evidence
         yield LastLayerRead(
             gradient=tuple(found.evidence.tolist()),

@@ -1,7 +1,8 @@
-"""Scores of label inference and studies of it, against trials worked out by hand, naive references and real draws."""
+"""Accuracy of label inference: scores against values computed by hand, and studies against their trials."""
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import asdict, replace
 
 import pytest
@@ -11,14 +12,16 @@ from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch, pick
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event, LastLayerRead, Scored, StrategyAnswered, from_message, to_message
-from deepleak_core.federated import models
+from deepleak_core.federated import checkpoints, models
 from deepleak_core.federated.case import target_model
+from deepleak_core.labels import strategies
 from deepleak_core.labels.evidence import InferredLabels
 from deepleak_core.labels.strategies import STRATEGIES
+from deepleak_core.runs.tasks import Task
 from deepleak_core.scenario import Scenario
-from deepleak_core.studies import label_accuracy as evaluation
+from deepleak_core.studies import label_accuracy
 from deepleak_core.studies.label_accuracy import (
-    LAID_OPEN,
+    SHOWN_IN_STEPS,
     SLOWEST,
     LabelTrial,
     Study,
@@ -40,7 +43,7 @@ def trial(counts: list[int], true: list[int], proven: bool = False, seconds: flo
     )
 
 
-def test_scores_worked_out_by_hand() -> None:
+def test_scores_against_values_computed_by_hand() -> None:
     scores = label_scores(
         [
             trial([2, 0, 2, 0, 0], [2, 0, 2, 0, 0], proven=True),  # all right
@@ -82,16 +85,16 @@ def test_every_strategy_sees_every_draw_and_the_model_is_built_once(monkeypatch:
 
 def test_named_images_stay_and_the_noise_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = []
-    real = evaluation.labels.infer
-    monkeypatch.setattr(evaluation.labels, "infer", lambda *a, **k: seeds.append(k["seed"]) or real(*a, **k))
+    real = strategies.infer_labels
+    monkeypatch.setattr(strategies, "infer_labels", lambda *a, **k: seeds.append(k["seed"]) or real(*a, **k))
     trials = list(label_trials(Scenario(model="lenet", indices=(0, 4)), repeats=3))
     assert len({tuple(t.true_counts.tolist()) for t in trials}) == 1
     assert len(set(seeds)) == 3
-    assert seeds[0] == Scenario().seed_for("labels"), "the first draw is the attack's own"
+    assert seeds[0] == Scenario().seed_for("labels"), "the first draw is that of the attack"
 
 
 def test_what_cannot_run_is_refused_first() -> None:
-    with pytest.raises(UnsupportedScenario, match="model was 'vgg'"):
+    with pytest.raises(UnsupportedScenario, match="vgg"):
         next(label_trials(Scenario(model="vgg")))
 
 
@@ -100,7 +103,7 @@ def test_what_cannot_run_is_refused_first() -> None:
 
 def answer(strategy: str, counts: list[int], truth: list[int]) -> StrategyAnswered:
     return StrategyAnswered(
-        strategy=strategy, counts=tuple(counts), true_counts=tuple(truth), proven=False, note="", seconds=0.1
+        strategy=strategy, counts=tuple(counts), true_counts=tuple(truth), certified=False, note="", seconds=0.1
     )
 
 
@@ -112,11 +115,11 @@ def mean_probabilities(model: torch.nn.Module, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("mode", ["fedsgd", "fedavg"])
-def test_a_batch_laid_open_says_what_the_gradient_says(mode: str) -> None:
+def test_a_single_batch_reports_the_gradient_and_the_steps_to_the_counts(mode: str) -> None:
     scenario = Scenario(indices=(0, 1, 3, 4), model="lenet", mode=mode)
-    told = list(Study(scenario=scenario).run())
-    (read,) = (event for event in told if isinstance(event, LastLayerRead))
-    answers = {event.strategy: event for event in told if isinstance(event, StrategyAnswered)}
+    events = list(Study(scenario=scenario).run())
+    (read,) = (event for event in events if isinstance(event, LastLayerRead))
+    answers = {event.strategy: event for event in events if isinstance(event, StrategyAnswered)}
     assert set(answers) == set(STRATEGIES) and list(answers)[-1] == SLOWEST
 
     batch = load_batch(scenario)
@@ -131,35 +134,37 @@ def test_a_batch_laid_open_says_what_the_gradient_says(mode: str) -> None:
     assert read.probabilities == pytest.approx(guess.tolist(), abs=1e-6 if mode == "fedsgd" else 1e-4)
     by_hand = [4 * (p - g) for p, g in zip(read.probabilities, read.gradient, strict=True)]
     assert read.real_counts == pytest.approx(by_hand)
-    assert read.true_counts == tuple(batch.labels.bincount(minlength=10).tolist()) == answers[LAID_OPEN].true_counts
-    assert read.counts == answers[LAID_OPEN].counts
+    assert (
+        read.true_counts == tuple(batch.labels.bincount(minlength=10).tolist()) == answers[SHOWN_IN_STEPS].true_counts
+    )
+    assert read.counts == answers[SHOWN_IN_STEPS].counts
 
 
-def test_studies_score_what_trials_score_and_say_how_far_they_are() -> None:
+def test_studies_report_the_scores_of_their_trials_after_each_draw() -> None:
     scenario = Scenario(model="lenet", composition="random", batch_size=6)
-    told = list(Study(scenario=scenario, repeats=3).run())
-    assert all(isinstance(event, Scored) for event in told)
-    assert [(event.draws, event.repeats) for event in told] == [(1, 3), (2, 3), (3, 3)]
+    events = list(Study(scenario=scenario, repeats=3).run())
+    assert all(isinstance(event, Scored) for event in events)
+    assert [(event.draws, event.repeats) for event in events] == [(1, 3), (2, 3), (3, 3)]
     expected = label_scores(list(label_trials(scenario, repeats=3)))
     for name, score in expected.items():
-        assert told[-1].scores[name] | {"seconds": 0} == asdict(score) | {"seconds": 0}
+        assert events[-1].scores[name] | {"seconds": 0} == asdict(score) | {"seconds": 0}
 
 
-def test_a_study_that_is_stopped_says_no_more() -> None:
+def test_a_study_ends_soon_after_it_is_stopped() -> None:
     scenario = Scenario(model="lenet", composition="random")
-    told: list[Event] = []
-    for event in Study(scenario=scenario, repeats=9).run(lambda: bool(told)):
-        told.append(event)
-    assert [event.draws for event in told] == [1]
+    events: list[Event] = []
+    for event in Study(scenario=scenario, repeats=9).run(lambda: bool(events)):
+        events.append(event)
+    assert [event.draws for event in events] == [1]
 
 
-def test_what_studies_tell_survives_the_road() -> None:
+def test_events_of_studies_survive_messages() -> None:
     scenario = Scenario(model="lenet", indices=(0, 4))
     events = [*Study(scenario=scenario).run(), *Study(scenario=scenario, repeats=1).run()]
     assert [from_message(to_message(event)) for event in events] == events
 
 
-def test_equal_questions_have_one_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_studies_have_equal_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = Scenario(indices=(0, 1))
     keys = [
         Study(scenario=scenario).key,
@@ -168,17 +173,17 @@ def test_equal_questions_have_one_key(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert len(set(keys)) == 3
     assert keys[0] == Study(scenario=of_the_update(scenario.changed(attack="dlg", max_seconds=3.0))).key
-    monkeypatch.setattr(evaluation.labels, "STRATEGIES", STRATEGIES | {"new": STRATEGIES["idlg"]})
+    monkeypatch.setattr(strategies, "STRATEGIES", STRATEGIES | {"new": STRATEGIES["idlg"]})
     assert Study(scenario=scenario).key not in keys
 
 
 def test_every_setting_is_of_the_update_or_of_the_attack() -> None:
     attack_only = {
         "attack", "fedavg", "label_strategy", "wrong_labels", "feature_term", "learning_rate", "total_variation",
-        "restarts", "max_seconds", "max_iterations", "mislabel", "repair_labels",
+        "restarts", "max_seconds", "max_iterations", "mislabel", "repair_labels", "prior", "setting",
     }  # fmt: skip
-    assert set(evaluation.OF_THE_UPDATE).isdisjoint(attack_only)
-    assert set(Scenario.model_fields) - attack_only <= set(evaluation.OF_THE_UPDATE)
+    assert set(label_accuracy.OF_THE_UPDATE).isdisjoint(attack_only)
+    assert set(Scenario.model_fields) - attack_only <= set(label_accuracy.OF_THE_UPDATE)
 
 
 def test_curves_have_the_points_that_the_data_can_give(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +201,7 @@ def test_curves_have_the_points_that_the_data_can_give(monkeypatch: pytest.Monke
     # 20 images of 8 classes, of each 2 or 4
     assert sizes == {"random": [1, 2, 4, 8, 16], "distinct": [1, 2, 4, 8], "half": [2, 4, 8], "same": [1, 2, 4],
                      "pair": [2, 4, 8]}  # fmt: skip
-    monkeypatch.setattr(models, "stages", lambda name, vocabulary: {"untrained": None, "late": None})
+    monkeypatch.setattr(checkpoints, "stages", lambda name, vocabulary: {"untrained": None, "late": None})
     points = curve(named, over="stage", composition="random", repeats=7, check=check)
     assert [(p.scenario.stage, p.scenario.batch_size, p.repeats) for p in points] == [
         ("untrained", 3, 7),
@@ -204,18 +209,26 @@ def test_curves_have_the_points_that_the_data_can_give(monkeypatch: pytest.Monke
     ]
 
 
-def test_the_verdict_is_what_was_computed() -> None:
+def test_studies_are_tasks_that_can_be_sent_to_workers() -> None:
+    task: Task = Study(scenario=Scenario(indices=(0, 1)), repeats=2)
+    assert pickle.loads(pickle.dumps(task)) == task
+    assert 0 < len(task.key) <= 64 and task.urgency > Study(scenario=task.scenario).urgency > 0
+    task.check()
+    with pytest.raises(UnsupportedScenario):
+        Study(scenario=Scenario(model="vgg")).check()
+
+
+def test_the_verdict_names_the_best_and_the_largest_miss() -> None:
     names, truth = ["cat", "frog"], [1, 3]
     right, sign, minima = (
         answer(name, counts, truth)
         for name, counts in (("zero-shot", [1, 3]), ("idlg", [2, 2]), ("gradinversion", [1, 1]))
     )
-    assert verdict([right, replace(sign, counts=(1, 3))], names) == "All 2 strategies have the whole batch right."
-    assert verdict([right, sign, minima], names) == (
-        "1 of 3 strategies has the whole batch right: Zero-shot restoration. "
-        "GradInversion finds 1 of 3 frog images, no label more than once."
-    )
-    assert verdict([sign, minima], names) == (
-        "None of 2 strategies has the whole batch right. iDLG comes closest with 3 of 4 labels. "
-        "GradInversion finds 1 of 3 frog images, no label more than once."
-    )
+    titles = {name: STRATEGIES[name].title for name in STRATEGIES}
+    everybody = verdict([right, replace(sign, counts=(1, 3))], names)
+    assert "All 2" in everybody and "finds" not in everybody
+    some = verdict([right, sign, minima], names)
+    assert "1 of 3" in some and titles["zero-shot"] in some and titles["idlg"] not in some
+    assert f"{titles['gradinversion']} finds 1 of 3 frog" in some and "no label more than once" in some
+    nobody = verdict([sign, minima], names)
+    assert "None of 2" in nobody and titles["idlg"] in nobody and "3 of 4" in nobody
