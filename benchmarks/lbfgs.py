@@ -75,7 +75,7 @@ def pytorch(objective: Counted, start: Tensor) -> Iterator[Tensor]:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    while math.isfinite(float(optimizer.step(closure).detach())):
+    while math.isfinite(float(optimizer.step(closure).detach())):  # type: ignore[no-untyped-call]
         yield inputs.detach()
 
 
