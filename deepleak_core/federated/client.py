@@ -1,8 +1,8 @@
-"""One round of a federated client, and all the server ever sees of it.
+"""One round of a federated client, and the update that the server receives.
 
-FedSGD shares the mean gradient of the batch. FedAvg trains locally by plain SGD and shares the weights.
-Both are written as pure functions of (weights, images, labels), so the attack can simulate the very same
-round on images of its own and differentiate through it.
+FedSGD shares the mean gradient of the batch; FedAvg trains locally by plain SGD and shares the weights. Both are
+functions of (weights, images, labels) without side effects, so that an attack can simulate the same round on candidate
+images and differentiate through it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class LocalTraining:
-    """FedAvg's public settings: mini-batches are taken in the order of the batch, the last one may be short."""
+    """The public settings of FedAvg. Mini-batches follow the order of the batch; the last one may be smaller."""
 
     epochs: int
     batch_size: int
@@ -43,10 +43,10 @@ class LocalTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientUpdate:
-    """What the server receives, and nothing else.
+    """Everything that the server receives.
 
-    `tensors` has one entry per parameter: the mean gradient (FedSGD, `local` is None) or the weights after
-    local training (FedAvg). `batch_size` is reported, as servers weigh clients by it.
+    `tensors` has one entry for each parameter: the mean gradient (FedSGD, `local` is None) or the weights after local
+    training (FedAvg). `batch_size` is reported because servers weight clients by it.
     """
 
     tensors: Weights
@@ -55,6 +55,7 @@ class ClientUpdate:
 
     @property
     def mode(self) -> Mode:
+        """`fedavg` for weights after local training, `fedsgd` for a gradient."""
         return "fedavg" if self.local else "fedsgd"
 
     @property
@@ -63,7 +64,7 @@ class ClientUpdate:
         return len(self.local.slices(self.batch_size)) if self.local else 0
 
     def gradient(self, model: TargetModel) -> Weights:
-        """The shared gradient, or FedAvg's first approximation of it, (W0 - W1) / (lr T) (Geng et al.)."""
+        """The shared gradient, or its estimate from FedAvg weights, (W0 - W1) / (lr T) (Geng et al. 2021)."""
         if self.local is None:
             return self.tensors
         scale = self.local.lr * self.local_steps
@@ -86,11 +87,12 @@ def mean_gradient(
 ) -> Weights:
     """Gradient of the mean cross-entropy at `weights`; with `create_graph`, differentiable in the images.
 
-    `images` (B, 3, H, W) in [0, 1]; `labels` (B,) int64 classes.
+    `images` are (B, C, H, W) in [0, 1], `labels` (B,) int64 classes.
     """
-    points = {n: w if w.requires_grad else w.detach().requires_grad_() for n, w in weights.items()}
-    loss = cross_entropy(functional_call(model, points, (images,)), labels)
-    gradients = torch.autograd.grad(loss, list(points.values()), create_graph=create_graph)
+    with torch.enable_grad():  # a caller may have switched gradients off
+        points = {n: w if w.requires_grad else w.detach().requires_grad_() for n, w in weights.items()}
+        loss = cross_entropy(functional_call(model, points, (images,)), labels)
+        gradients = torch.autograd.grad(loss, list(points.values()), create_graph=create_graph)
     return dict(zip(points, gradients, strict=True))
 
 
@@ -106,9 +108,9 @@ def local_training(
 
 
 def share(model: TargetModel, images: Tensor, labels: Tensor, local: LocalTraining | None = None) -> ClientUpdate:
-    """The client's whole round: private batch in, update out.
+    """The client's round: from the private batch to the update.
 
-    One local step over the whole batch says the same as FedSGD, (W0 - W1) / lr being the gradient.
+    One local step over the whole batch is equivalent to FedSGD: the gradient is (W0 - W1) / lr.
     """
     if local is None:
         tensors = mean_gradient(model, weights_of(model), images, labels)

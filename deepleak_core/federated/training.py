@@ -1,7 +1,7 @@
-"""Training a target model, to attack it at later stages: plain SGD on a folder of class folders.
+"""Train a target model by SGD on a folder of class folders, and save checkpoints at chosen stages.
 
-`train` is a generator of `Progress`. At each stage it writes a safetensors checkpoint whose metadata say how far the
-model was trained, how accurate it is and what it predicts for each class. `checkpoints.stages` then lists it.
+`train` is a generator of `Progress`. The metadata of a checkpoint hold the epochs, the accuracy on test images and the
+mean predictions for each class; `checkpoints.stages` lists it from then on.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.scenario import Scenario
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
-LARGEST_GRADIENT = 5.0  # norm; a steeper one is shortened, or networks without BatchNorm could run away at the start
+LARGEST_GRADIENT = 5.0  # norm at which gradients are clipped: networks without BatchNorm diverge at first otherwise
 MOST_EPOCHS = 1000
-TEST_BATCH = 250
-TOLD = 100  # how many times reading a folder says how far it is
+TEST_BATCH = 250  # images in one forward pass of the accuracy test
+REPORTS = 100  # events of progress while one folder is read
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The images of `folder` ("train" or "test") are being read; `done` is the share that is there, in [0, 1]."""
+    """The images of `folder` ("train" or "test") are being read; `done` in [0, 1] is the share read so far."""
 
     folder: str
     done: float
@@ -46,7 +46,7 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of training: how often each image was seen, the mini-batch's loss, the share of all steps in [0, 1]."""
+    """One step of training: epochs so far, loss of the mini-batch, and the share of all steps in [0, 1]."""
 
     epoch: float
     loss: float
@@ -55,7 +55,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A stage is reached and its checkpoint written; `accuracy` in [0, 1] is that on the test images."""
+    """A checkpoint was written; `accuracy` in [0, 1] is that on the test images, `done` the share of all steps."""
 
     stage: str
     checkpoint: Path
@@ -81,13 +81,29 @@ def train(
     device: str = "auto",
     out: Path | None = None,
 ) -> Iterator[Progress]:
-    """Train the network `model` on `data/train` and save it at each of `stages`, which gives their epochs by name.
+    """Train a network from its untrained weights, and yield progress.
 
-    `dataset` names classes and normalisation, `data/test` is what accuracy is measured on, and `limit` takes only so
-    many images of each, drawn by `seed`. The start is the untrained model of that seed. SGD with Nesterov momentum,
-    images mirrored at random, a learning rate that falls to zero along half a cosine.
-    Checkpoints go to `out`, the user's data folder if not given, where `stages` finds them.
-    Raises `UnsupportedScenario`, `DatasetUnavailable`, `OutOfMemory` or `TrainingDiverged`.
+    SGD with Nesterov momentum and weight decay; images are mirrored at random, and the learning rate falls to zero
+    along half a cosine. Deterministic for a fixed seed on the same device.
+
+    Args:
+        model: name in `MODELS`.
+        data: folder with the folders "train" and "test", each with a folder of images for each class.
+        stages: epochs of each checkpoint by its name, such as {"early": 0.5, "late": 5}.
+        dataset: name in `DATASETS` whose classes and normalisation are used.
+        image_size: height and width in pixels.
+        batch_size: images in a mini-batch.
+        learning_rate: the learning rate at the start.
+        limit: take only so many images of each folder, drawn by the seed.
+        seed: determines the initial weights, the images drawn, their order and their mirroring.
+        device: auto, cpu, cuda or cuda:N.
+        out: folder of the checkpoints, `checkpoints.own_folder()` if not given.
+
+    Raises:
+        UnsupportedScenario: A setting is not accepted.
+        DatasetUnavailable: Images are missing or cannot be read.
+        OutOfMemory: The images do not fit into memory.
+        TrainingDiverged: The loss is not finite any more.
     """
     scenario = Scenario(
         model=model, dataset=dataset, images=str(data / "train"), image_size=image_size, seed=seed, device=device
@@ -103,7 +119,7 @@ def train(
     network = target_model(scenario).to(choose_device(scenario))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.track_running_stats = True  # which a model under attack never does
+            module.track_running_stats = True  # `build` switches it off for models under attack
     due = {stage: max(1, round(epochs * len(images) / batch_size)) for stage, epochs in stages.items()}
     steps = max(due.values())
     optimizer = torch.optim.SGD(
@@ -122,7 +138,7 @@ def train(
             epoch = step * batch_size / len(images)
             if not (loss.isfinite() and norm.isfinite()):
                 raise TrainingDiverged(
-                    f"Training broke off after {epoch:.2g} epochs: the loss was {float(loss.detach()):.3g}, the norm "
+                    f"Training diverged after {epoch:.2g} epochs: the loss was {float(loss.detach()):.3g}, the norm "
                     f"of its gradient {float(norm):.3g}; learning_rate was {learning_rate:g}, lower it."
                 )
             optimizer.step()
@@ -136,9 +152,9 @@ def train(
 
 
 def validate(network: TargetModel, images: Tensor, labels: Tensor) -> tuple[float, ClassStatistics]:
-    """Share of images (N, 3, H, W), uint8, whose class (N,) the network tells, and what it predicts for each class.
+    """The accuracy in [0, 1] on uint8 images (N, C, H, W) with labels (N,), and the mean predictions for each class.
 
-    BatchNorm takes its running statistics.
+    BatchNorm layers use their running statistics.
     """
     network.eval()
     with torch.no_grad():
@@ -149,7 +165,7 @@ def validate(network: TargetModel, images: Tensor, labels: Tensor) -> tuple[floa
 
 
 def _loss(network: TargetModel, images: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of a mini-batch, whose statistics move BatchNorm's running ones."""
+    """Mean cross-entropy of a mini-batch; updates the running statistics of BatchNorm layers."""
     network.train()
     return cross_entropy(_logits(network, images), labels.to(network.mean.device))
 
@@ -161,7 +177,7 @@ def _logits(network: TargetModel, images: Tensor) -> Tensor:
 
 
 def _batches(images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Mini-batches without end, as indices (batch_size,): every image comes once before any comes again."""
+    """Endless mini-batches, as indices (batch_size,): every image comes once before any image comes again."""
     order = torch.randperm(images, generator=generator)
     while True:
         if len(order) < batch_size:
@@ -171,7 +187,7 @@ def _batches(images: int, batch_size: int, generator: torch.Generator) -> Iterat
 
 
 def _mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image, or by chance its mirror image."""
+    """Each image mirrored with probability 1/2."""
     chance = torch.rand(len(images), 1, 1, 1, generator=generator)
     return torch.where(chance < 0.5, images.flip(-1), images)
 
@@ -192,13 +208,13 @@ def _items(scenario: Scenario, data: Path, folder: str) -> Items:
 def _read(
     folder: str, items: Items, limit: int | None, scenario: Scenario
 ) -> Generator[Reading, None, tuple[Tensor, Tensor]]:
-    """Images (N, C, H, W), uint8 to be small, and labels (N,), in an order drawn by the seed."""
+    """Images (N, C, H, W), uint8 to save memory, and labels (N,), in an order drawn by the seed."""
     generator = torch.Generator().manual_seed(scenario.seed_for(f"{folder} images"))
     drawn = torch.randperm(len(items.labels), generator=generator)[:limit].tolist()
     size, channels = scenario.image_size, datasets.dataset_of(scenario).channels
     images = torch.empty(len(drawn), channels, size, size, dtype=torch.uint8)
     for position, item in enumerate(drawn):
-        if position % math.ceil(len(drawn) / TOLD) == 0:
+        if position % math.ceil(len(drawn) / REPORTS) == 0:
             yield Reading(folder=folder, done=position / len(drawn))
         images[position] = (to_tensor(items.read(item), size, channels) * 255).round().to(torch.uint8)
     return images, torch.tensor([items.labels[item] for item in drawn])
@@ -207,7 +223,7 @@ def _read(
 def _check(
     scenario: Scenario, stages: Mapping[str, float], batch_size: int, learning_rate: float, limit: int | None
 ) -> None:
-    """Raise `UnsupportedScenario` with every reason why these settings cannot be trained with."""
+    """Raise `UnsupportedScenario` with every reason why training with these settings is not possible."""
     problems = problems_of_client(scenario) + problems_of_device(scenario)
     with_classes = [name for name, dataset in DATASETS.items() if dataset.class_names]
     if scenario.dataset in DATASETS and scenario.dataset not in with_classes:
@@ -219,7 +235,7 @@ def _check(
         problems.append("stages was empty; name at least one with its epochs, such as late=5.")
     for stage, epochs in stages.items():
         if stage == "untrained":
-            problems.append("stages had 'untrained', which is what every network starts as; name the stage otherwise.")
+            problems.append("stages had 'untrained', the name of the initial weights; choose another name.")
         elif not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", stage):
             problems.append(f"stages had {stage!r}; accepted are small letters, digits and single hyphens.")
         if not 0 < epochs <= MOST_EPOCHS:
@@ -235,7 +251,7 @@ def _check(
 
 
 def _make(out: Path) -> None:
-    """The folder checkpoints go to, made before the work and not found missing after it."""
+    """Make the folder of the checkpoints before the training starts."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -245,7 +261,7 @@ def _make(out: Path) -> None:
 
 
 def _check_size(scenario: Scenario, images: int, test_images: int, batch_size: int) -> None:
-    """Refuse before reading what leaves no full mini-batch, or does not fit into memory."""
+    """Refuse, before any image is read, a mini-batch larger than the data and data larger than memory."""
     if batch_size > images:
         raise UnsupportedScenario([f"batch_size was {batch_size}, there are {images} images; take at most as many."])
     needed = (images + test_images) * datasets.dataset_of(scenario).channels * scenario.image_size**2

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from deepleak_core import capture, reconstruct
+from deepleak_core import capture, infer_labels, reconstruct
 from deepleak_core.errors import DeepLeakError, UnsupportedScenario, UnusableUpdate
 from deepleak_core.events import LabelsInferred, Snapshot
 from deepleak_core.federated.case import Case, observe
@@ -106,6 +106,10 @@ def test_a_loaded_case_is_attacked_like_the_observed_one(case: Case, files: File
     last, expected = all_of(Snapshot, loaded)[-1], all_of(Snapshot, observed)[-1]
     assert np.array_equal(last.images, expected.images) and last.residual == expected.residual
     assert end_of(loaded).score is None
+
+
+def test_labels_can_be_inferred_of_a_loaded_case(files: Files) -> None:
+    assert infer_labels(files.load(), "idlg").counts.tolist() == [0, 0, 0, 1, 0, 0, 1, 0, 0, 0]
 
 
 def test_nothing_of_the_private_batch_is_in_the_files(files: Files, case: Case) -> None:

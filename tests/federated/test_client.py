@@ -1,4 +1,4 @@
-"""The client's round against plain PyTorch, and FedAvg against FedSGD."""
+"""The client's round against PyTorch's own optimiser, and FedAvg against FedSGD."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_fedsgd_is_the_gradient_of_the_mean_loss(name: str, batchnorm: str) -> N
 
 @pytest.mark.parametrize("name", ["lenet64-elu", "convnet"])
 @pytest.mark.parametrize("lr", [0.001, 0.1])
-def test_one_step_of_fedavg_says_the_same_as_fedsgd(name: str, lr: float) -> None:
+def test_one_step_of_fedavg_is_equivalent_to_fedsgd(name: str, lr: float) -> None:
     model = target(name).double()
     gradient = share(model, images().double(), LABELS).gradient(model)
     local = LocalTraining(epochs=1, batch_size=len(LABELS), lr=lr)
@@ -76,8 +76,8 @@ def test_sharing_changes_no_model() -> None:
     assert all(torch.equal(weight, before[name]) for name, weight in weights_of(model).items())
 
 
-def test_an_update_carries_nothing_but_the_update() -> None:
-    """Its fields are the tensors the model has, a count and public settings; no history leads to the images."""
+def test_an_update_holds_tensors_a_count_and_public_settings_only() -> None:
+    """No autograd history leads back to the images."""
     assert [f.name for f in fields(ClientUpdate)] == ["tensors", "batch_size", "local"]
     assert [f.name for f in fields(LocalTraining)] == ["epochs", "batch_size", "lr"]
     model = target()
@@ -87,7 +87,7 @@ def test_an_update_carries_nothing_but_the_update() -> None:
         assert all(not t.requires_grad and t.grad_fn is None for t in update.tensors.values())
 
 
-def test_the_order_of_the_batch_does_not_show_in_a_gradient() -> None:
+def test_a_gradient_does_not_depend_on_the_order_of_the_batch() -> None:
     model = target().double()
     turned = share(model, images().double().flip(0), LABELS.flip(0))
     for name, tensor in share(model, images().double(), LABELS).tensors.items():
@@ -127,3 +127,12 @@ def test_mini_batches_cover_every_image_once_an_epoch(total: int, size: int, epo
     assert [i for part in one for i in range(total)[part]] == list(range(total))
     assert all(part.stop - part.start <= size for part in one)
     assert all(a.stop - a.start == size for a, _ in pairwise(one)), "only the last may be short"
+
+
+@pytest.mark.parametrize("local", [None, LocalTraining(epochs=1, batch_size=2, lr=0.1)])
+def test_updates_are_the_same_where_gradients_are_switched_off(local: LocalTraining | None) -> None:
+    model = target()
+    expected = share(model, images(), LABELS, local)
+    with torch.no_grad():
+        found = share(model, images(), LABELS, local)
+    assert all(torch.equal(tensor, found.tensors[name]) for name, tensor in expected.tensors.items())

@@ -1,4 +1,4 @@
-"""Training on a toy: it learns, keeps what it learned, and the same seed learns the same."""
+"""Training on a small data set: the loss falls, checkpoints hold the network, and seeds make it repeatable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from deepleak_core.attack import run as attack
 from deepleak_core.data import datasets, folders
 from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import DatasetUnavailable, DeepLeakError, OutOfMemory, TrainingDiverged, UnsupportedScenario
@@ -48,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def train(data: Path, tmp_path: Path) -> Callable[..., list[Progress]]:
-    """A short training, told to its end; checkpoints go to `tmp_path`."""
+    """A short training as its events; checkpoints go to `tmp_path`."""
 
     def run(**changed: Any) -> list[Progress]:
         settings = {"data": data, "stages": STAGES, "batch_size": 6, "device": "cpu", "out": tmp_path, **changed}
@@ -57,17 +56,17 @@ def train(data: Path, tmp_path: Path) -> Callable[..., list[Progress]]:
     return run
 
 
-def of(kind: type[Any], told: list[Progress]) -> list[Any]:
-    return [event for event in told if isinstance(event, kind)]
+def of(kind: type[Any], events: list[Progress]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
 
 
 def test_it_learns(train: Callable[..., list[Progress]]) -> None:
-    told = train()
-    losses = [step.loss for step in of(Step, told)]
+    events = train()
+    losses = [step.loss for step in of(Step, events)]
     assert np.mean(losses[:4]) > 2 * np.mean(losses[-4:])
-    early, late = of(Saved, told)
+    early, late = of(Saved, events)
     assert (early.stage, late.stage) == ("early", "late")
-    assert late.accuracy == 1.0 > early.accuracy, "eight passes tell the colours apart, two steps do not"
+    assert late.accuracy == 1.0 > early.accuracy, "eight epochs suffice for these colours, two steps do not"
     settings: dict[str, Any] = {"classes": 10, "image_size": 32, "mean": (0,) * 3, "std": (1,) * 3}
     statistics = models.build("lenet64-elu", **settings, checkpoint=late.checkpoint).class_statistics
     assert statistics is not None
@@ -75,52 +74,52 @@ def test_it_learns(train: Callable[..., list[Progress]]) -> None:
     assert statistics.predictions[[airplane, cat, frog]].argmax(1).tolist() == [airplane, cat, frog]
 
 
-def test_what_it_tells(train: Callable[..., list[Progress]]) -> None:
-    told = train()
-    steps = of(Step, told)
+def test_events_come_in_order_with_growing_shares(train: Callable[..., list[Progress]]) -> None:
+    events = train()
+    steps = of(Step, events)
     assert len(steps) == 8 * 3 * TRAIN // 6 and steps[-1].epoch == 8.0
-    kinds = [kind for kind, _ in itertools.groupby(map(type, told))]
+    kinds = [kind for kind, _ in itertools.groupby(map(type, events))]
     assert kinds == [Reading, Step, Saved, Step, Saved]
     for folder in ("train", "test"):
-        shares = [event.done for event in of(Reading, told) if event.folder == folder]
+        shares = [event.done for event in of(Reading, events) if event.folder == folder]
         assert shares[0] == 0 and shares == sorted(shares) and shares[-1] < 1
     shares = [step.done for step in steps]
     assert shares == sorted(shares) and shares[-1] == 1 and shares[0] == 1 / len(steps)
-    assert [(saved.epoch, saved.done) for saved in of(Saved, told)] == [(0.5, 1 / 16), (8.0, 1.0)]
+    assert [(saved.epoch, saved.done) for saved in of(Saved, events)] == [(0.5, 1 / 16), (8.0, 1.0)]
 
 
 def test_stages_are_reached_in_the_order_of_their_epochs(train: Callable[..., list[Progress]], tmp_path: Path) -> None:
-    told = train(stages={"b": 1.5, "at-once": 1e-6, "a": 0.5})
-    assert [(saved.stage, saved.epoch) for saved in of(Saved, told)] == [("at-once", 0.25), ("a", 0.5), ("b", 1.5)]
+    events = train(stages={"b": 1.5, "at-once": 1e-6, "a": 0.5})
+    assert [(saved.stage, saved.epoch) for saved in of(Saved, events)] == [("at-once", 0.25), ("a", 0.5), ("b", 1.5)]
     names = [f"lenet64-elu--cifar10--{stage}.safetensors" for stage in ("a", "at-once", "b")]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 @pytest.mark.parametrize("model", ["lenet64-elu", "resnet20"])
-def test_a_checkpoint_is_the_network_as_it_was(
+def test_a_checkpoint_gives_the_logits_of_the_network_that_was_saved(
     train: Callable[..., list[Progress]], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    """Read back as a training stage, it gives the same logits to the last bit."""
+    """To the last bit, read back as a training stage."""
     logits: list[Tensor] = []
     all_statistics: list[str] = []
     probe = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     real = checkpoints.save
 
-    def noting(network: TargetModel, path: Path, **told: Any) -> None:
+    def noting(network: TargetModel, path: Path, **facts: Any) -> None:
         logits.append(network.eval()(probe).detach())
-        all_statistics.append(told["statistics"].to_json())
-        real(network, path, **told)
+        all_statistics.append(facts["statistics"].to_json())
+        real(network, path, **facts)
 
-    monkeypatch.setattr(models, "save", noting)
-    monkeypatch.setattr(models, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(checkpoints, "save", noting)
+    monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path)
     stages = of(Saved, train(model=model, stages={"early": 0.5, "late": 1.0}))
     batch = load_batch(Scenario(images=str(data / "test"), composition="random", batch_size=TEST * len(COLOURS)))
     for saved, before, statistics in zip(stages, logits, all_statistics, strict=True):
         network = target_model(Scenario(model=model, stage=saved.stage))
         assert torch.equal(network(probe), before)
         with safe_open(saved.checkpoint, "pt") as file:
-            told = json.loads(file.metadata()["training"])
-        assert told == {"epochs": saved.epoch, "accuracy": round(saved.accuracy, 4), "validation": statistics}
+            events = json.loads(file.metadata()["training"])
+        assert events == {"epochs": saved.epoch, "accuracy": round(saved.accuracy, 4), "validation": statistics}
         right = network(batch.images).argmax(1) == batch.labels
         assert float(right.double().mean()) == pytest.approx(saved.accuracy)
     assert not torch.equal(*logits)
@@ -142,14 +141,14 @@ def test_running_batchnorm_statistics_are_learned_and_used(train: Callable[..., 
     assert not torch.allclose(trained(images), before, atol=1e-3)
 
 
-def test_the_same_seed_learns_the_same(train: Callable[..., list[Progress]], tmp_path: Path) -> None:
+def test_training_is_deterministic_for_a_seed(train: Callable[..., list[Progress]], tmp_path: Path) -> None:
     def learned(seed: int) -> tuple[list[float], bytes]:
-        told = train(seed=seed, stages={"late": 1.0}, limit=12)
-        return [step.loss for step in of(Step, told)], of(Saved, told)[0].checkpoint.read_bytes()
+        events = train(seed=seed, stages={"late": 1.0}, limit=12)
+        return [step.loss for step in of(Step, events)], of(Saved, events)[0].checkpoint.read_bytes()
 
     state = torch.random.get_rng_state()
     first = learned(1)
-    assert torch.equal(torch.random.get_rng_state(), state), "training moved the global generator"
+    assert torch.equal(torch.random.get_rng_state(), state), "training changed the state of the global generator"
     torch.rand(7)
     assert learned(1) == first
     assert learned(2)[0] != first[0]
@@ -159,8 +158,8 @@ def test_it_starts_from_the_untrained_model_of_its_seed(
     train: Callable[..., list[Progress]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Scenario] = []
-    real = attack.target_model
-    monkeypatch.setattr(attack, "target_model", lambda scenario: seen.append(scenario) or real(scenario))
+    real = training.target_model
+    monkeypatch.setattr(training, "target_model", lambda scenario: seen.append(scenario) or real(scenario))
     train(seed=3, stages={"late": 0.25})
     assert [(scenario.stage, scenario.seed) for scenario in seen] == [("untrained", 3)]
 
@@ -177,58 +176,53 @@ def test_a_limit_draws_images_at_random(train: Callable[..., list[Progress]], mo
     assert len({name.rstrip("0123456789.jpg") for name in train_files}) > 1, "not the first class alone"
 
 
+def test_greyscale_images(train: Callable[..., list[Progress]], data: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for label, name in enumerate(COLOURS):
+            shutil.copytree(data / split / name, tmp_path / "digits" / split / str(label))
+    (saved,) = of(Saved, train(dataset="mnist-samples", data=tmp_path / "digits", stages={"late": 0.5}))
+    network = models.build("lenet64-elu", classes=10, image_size=32, mean=(0,), std=(1,), checkpoint=saved.checkpoint)
+    assert network(torch.rand(2, 1, 32, 32)).shape == (2, 10)
+
+
 # --------------------------------------------------------------------------------------------------- refusals
 
-NAMES = "accepted are small letters, digits and single hyphens."
-REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "network": ({"model": "vgg"}, [f"model was 'vgg'; accepted are {', '.join(models.MODELS)}."]),
-    "data set": ({"dataset": "emnist"}, [f"dataset was 'emnist'; accepted are {', '.join(datasets.DATASETS)}."]),
-    "a data set without classes": (
-        {"dataset": "folder"},
-        [
-            "dataset was 'folder', which has no classes of its own to train for; accepted are "
-            f"{', '.join(name for name in datasets.DATASETS if not name.endswith('folder'))}."
-        ],
-    ),
-    "no stages": ({"stages": {}}, ["stages was empty; name at least one with its epochs, such as late=5."]),
-    "no epochs": ({"stages": {"late": 0}}, ["stages had late=0; accepted are epochs above 0 to 1000."]),
-    "negative epochs": ({"stages": {"late": -1.5}}, ["stages had late=-1.5; accepted are epochs above 0 to 1000."]),
-    "endless": ({"stages": {"late": float("inf")}}, ["stages had late=inf; accepted are epochs above 0 to 1000."]),
-    "no number": ({"stages": {"late": float("nan")}}, ["stages had late=nan; accepted are epochs above 0 to 1000."]),
-    "untrained": (
-        {"stages": {"untrained": 1}},
-        ["stages had 'untrained', which is what every network starts as; name the stage otherwise."],
-    ),
-    "a way out": ({"stages": {"../late": 1}}, [f"stages had '../late'; {NAMES}"]),
-    "hyphens": ({"stages": {"x--y": 1}}, [f"stages had 'x--y'; {NAMES}"]),
-    "no name": ({"stages": {"": 1}}, [f"stages had ''; {NAMES}"]),
-    "image size": ({"image_size": 16}, ["image_size was 16; accepted is a number from 32 to 224."]),
-    "seed": ({"seed": -1}, ["seed was -1; accepted is a number from 0 to 2147483647."]),
-    "device": ({"device": "tpu"}, ["device was 'tpu'; accepted are auto, cpu, cuda and cuda:N."]),
-    "limit": ({"limit": 0}, ["limit was 0; accepted is a number from 1 up."]),
-    "batch size": ({"batch_size": 25}, ["batch_size was 25, there are 24 images; take at most as many."]),
-    "batch size beyond the limit": (
-        {"limit": 5},
-        ["batch_size was 6, there are 5 images; take at most as many."],
-    ),
-    "everything": (
-        {"batch_size": 0, "learning_rate": 0, "stages": {"late": 0}},
-        [
-            "stages had late=0; accepted are epochs above 0 to 1000.",
-            "batch_size was 0; accepted is a number from 1 up.",
-            "learning_rate was 0; accepted is a number above 0 to 10.",
-        ],
-    ),
+REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "network": ({"model": "vgg"}, ("vgg", *models.MODELS)),
+    "data set": ({"dataset": "none"}, ("none", *datasets.DATASETS)),
+    "a data set without classes": ({"dataset": "folder"}, ("folder", "cifar10")),
+    "no stages": ({"stages": {}}, ("stages",)),
+    "no epochs": ({"stages": {"late": 0}}, ("late=0", "1000")),
+    "negative epochs": ({"stages": {"late": -1.5}}, ("late=-1.5",)),
+    "endless": ({"stages": {"late": float("inf")}}, ("late=inf",)),
+    "no number": ({"stages": {"late": float("nan")}}, ("late=nan",)),
+    "untrained": ({"stages": {"untrained": 1}}, ("untrained",)),
+    "a path": ({"stages": {"../late": 1}}, ("../late",)),
+    "hyphens": ({"stages": {"x--y": 1}}, ("x--y",)),
+    "no name": ({"stages": {"": 1}}, ("''",)),
+    "image size": ({"image_size": 16}, ("16", "32", "224")),
+    "seed": ({"seed": -1}, ("seed", "-1")),
+    "device": ({"device": "tpu"}, ("tpu", "cuda")),
+    "limit": ({"limit": 0}, ("limit", "0")),
+    "batch size": ({"batch_size": 25}, ("25", "24")),
+    "batch size beyond the limit": ({"limit": 5}, ("6", "5")),
 }
 
 
-@pytest.mark.parametrize(("changed", "problems"), REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize(("changed", "facts"), REFUSED.values(), ids=REFUSED.keys())
 def test_settings_that_cannot_be_trained_with(
-    train: Callable[..., list[Progress]], changed: dict[str, Any], problems: list[str]
+    train: Callable[..., list[Progress]], changed: dict[str, Any], facts: tuple[str, ...]
 ) -> None:
     with pytest.raises(UnsupportedScenario) as refusal:
         train(**changed)
-    assert list(refusal.value.problems) == problems
+    (problem,) = refusal.value.problems
+    assert all(fact in problem for fact in facts) and problem.endswith(".")
+
+
+def test_all_problems_are_said_at_once(train: Callable[..., list[Progress]]) -> None:
+    with pytest.raises(UnsupportedScenario) as refusal:
+        train(batch_size=0, learning_rate=0, stages={"late": 0}, limit=0)
+    assert len(refusal.value.problems) == 4
 
 
 def test_folders_that_are_not_there(train: Callable[..., list[Progress]], data: Path, tmp_path: Path) -> None:
@@ -237,12 +231,8 @@ def test_folders_that_are_not_there(train: Callable[..., list[Progress]], data: 
         for split in {"train", "test"} - {missing}:
             (folder / split).mkdir(parents=True)
             shutil.copytree(data / split / "cat", folder / split / "cat")
-        with pytest.raises(DatasetUnavailable) as refusal:
+        with pytest.raises(DatasetUnavailable, match=rf"no folder '{missing}'"):
             train(data=folder)
-        assert str(refusal.value) == (
-            f"data was '{folder}', which has no folder '{missing}'; name one that has 'train' and 'test' in it, each "
-            "with a folder for each class."
-        )
 
 
 def test_folders_that_hold_something_else(train: Callable[..., list[Progress]], data: Path, tmp_path: Path) -> None:
@@ -258,37 +248,33 @@ def test_folders_that_hold_something_else(train: Callable[..., list[Progress]], 
         train(data=tmp_path)
 
 
-def test_nowhere_to_save_is_said_before_the_work(train: Callable[..., list[Progress]]) -> None:
+def test_a_folder_that_cannot_be_made_is_refused_before_the_training(train: Callable[..., list[Progress]]) -> None:
+    events: list[Progress] = []
     with pytest.raises(UnsupportedScenario) as refusal:
-        train(out=Path(__file__) / "checkpoints")
-    assert str(refusal.value) == (
-        f"out was '{__file__}/checkpoints', which cannot be made a folder (Not a directory); name another."
-    )
+        events += train(out=Path(__file__) / "checkpoints")
+    assert f"{__file__}/checkpoints" in str(refusal.value) and not events
 
 
 def test_more_images_than_memory(train: Callable[..., list[Progress]], monkeypatch: pytest.MonkeyPatch) -> None:
     available = psutil.virtual_memory()._replace(available=100_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: available)
-    with pytest.raises(OutOfMemory, match=r"^36 images at 32 pixels need 0\.0 GB, there are 0\.0 GB free; make them"):
+    with pytest.raises(OutOfMemory, match="36 images at 32 pixels"):
         train()
 
 
 def test_a_loss_that_is_no_number_ends_the_training(
     train: Callable[..., list[Progress]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = attack.target_model
+    real = training.target_model
 
     def broken(scenario: Scenario) -> TargetModel:
         network = real(scenario)
         network.head.bias.data.fill_(float("nan"))
         return network
 
-    monkeypatch.setattr(attack, "target_model", broken)
+    monkeypatch.setattr(training, "target_model", broken)
     with pytest.raises(TrainingDiverged) as refusal:
         train()
     assert isinstance(refusal.value, DeepLeakError)
-    assert str(refusal.value) == (
-        "Training broke off after 0.25 epochs: the loss was nan, the norm of its gradient nan; learning_rate was 0.05, "
-        "lower it."
-    )
+    assert "nan" in str(refusal.value) and "learning_rate was 0.05" in str(refusal.value)
     assert list(tmp_path.iterdir()) == []

@@ -220,9 +220,7 @@ def grey_folder(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_greyscale_images_are_attacked(attack: str, grey_folder: str) -> None:
-    scenario = Scenario(
-        dataset="grey-folder", images=grey_folder, batch_size=2, attack=attack, label_strategy="idlg", max_iterations=3
-    )
+    scenario = Scenario(dataset="grey-folder", images=grey_folder, batch_size=2, attack=attack, max_iterations=3)
     events = events_of(scenario)
     assert all_of(Snapshot, events)[-1].images.shape == (2, 1, 32, 32)
     assert from_png(only(GroundTruthKnown, events).pictures[0]).shape == (1, 32, 32)

@@ -18,7 +18,7 @@ class Network:
     `features` is the activation that produces the features, or comes last before pooling and flattening; None where it
     is no activation. The attacks derive the least feature value from it (`federated.activations`).
     `uniform_init` is the half-width of the uniform distribution that all weights are drawn from; None keeps PyTorch's
-    default. `trains_from` is the smallest image size in pixels.
+    default.
     """
 
     title: str
