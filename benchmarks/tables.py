@@ -324,6 +324,33 @@ def training_stages() -> str:
     return markdown(("model", "classes", "stage", "trained for", "accuracy"), rows)
 
 
+def label_ablation() -> str:
+    """Whole batches right and batches certified by `verified`, and how both change without one part of it."""
+    cells = result("label_ablation")["cells"]
+    parts = ("ICA", "simplex", "ICA+simplex", "joint", "hopping", "exclusive", "class priors", "one-by-one")
+
+    def share(trials: Sequence[Result], variant: str, measure: str) -> float:
+        return 100 * statistics.mean(trial[variant][measure] for trial in trials)
+
+    def change(trials: Sequence[Result], part: str) -> str | None:
+        both = [trial for trial in trials if part in trial]
+        if not both:
+            return None
+        measures = ("exact", "instances", "proven")
+        changes = [share(both, part, measure) - share(both, "full", measure) for measure in measures]
+        return " / ".join(f"{by:+.0f}" for by in changes) if any(abs(by) >= 0.5 for by in changes) else "0"
+
+    head = ("model", "stage", "classes", "K", "labels", "batches", "right / labels / certified", *parts)
+    rows = []
+    for cell in cells:
+        trials = cell["trials"]
+        full = " / ".join(f"{share(trials, 'full', measure):.0f}%" for measure in ("exact", "instances", "proven"))
+        facts = [cell[name] for name in ("model", "stage", "classes", "batch_size", "composition")]
+        rows.append([*facts, len(trials), full, *(change(trials, part) for part in parts)])
+    commands = "\n".join(f"- `{command}`" for command in dict.fromkeys(cell["command"] for cell in cells))
+    return f"{markdown(head, rows)}\n\nCommands, on {cells[0]['machine']}:\n\n{commands}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "training-stages": training_stages,
     "solvers": solvers,
@@ -338,6 +365,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "labels-skewed": lambda: label_accuracy("skewed"),
     "labels-one-class": lambda: label_accuracy("same"),
     "label-commands": label_commands,
+    "label-ablation": label_ablation,
     "app-overhead": app_overhead,
 }
 

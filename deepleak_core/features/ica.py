@@ -107,13 +107,14 @@ class GammaModel:
         self, point: Point, softness: float, shape: float, means: Tensor
     ) -> tuple[float, Point]:
         """Negative log-likelihood per feature and its gradient, under a floor that is soft over `softness`."""
-        z = torch.from_numpy(point).to(self.shared).requires_grad_()
-        deviations = z.view(len(self.shared), -1)
-        h = torch.addmm(self.shared_heights[:, None], self.heights_across, deviations.T) / self.typical
-        above = softplus(h / softness)  # close to h / softness above the floor, vanishing below
-        unlikely = (above - h / softness).sum() + (shape * self.typical / means * h.sum(1)).sum()
-        if shape > 1:
-            unlikely = unlikely - (shape - 1) * above.clamp_min(1e-300).log().sum()
-        loss = unlikely / len(h) - torch.linalg.slogdet(self.coordinates(z))[1]
-        (gradient,) = torch.autograd.grad(loss, z)
+        with torch.enable_grad():
+            z = torch.from_numpy(point).to(self.shared).requires_grad_()
+            deviations = z.view(len(self.shared), -1)
+            h = torch.addmm(self.shared_heights[:, None], self.heights_across, deviations.T) / self.typical
+            above = softplus(h / softness)  # close to h / softness above the floor, vanishing below
+            unlikely = (above - h / softness).sum() + (shape * self.typical / means * h.sum(1)).sum()
+            if shape > 1:
+                unlikely = unlikely - (shape - 1) * above.clamp_min(1e-300).log().sum()
+            loss = unlikely / len(h) - torch.linalg.slogdet(self.coordinates(z))[1]
+            (gradient,) = torch.autograd.grad(loss, z)
         return float(loss.detach()), gradient.cpu().numpy()

@@ -28,7 +28,6 @@ from deepleak_core.features.joint import implied_labels, solve_large, solve_toge
 from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.features.layer_equations import LayerEquations, first_guess
 from deepleak_core.features.least_squares import levenberg_marquardt, matrix_free_levenberg_marquardt, never
-from deepleak_core.features.one_by_one import can_be_found_one_by_one, find_images
 from deepleak_core.features.simplex import largest_simplices
 
 DENSE_UNKNOWNS = 1600  # up to here the normal matrix is formed and factored at once, in some 0.1 s
@@ -188,7 +187,7 @@ def _starting_points(
     """Points M (K, K) near a solution, the most promising first."""
     if start is not None:
         yield start @ equations.basis
-    layer, images, labels = factors.layer, factors.images, equations.labels
+    images, labels = factors.images, equations.labels
     for attempt in range(tries):
         if stop():
             return
@@ -199,10 +198,6 @@ def _starting_points(
         guess = first_guess(equations, generator, informed=attempt % 2 == 0)
         near = solve_equations(equations, guess, equations.whitening, stop)
         yield solve_equations(equations, near, equations.uniform, stop)
-        if attempt == 0 and can_be_found_one_by_one(layer, images):
-            features, found = find_images(factors, torch.unique_consecutive(labels).tolist(), stop=stop)
-            if torch.equal(found.sort().values, labels):
-                yield features[found.argsort()] @ equations.basis
         if attempt % 4 == 1 and images <= JOINT_IMAGES:
             same = labels.expand(JOINT_STARTS, -1)
             starts = random_starts(factors, same, generator)

@@ -1,12 +1,15 @@
 """Certify label counts: the right ones explain the last layer's gradient to rounding, no others do.
 
 `certify_counts` needs fewer images than classes and one gradient of one batch. It searches features without assuming
-labels, by stages that are tried in turn: as independent components (`features.ica`), as vertices of a simplex
-(`features.simplex`) and one by one (`features.one_by_one`); images that are certain are subtracted to find the others.
-If some stay hidden, it hops: in the best solutions so far a few images are drawn anew or taken over from another
-solution, or all are moved, all are solved for again with open labels (`features.joint`), and the best are kept.
-`features.separate` decides: counts whose features explain the gradient to rounding are certified, since wrong counts
-leave a residual orders of magnitude above it. Where nothing is certified, the counts that came closest are returned.
+labels, in stages that are tried in turn: as independent components (`features.ica`) and as vertices of a simplex
+(`features.simplex`); images that are certain are subtracted to find the others. If some stay hidden, it hops: in the
+best solutions so far a few images are drawn anew or taken over from another solution, or all are moved, all are solved
+for again with open labels (`features.joint`), and the best are kept. `features.separate` decides: counts whose features
+explain the gradient to rounding are certified, since wrong counts leave a residual orders of magnitude above it. Where
+nothing is certified, the counts that came closest are returned.
+
+What each stage contributes is measured by benchmarks/label_ablation.py. Searching images one by one, with equations of
+their own, changed no result in any of its cells and is no stage any more.
 
 LT-code peeling (Shariati and Meybodi 2026) certifies recoveries from MLPs without ground truth.
 """
@@ -34,7 +37,6 @@ from deepleak_core.features.joint import (
 )
 from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.features.least_squares import never
-from deepleak_core.features.one_by_one import can_be_found_one_by_one, find_images
 from deepleak_core.features.separate import SeparatedFeatures, separate_features
 from deepleak_core.features.simplex import largest_simplices
 from deepleak_core.labels.consistency import hint
@@ -63,7 +65,6 @@ LIKELY_MISFIT = 1e3  # of a separation, up to which counts are believed without 
 MOVED_INWARDS = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a vertex to the centre at which images may lie
 MARGINS = (LABEL_MARGIN, 2 * LABEL_MARGIN)  # of implied labels, tried in turn for independent components
 CERTAIN_OUTSIDE = 1e-3  # share of a signal's length outside the gradient's span, up to which a vertex is an image
-SEARCHES = 3  # of images one by one, with other starts
 CHECKED = 3  # solutions that are separated after a stage
 ITERATIONS, REFINEMENT = 60, 300  # Levenberg-Marquardt steps of a search, and of a solution before its separation
 HOPS, HOP_STARTS, HOP_ITERATIONS = 100, 48, 40  # rounds of hopping, starts in each, and steps from each
@@ -162,7 +163,7 @@ class _Search:
         agree = all(torch.equal(agreed, other) for other in others)
         if agree and (found := self.certify(agreed, None, 1, stop=self.stop_first)):
             return found
-        for stage in (self.by_independent_components, self.by_largest_simplex, self.one_by_one):
+        for stage in (self.by_independent_components, self.by_largest_simplex):
             if not self.stop() and (found := stage()):
                 return found
         sentence = hint(self.factors.layer, self.images, self.estimates[0], seed=self.seed, stop=self.stop)
@@ -213,26 +214,6 @@ class _Search:
             if found := self.certify_promising():
                 return found
             if self.unclear:
-                return None
-        return None
-
-    def one_by_one(self) -> Verdict | None:
-        """Images found each for itself; where some stay hidden, the others are a start for all."""
-        if not can_be_found_one_by_one(self.factors.layer, self.images):
-            return None
-        for search in range(SEARCHES):
-            among = self.plausible if search == 0 else range(self.classes)
-            features, labels = find_images(self.factors, among, seed=self.seed + search, stop=self.stop)
-            if len(labels) == self.images:
-                if found := self.certify_features(features, labels, 1):
-                    return found
-            elif self.images <= MOST_IMAGES_HOPPING and not self.stop():
-                starts = self.random_starts()
-                starts[:, : len(labels)] = self.factors.coordinates(features)
-                self.solve(starts, ITERATIONS)
-                if found := self.certify_promising():
-                    return found
-            if self.unclear or self.stop():
                 return None
         return None
 

@@ -86,7 +86,6 @@ def test_gradients_and_normal_matrices_are_those_of_naive_residuals(
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_right_labels_reach_rounding_and_wrong_ones_do_not(bias: bool) -> None:
-    """Seven images of twelve classes: too many to be found one by one."""
     factors, m, labels = batch(7, 2, bias=bias)
     start = beside(m, 0.01)
     wrong = labels.clone()
