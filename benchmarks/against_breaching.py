@@ -177,7 +177,7 @@ class Watch:
                 self.exact_after = self.seconds
 
     def around(self, compute: Callable[..., Callable[[], Tensor]]) -> Callable[..., Callable[[], Tensor]]:
-        """breaching's `_compute_objective`, which makes a closure for the optimiser, with each call recorded."""
+        """The `_compute_objective` of breaching, which makes a closure for the optimiser, with each call recorded."""
 
         def watched(candidate: Tensor, *rest: Any) -> Callable[[], Tensor]:
             closure = compute(candidate, *rest)

@@ -72,7 +72,9 @@ def streamed(browser: Browser, url: str, store: Store, viewers: int = 0) -> dict
     crowd = _crowd(page, viewers)
     button(page, "pictures").wait_for(timeout=300_000)
     run = store.run(page.url.partition("run=")[2])
-    assert run is not None and run.started is not None and run.ended is not None
+    assert run is not None
+    assert run.started is not None
+    assert run.ended is not None
     shown = page.evaluate("() => window.pictures")
     page.context.close()
     answers = 0

@@ -78,8 +78,8 @@ def open_page(
     ready: Sequence[str] = LIVE_ATTACK,
 ) -> Page:
     """A fresh visitor: a page of its own context, with the elements that the selectors in `ready` name visible."""
-    scheme = "dark" if dark else "light"
-    page = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme).new_page()
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light")
+    page = context.new_page()
     page.goto(url)
     for selector in (STYLED, *ready):
         page.locator(selector).first.wait_for(timeout=60_000)

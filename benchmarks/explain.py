@@ -215,7 +215,8 @@ def corners() -> dict[str, Any]:
         case, batch = observe(scenario)
         model, layer = case.model, LastLayer.of(case.model, case.gradient)
         factors = Factors.of(layer, len(THREE))
-        assert factors.heights is not None and factors.ones is not None
+        assert factors.heights is not None
+        assert factors.ones is not None
         independent = independent_images(factors)
         found = next(largest_simplices(factors))[0] if independent is None else independent
         with torch.no_grad():

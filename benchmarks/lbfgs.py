@@ -36,6 +36,7 @@ class Counted(Matching):
     evaluations = 0
 
     def __call__(self, inputs: Tensor) -> Value:
+        """Count the evaluation."""
         self.evaluations += 1
         return super().__call__(inputs)
 

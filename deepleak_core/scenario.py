@@ -181,6 +181,12 @@ class Scenario(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> Scenario:
+        problems = [*self._problems_of_batch(), *self._problems_of_labels(), *self._problems_of_client()]
+        if problems:
+            raise UnsupportedScenario(problems)
+        return self
+
+    def _problems_of_batch(self) -> list[str]:
         problems = []
         if self.indices and self.labels:
             problems.append("Both indices and labels were given; give one of them.")
@@ -198,6 +204,12 @@ class Scenario(BaseModel):
             problems.append(
                 f"composition 'half' needs an even batch, batch_size was {self.batch_size}; add or drop one."
             )
+        if self.dataset in FOLDER_DATASETS and not self.images:
+            problems.append(f"dataset {self.dataset!r} needs images, a folder of class folders; name one.")
+        return problems
+
+    def _problems_of_labels(self) -> list[str]:
+        problems = []
         if self.wrong_labels > self.batch_size:
             problems.append(
                 f"wrong_labels was {self.wrong_labels}, the batch has {self.batch_size} images; "
@@ -208,17 +220,16 @@ class Scenario(BaseModel):
         malformed = [swap for swap in self.mislabel or () if [*map(bool, split_list(swap, ">"))] != [True, True]]
         if malformed:
             problems.append(f"mislabel was {shorten(repr(malformed[0]))}; accepted are pairs of classes like cat>dog.")
-        if self.mode == "fedsgd":
-            problems += [
-                f"{name} applies to mode 'fedavg' only; leave it out or switch the mode."
-                for name in LOCAL_SETTINGS
-                if getattr(self, name) != type(self).model_fields[name].default
-            ]
-        if self.dataset in FOLDER_DATASETS and not self.images:
-            problems.append(f"dataset {self.dataset!r} needs images, a folder of class folders; name one.")
-        if problems:
-            raise UnsupportedScenario(problems)
-        return self
+        return problems
+
+    def _problems_of_client(self) -> list[str]:
+        if self.mode == "fedavg":
+            return []
+        return [
+            f"{name} applies to mode 'fedavg' only; leave it out or switch the mode."
+            for name in LOCAL_SETTINGS
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
 
     def changed(self, **values: Any) -> Scenario:
         """A copy with some values replaced, validated again.

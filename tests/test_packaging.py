@@ -72,7 +72,8 @@ def test_requirements_are_those_of_the_project() -> None:
 def test_development_tools_are_pinned() -> None:
     lines = (ROOT / "requirements-dev.txt").read_text().splitlines()
     tools = [line for line in lines if line and not line.startswith(("#", "-r"))]
-    assert tools and all("==" in line for line in tools)
+    assert tools
+    assert all("==" in line for line in tools)
 
 
 def test_pre_commit_uses_the_pinned_tools() -> None:

@@ -33,8 +33,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 def test_entries_of_packages_come_after_the_built_in_ones(install: Install) -> None:
     registry = install("TWO = 2\nTHREE = 3", two="TWO", three="THREE")
-    assert dict(registry) == {"one": 1, "three": 3, "two": 2} and next(iter(registry)) == "one"
-    assert len(registry) == 3 and "two" in registry and "four" not in registry
+    assert dict(registry) == {"one": 1, "three": 3, "two": 2}
+    assert next(iter(registry)) == "one"
+    assert len(registry) == 3
+    assert "two" in registry
+    assert "four" not in registry
 
 
 @pytest.mark.parametrize(
@@ -72,4 +75,5 @@ def test_built_in_names_are_kept(install: Install, caplog: pytest.LogCaptureFixt
 def test_nothing_is_loaded_before_it_is_needed(install: Install, tmp_path: Path) -> None:
     registry = install(f"open({str(tmp_path / 'loaded')!r}, 'w').close()\nTWO = 2", two="TWO")
     assert not (tmp_path / "loaded").exists()
-    assert registry["two"] == 2 and (tmp_path / "loaded").exists()
+    assert registry["two"] == 2
+    assert (tmp_path / "loaded").exists()

@@ -1,0 +1,1 @@
+"""What the pages of the app share: controls, address, pictures, charts, and the frame of comparisons."""

@@ -49,7 +49,8 @@ def update(shared: UpdateShared) -> Markup:
 
 
 def _bytes(size: int) -> str:
-    """
+    """A size in bytes, in words.
+
     >>> _bytes(1_003_048), _bytes(812)
     ('1.0 MB', '0.8 kB')
     """
@@ -178,7 +179,8 @@ def certainty(certified: bool, confidence: Sequence[float], class_names: Sequenc
 
 
 def two_digits(value: float) -> str:
-    """
+    """A number with two digits after the point.
+
     >>> two_digits(1.006), two_digits(-0.001)
     ('1.01', '0.00')
     """

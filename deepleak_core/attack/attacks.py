@@ -38,7 +38,9 @@ class Reconstruct(Protocol):
         *,
         seed: int = 0,
         stop: Callable[[], bool] = ...,
-    ) -> Iterator[Progress]: ...
+    ) -> Iterator[Progress]:
+        """Reconstruct images under believed labels."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,6 +111,7 @@ class Matching:
         return {name: (self.before[name] - w) / scale for name, w in trained.items()}
 
     def __call__(self, inputs: Tensor) -> Value:
+        """The objective at inputs (R, B, C, H, W)."""
         comparisons = [Comparison.of(self.simulate(candidate), self.target) for candidate in inputs]
         loss = torch.stack([DISTANCES[self.distance](c) for c in comparisons]).sum()
         for weight, term in self.priors:

@@ -61,14 +61,17 @@ class Link:
 
     @property
     def stride(self) -> int:
+        """Stride in both directions."""
         return int(self.convolution.stride[0])
 
     @property
     def padding(self) -> int:
+        """Padding in both directions."""
         return int(self.convolution.padding[0])
 
     @property
     def kernel(self) -> int:
+        """Height and width of the kernel."""
         return int(self.convolution.kernel_size[0])
 
 

@@ -70,7 +70,8 @@ def _statistics_distance(case: Case, layers: list[nn.BatchNorm2d], candidate: Te
 
     def measure(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(module, nn.BatchNorm2d)
-        assert module.running_mean is not None and module.running_var is not None
+        assert module.running_mean is not None
+        assert module.running_var is not None
         variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3), correction=0)
         distances.append((mean - module.running_mean).norm() + (variance - module.running_var).norm())
 

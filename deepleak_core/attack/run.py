@@ -232,6 +232,16 @@ class Limits:
     iterations: int
     stop: Stop
 
+    def reached(self, iterate: Iterate, seconds: float, settled: _Settled) -> Reason | None:
+        """Why the run ends at this iterate after `seconds`, None where it goes on."""
+        if self.stop():
+            return "stopped"
+        if seconds > self.seconds:
+            return "seconds"
+        if settled.reached(iterate):
+            return "converged"
+        return "iterations" if iterate.progress >= 1 or iterate.step >= self.iterations else None
+
 
 def trouble(iterate: Iterate, first: Iterate) -> tuple[Reason, str] | None:
     """Why an attack cannot go on, as (reason, sentence with what to change), or None."""
@@ -300,16 +310,7 @@ def _watch(
         step += 1
         if best is None or iterate.residual < best.residual:
             best = replace(iterate, inputs=iterate.inputs.clone())
-        if wrong := trouble(iterate, first):
-            ended, sentence = wrong
-        elif limits.stop():
-            ended = "stopped"
-        elif clock.seconds > limits.seconds:
-            ended = "seconds"
-        elif settled.reached(iterate):
-            ended = "converged"
-        elif iterate.progress >= 1 or step > limits.iterations:
-            ended = "iterations"
+        ended, sentence = trouble(iterate, first) or (limits.reached(iterate, clock.seconds, settled), "")
         if ended or clock.seconds - shown >= SNAPSHOT_SECONDS:
             shown, pending = clock.seconds, None
             done = 1.0 if ended else min(1.0, max(iterate.progress, shown / limits.seconds))

@@ -24,6 +24,7 @@ with warnings.catch_warnings():
     torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
 
 FIRST_MOVE = 0.1  # change of the input that moves most in the first L-BFGS step, in standard deviations of the data
+LINE_SEARCH_STEPS = 29  # evaluations of an L-BFGS line search after the first
 SURROGATE_RATE = 0.01  # Adam's step for the surrogate's point between the weights before and after
 
 
@@ -65,7 +66,9 @@ class Minimise(Protocol):
         iterations: int,
         learning_rate: float | None,
         stop: Callable[[], bool],
-    ) -> Iterator[Iterate]: ...
+    ) -> Iterator[Iterate]:
+        """Minimise the objective from a starting point (R, B, C, H, W)."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +125,9 @@ def adam(
             inputs.clamp_(low, high)
 
 
+Evaluation = tuple[float, Tensor, Tensor]  # loss, gradient, residuals (R,)
+
+
 def lbfgs(
     objective: Matching,
     start: Tensor,
@@ -143,7 +149,7 @@ def lbfgs(
     would move every iterate to the host in double precision.
     """
 
-    def evaluate(point: Tensor) -> tuple[float, Tensor, Tensor]:
+    def evaluate(point: Tensor) -> Evaluation:
         point = point.detach().requires_grad_()
         value = objective(point)
         (gradient,) = torch.autograd.grad(value.loss, point)
@@ -160,19 +166,8 @@ def lbfgs(
             pairs, direction = [], -gradient
             slope = -float(gradient.square().sum())
         # Without curvature the first try moves some input by FIRST_MOVE: a smaller one is lost in rounding errors.
-        length = 1.0 if pairs else FIRST_MOVE / float(gradient.abs().max().clamp_min(1e-30))
-        below, above = 0.0, float("inf")
-        for _ in range(30):
-            reached = evaluate(point + length * direction)
-            if stop():
-                break
-            if not reached[0] <= loss + 1e-4 * length * slope:
-                above = length
-            elif float((reached[1] * direction).sum()) < 0.9 * slope:
-                below = length
-            else:
-                break
-            length = (below + above) / 2 if above < float("inf") else 2 * below
+        first = 1.0 if pairs else FIRST_MOVE / float(gradient.abs().max().clamp_min(1e-30))
+        length, reached = _line_search(evaluate, point, direction, loss, slope, first, stop)
         if stop():
             continue
         if not reached[0] < loss:
@@ -186,6 +181,36 @@ def lbfgs(
             pairs = [*pairs[-(history - 1) :], (moved, turned, 1 / curvature)]
         point = point + moved
         loss, gradient, residuals = reached
+
+
+def _line_search(
+    evaluate: Callable[[Tensor], Evaluation],
+    point: Tensor,
+    direction: Tensor,
+    loss: float,
+    slope: float,
+    length: float,
+    stop: Callable[[], bool],
+) -> tuple[float, Evaluation]:
+    """The length of a step that meets the weak Wolfe conditions, by bisection from `length`, and what was reached.
+
+    `loss` and `slope` are those at the point, along the direction. Ends without such a step after
+    `LINE_SEARCH_STEPS`, or once `stop` returns True.
+    """
+    below, above = 0.0, float("inf")
+    reached = evaluate(point + length * direction)
+    for _ in range(LINE_SEARCH_STEPS):
+        if stop():
+            break
+        if not reached[0] <= loss + 1e-4 * length * slope:
+            above = length
+        elif float((reached[1] * direction).sum()) < 0.9 * slope:
+            below = length
+        else:
+            break
+        length = (below + above) / 2 if above < float("inf") else 2 * below
+        reached = evaluate(point + length * direction)
+    return length, reached
 
 
 def _inverse_hessian_times(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:

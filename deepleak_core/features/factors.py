@@ -113,7 +113,8 @@ class Factors:
     def typical_height(self) -> float:
         """Mean absolute height above the floor at the `shared_point`. Needs a bias and a floor."""
         heights, shared = self.heights, self.shared_point
-        assert heights is not None and shared is not None, "heights are defined by a bias and a floor"
+        assert heights is not None, "heights are defined by a bias and a floor"
+        assert shared is not None, "the shared point is defined by a bias"
         return float((heights @ shared).abs().mean())
 
     def coordinates(self, features: Tensor) -> Tensor:

@@ -229,7 +229,8 @@ def _predictions(factors: Factors, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _height_limit(factors: Factors) -> Tensor:
     """A bound (K,) that is negative where an image's mean height exceeds `LARGEST_MEAN_HEIGHT` typical heights."""
     heights, ones = factors.heights, factors.ones
-    assert heights is not None and ones is not None, "heights are defined by a bias and a floor"
+    assert heights is not None, "heights are defined by a bias and a floor"
+    assert ones is not None, "heights are defined by a bias and a floor"
     return LARGEST_MEAN_HEIGHT * factors.typical_height * ones - heights.mean(0)
 
 

@@ -59,7 +59,7 @@ def _leaky_inverse(module: nn.LeakyReLU, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _softplus_inverse(module: nn.Softplus, y: Tensor) -> tuple[Tensor, Tensor]:
-    """x = y + log(1 - exp(-beta y)) / beta, which large outputs do not overflow."""
+    """The inverse x = y + log(1 - exp(-beta y)) / beta, which large outputs do not overflow."""
     scaled = (module.beta * y).clamp_min(NEAR_ONE)
     return _known((scaled + torch.log(-torch.expm1(-scaled))) / module.beta)
 

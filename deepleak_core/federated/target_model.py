@@ -63,6 +63,7 @@ class TargetModel(nn.Module):
         return features
 
     def forward(self, images: Tensor) -> Tensor:
+        """Maps images (B, C, H, W) in [0, 1] to logits (B, classes)."""
         logits: Tensor = self.head(self.features(images))
         return logits
 

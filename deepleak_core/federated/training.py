@@ -231,6 +231,19 @@ def _check(
             f"dataset was {scenario.dataset!r}, which has no classes of its own to train for; "
             f"accepted are {', '.join(with_classes)}."
         )
+    problems += _problems_of_stages(stages)
+    if batch_size < 1:
+        problems.append(f"batch_size was {batch_size}; accepted is a number from 1 up.")
+    if not 0 < learning_rate <= 10:
+        problems.append(f"learning_rate was {learning_rate:g}; accepted is a number above 0 to 10.")
+    if limit is not None and limit < 1:
+        problems.append(f"limit was {limit}; accepted is a number from 1 up.")
+    if problems:
+        raise UnsupportedScenario(problems)
+
+
+def _problems_of_stages(stages: Mapping[str, float]) -> list[str]:
+    problems = []
     if not stages:
         problems.append("stages was empty; name at least one with its epochs, such as late=5.")
     for stage, epochs in stages.items():
@@ -240,14 +253,7 @@ def _check(
             problems.append(f"stages had {stage!r}; accepted are small letters, digits and single hyphens.")
         if not 0 < epochs <= MOST_EPOCHS:
             problems.append(f"stages had {stage}={epochs:g}; accepted are epochs above 0 to {MOST_EPOCHS}.")
-    if batch_size < 1:
-        problems.append(f"batch_size was {batch_size}; accepted is a number from 1 up.")
-    if not 0 < learning_rate <= 10:
-        problems.append(f"learning_rate was {learning_rate:g}; accepted is a number above 0 to 10.")
-    if limit is not None and limit < 1:
-        problems.append(f"limit was {limit}; accepted is a number from 1 up.")
-    if problems:
-        raise UnsupportedScenario(problems)
+    return problems
 
 
 def _make(out: Path) -> None:

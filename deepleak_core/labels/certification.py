@@ -116,12 +116,12 @@ def certify_counts(
     seed: int = 0,
     stop: Callable[[], bool] = never,
 ) -> Verdict:
-    """The label counts of a batch of `images`, given real-valued `estimates` (C,) that may be wrong,
-    those of the zero-shot rule first.
+    """The label counts of a batch of `images`, given real-valued `estimates` (C,) that may be wrong.
 
-    Where images are not found right away, the search continues only if `thorough`; where nothing comes close, the last
-    estimate is returned. The search ends after `seconds`, at most `time_limit`, or once `stop` returns true, with the
-    best counts so far. Raises `CannotSeparate` where the layer has too few classes or features for so many images.
+    The estimate of the zero-shot rule comes first. Where images are not found right away, the search continues only if
+    `thorough`; where nothing comes close, the last estimate is returned. The search ends after `seconds`, at most
+    `time_limit`, or once `stop` returns true, with the best counts so far. Raises `CannotSeparate` where the layer has
+    too few classes or features for so many images.
     """
     limit = min(time_limit(images), float("inf") if seconds is None else seconds)
     began = time.monotonic()

@@ -27,10 +27,13 @@ from tests.helpers import end_of
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_entry_is_complete(name: str) -> None:
     attack = ATTACKS[name]
-    assert attack.title and attack.summary and attack.source
+    assert attack.title
+    assert attack.summary
+    assert attack.source
     assert attack.label_strategy in STRATEGIES
     assert all(limits.help for limits in limits_of(attack.settings).values())
-    assert takes(attack, "iterations") and not takes(attack, "colour")
+    assert takes(attack, "iterations")
+    assert not takes(attack, "colour")
     for setting_name, limits in limits_of(attack.settings).items():
         default = getattr(attack.settings, setting_name)
         assert default is None or limits.allows(default), "a default is within its own limits"
@@ -105,7 +108,8 @@ def test_any_setting_of_an_attack_can_be_given_by_name() -> None:
 def test_an_unknown_attack_is_refused_and_the_known_ones_named() -> None:
     with pytest.raises(UnsupportedScenario) as refusal:
         attack_of("magic")
-    assert "'magic'" in str(refusal.value) and all(name in str(refusal.value) for name in ATTACKS)
+    assert "'magic'" in str(refusal.value)
+    assert all(name in str(refusal.value) for name in ATTACKS)
     with pytest.raises(UnsupportedScenario):
         settings_of(Scenario(attack="magic"))
 
@@ -144,7 +148,8 @@ def test_an_attack_from_outside_runs_like_any_other(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(attacks, "ATTACKS", Registry("deepleak.attacks", Attack, dict(ATTACKS) | {"grey": entry}))
     case, _ = observe(Scenario(indices=(0, 4)))
     events = list(reconstruct(case, "grey", level=0.25))
-    assert end_of(events).step == 4 and events[-2].images.mean() == pytest.approx(0.254, abs=1e-4)
+    assert end_of(events).step == 4
+    assert events[-2].images.mean() == pytest.approx(0.254, abs=1e-4)
     assert settings_of(Scenario(attack="grey", setting=("level=0.75",))).level == 0.75
     with pytest.raises(UnsupportedScenario):
         settings_of(Scenario(attack="grey", total_variation=0.1))

@@ -52,7 +52,8 @@ def score_of(events: list[Event]) -> Any:
 def test_images_that_share_labels_come_back_pixel_by_pixel(model: str, indices: tuple[int, ...]) -> None:
     events = events_of(indices=indices, model=model)
     score = score_of(events)
-    assert all(score.pixel_exact) and score.max_error_8bit == (0,) * 4
+    assert all(score.pixel_exact)
+    assert score.max_error_8bit == (0,) * 4
     assert score.time_to["pixel_exact"] is not None
     assert stages(events)[:3] == ["Exact", "Features separated", "Pixels from layers"]
 
@@ -104,7 +105,8 @@ def test_an_activation_that_is_not_in_the_table_is_matched_instead_and_named(mon
     events = list(scored(reconstruct(case, "exact", iterations=60), truth, mode="fedsgd"))
     assert stages(events)[1:] == ["Features separated", "No invertible chain", "Full update matched"]
     reason = next(event.sentence for event in all_of(Stage, events) if event.name == "No invertible chain")
-    assert "GELU" in reason and "Tanh" in reason
+    assert "GELU" in reason
+    assert "Tanh" in reason
     assert score_of(events).mean_psnr > 15
 
 
@@ -158,7 +160,8 @@ def test_steps_count_through_all_stages() -> None:
 def test_the_feature_term_helps_a_search_over_a_same_label_batch() -> None:
     def mean_psnr(feature_term: bool) -> float:
         *_, end = run(Scenario(indices=(4, 5, 7, 19), feature_term=feature_term, max_iterations=150))
-        assert isinstance(end, Finished) and end.score is not None
+        assert isinstance(end, Finished)
+        assert end.score is not None
         return end.score.mean_psnr
 
     assert mean_psnr(True) > mean_psnr(False) + 3

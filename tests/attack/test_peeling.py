@@ -77,7 +77,8 @@ NOT_PEELED: dict[str, tuple[nn.Module, ...]] = {
 @pytest.mark.parametrize("layers", NOT_PEELED.values(), ids=NOT_PEELED.keys())
 def test_other_networks_are_not_peeled_and_a_sentence_says_why(layers: tuple[nn.Module, ...]) -> None:
     reason = chain(target(*layers), (3, 8, 8))
-    assert isinstance(reason, str) and reason.endswith(".")
+    assert isinstance(reason, str)
+    assert reason.endswith(".")
 
 
 def test_shapes_follow_the_channels_of_the_images() -> None:

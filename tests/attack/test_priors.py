@@ -69,7 +69,8 @@ def test_the_batchnorm_prior_is_the_distance_from_the_running_statistics() -> No
     server.model.body(inputs)
     for hook in hooks:
         hook.remove()
-    assert len(caught) == 8 and np.allclose(caught[0], server.model.body[0](inputs).detach().numpy())
+    assert len(caught) == 8
+    assert np.allclose(caught[0], server.model.body[0](inputs).detach().numpy())
     expected = sum(
         np.linalg.norm(x.mean((0, 2, 3)) - norm.running_mean.numpy())
         + np.linalg.norm(x.var((0, 2, 3)) - norm.running_var.numpy())

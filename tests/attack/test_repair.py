@@ -36,8 +36,10 @@ def names_of_stages(events: list[Any]) -> list[str]:
 def test_a_wrong_label_is_noticed_certified_and_corrected() -> None:
     events = events_of(wrong_labels=1, repair_labels=True, max_iterations=2 * PATIENCE + 30)
     inferred, revised = only(LabelsInferred, events), only(LabelsRevised, events)
-    assert revised.certified and revised.order == TRUE != inferred.order
-    assert revised.score is not None and revised.score.exact
+    assert revised.certified
+    assert revised.order == TRUE != inferred.order
+    assert revised.score is not None
+    assert revised.score.exact
     assert names_of_stages(events).count(LABELS_CHANGED) == 1
     before = [e.residual for e in all_of(Snapshot, events) if e.step < revised.step]
     after = [e.residual for e in all_of(Snapshot, events) if e.step > revised.step + 50]
@@ -54,7 +56,8 @@ def test_where_nothing_can_be_certified_exchanges_are_tried() -> None:
     events = events_of(wrong_labels=1, repair_labels=True, mode="fedavg", local_epochs=5, max_iterations=8 * PATIENCE)
     revised = only(LabelsRevised, events)
     assert "Another label tried" in names_of_stages(events)
-    assert not revised.certified and revised.order == TRUE
+    assert not revised.certified
+    assert revised.order == TRUE
 
 
 def test_several_wrong_labels_are_corrected_at_once() -> None:
@@ -77,7 +80,8 @@ def test_labels_are_kept(settings: dict[str, Any]) -> None:
 def test_uncertain_labels_of_a_trained_network_are_repaired_by_default() -> None:
     events = events_of(stage="late", max_iterations=PATIENCE + 2)
     inferred = only(LabelsInferred, events)
-    assert inferred.score is not None and not inferred.score.exact
+    assert inferred.score is not None
+    assert not inferred.score.exact
     assert only(LabelsRevised, events).order == TRUE
 
 

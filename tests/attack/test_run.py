@@ -72,10 +72,13 @@ def test_events_come_in_order_and_without_scores(case: Case) -> None:
     assert all(getattr(event, "score", None) is None for event in events)
     update, inferred = only(UpdateShared, events), only(LabelsInferred, events)
     parameters = sum(p.numel() for p in case.model.parameters())
-    assert sum(update.sizes) == parameters and update.bytes == 4 * parameters
-    assert len(update.layers) == len(update.norms) and min(update.norms) > 0
+    assert sum(update.sizes) == parameters
+    assert update.bytes == 4 * parameters
+    assert len(update.layers) == len(update.norms)
+    assert min(update.norms) > 0
     assert (update.mode, update.batch_size, update.local_steps) == ("fedsgd", 3, 0)
-    assert inferred.order == inferred.found == (3, 6, 8) and inferred.falsified == ()
+    assert inferred.order == inferred.found == (3, 6, 8)
+    assert inferred.falsified == ()
     assert len(inferred.evidence) == len(inferred.real_counts) == 10
 
 
@@ -83,23 +86,30 @@ def test_the_first_and_the_last_iterate_are_shown(case: Case) -> None:
     events = list(reconstruct(case, iterations=30))
     snapshots, finished = all_of(Snapshot, events), end_of(events)
     assert snapshots[0].step == 0
-    assert snapshots[-1].step == finished.step == 30 and finished.reason == "iterations"
-    assert snapshots[-1].progress == 1 and finished.residual == snapshots[-1].residual
+    assert snapshots[-1].step == finished.step == 30
+    assert finished.reason == "iterations"
+    assert snapshots[-1].progress == 1
+    assert finished.residual == snapshots[-1].residual
     for earlier, later in itertools.pairwise(snapshots):
-        assert earlier.step < later.step and earlier.seconds <= later.seconds and earlier.progress <= later.progress
+        assert earlier.step < later.step
+        assert earlier.seconds <= later.seconds
+        assert earlier.progress <= later.progress
     assert snapshots[-1].residual < 0.5 * snapshots[0].residual
 
 
 def test_snapshots_hold_images_in_the_order_of_their_labels(case: Case) -> None:
     for snapshot in all_of(Snapshot, list(reconstruct(case, iterations=5))):
-        assert snapshot.images.shape == (3, 3, 32, 32) and snapshot.images.dtype == np.float32
-        assert snapshot.images.min() >= 0 and snapshot.images.max() <= 1
+        assert snapshot.images.shape == (3, 3, 32, 32)
+        assert snapshot.images.dtype == np.float32
+        assert snapshot.images.min() >= 0
+        assert snapshot.images.max() <= 1
         assert snapshot.labels == (3, 6, 8)
 
 
 def test_the_end_says_how_much_of_the_update_is_matched(case: Case) -> None:
     finished = end_of(list(reconstruct(case, iterations=5)))
-    assert finished.sentence and finished.score is None
+    assert finished.sentence
+    assert finished.score is None
 
 
 # -------------------------------------------------------------------------------- the ground truth has no part
@@ -123,7 +133,8 @@ def test_a_case_is_attacked_the_same_with_and_without_its_ground_truth(attack: s
     for one, other in zip(alone, scored, strict=True):
         assert np.array_equal(one.images, other.images)
         assert (one.step, one.loss, one.residual, one.labels) == (other.step, other.loss, other.residual, other.labels)
-        assert one.score is None and other.score is not None
+        assert one.score is None
+        assert other.score is not None
 
 
 @pytest.mark.parametrize("package", ["attack", "labels", "features"])
@@ -153,8 +164,10 @@ def test_every_attack_reads_fedavg_in_every_way(attack: str, method: str) -> Non
     case = network_case(local=LocalTraining(epochs=2, batch_size=1, lr=0.01))
     events = list(reconstruct(case, attack, fedavg=method, iterations=FEW))
     update = only(UpdateShared, events)
-    assert update.mode == "fedavg" and update.local_steps == 4
-    assert np.isfinite(end_of(events).residual) and end_of(events).reason in ("iterations", "converged")
+    assert update.mode == "fedavg"
+    assert update.local_steps == 4
+    assert np.isfinite(end_of(events).residual)
+    assert end_of(events).reason in ("iterations", "converged")
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -186,20 +199,24 @@ def inferred_of(case: Case, **arguments: Any) -> LabelsInferred:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_label_strategy_gives_as_many_labels_as_images(case: Case, strategy: str) -> None:
     inferred = inferred_of(case, label_strategy=strategy)
-    assert inferred.strategy == strategy and sum(inferred.counts) == len(inferred.order) == 3
+    assert inferred.strategy == strategy
+    assert sum(inferred.counts) == len(inferred.order) == 3
 
 
 def test_labels_that_are_given_are_taken(case: Case) -> None:
     inferred = inferred_of(case, labels=[8, 3, 6])
-    assert inferred.strategy == "true" and inferred.order == (3, 6, 8)
+    assert inferred.strategy == "true"
+    assert inferred.order == (3, 6, 8)
 
 
 @pytest.mark.parametrize("wrong", [1, 3])
 def test_labels_are_made_wrong_on_purpose(case: Case, wrong: int) -> None:
     inferred = inferred_of(case, wrong_labels=WrongLabels(count=wrong))
-    assert len(inferred.falsified) == wrong and inferred.found == (3, 6, 8)
+    assert len(inferred.falsified) == wrong
+    assert inferred.found == (3, 6, 8)
     right = [label for place, label in enumerate(inferred.order) if place not in inferred.falsified]
-    assert len(right) == 3 - wrong and set(right) <= {3, 6, 8}
+    assert len(right) == 3 - wrong
+    assert set(right) <= {3, 6, 8}
     assert not {inferred.order[place] for place in inferred.falsified} & {3, 6, 8}
 
 
@@ -210,26 +227,31 @@ def test_stop_ends_with_a_last_snapshot(case: Case) -> None:
     asked = itertools.count()
     events = list(reconstruct(case, iterations=10**6, labels=[3, 6, 8], stop=lambda: next(asked) >= 20))
     snapshots, finished = all_of(Snapshot, events), end_of(events)
-    assert finished.reason == "stopped" and snapshots[-1].step == finished.step <= 20
+    assert finished.reason == "stopped"
+    assert snapshots[-1].step == finished.step <= 20
     assert snapshots[-1].progress == 1
 
 
 def test_the_time_limit_ends_the_attack(case: Case) -> None:
     finished = end_of(list(reconstruct(case, iterations=10**6, max_seconds=0.3)))
-    assert finished.reason == "seconds" and finished.seconds > 0.3
+    assert finished.reason == "seconds"
+    assert finished.seconds > 0.3
 
 
 def test_progress_follows_the_nearer_limit(case: Case) -> None:
     snapshots = all_of(Snapshot, list(reconstruct(case, iterations=10**6, max_seconds=1)))
     progress = [snapshot.progress for snapshot in snapshots if snapshot.progress is not None]
-    assert all(0 <= share <= 1 for share in progress) and any(0.3 < share < 1 for share in progress)
+    assert all(0 <= share <= 1 for share in progress)
+    assert any(0.3 < share < 1 for share in progress)
 
 
 def test_an_attack_ends_soon_after_the_update_is_matched() -> None:
     """One image by L-BFGS: reached long before the limit of iterations."""
     case, _ = observe(Scenario(indices=(0,)))
     finished = end_of(list(reconstruct(case, "exact", iterations=5000)))
-    assert finished.reason == "converged" and finished.residual < 1e-9 and finished.step < 1000
+    assert finished.reason == "converged"
+    assert finished.residual < 1e-9
+    assert finished.step < 1000
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -237,7 +259,8 @@ def test_vanishing_gradients_end_the_attack(attack: str) -> None:
     """The first layer's ReLUs are all shut: the update does not depend on the pixels."""
     case = network_case("lenet64-relu", lambda model: model.body[0].bias.fill_(-1e3))
     finished = end_of(list(reconstruct(case, attack, labels=[3, 6], iterations=50)))
-    assert finished.reason == "vanished" and finished.step <= attack_run.UNMOVED_STEPS
+    assert finished.reason == "vanished"
+    assert finished.step <= attack_run.UNMOVED_STEPS
 
 
 def test_a_loss_that_is_no_number_ends_the_attack() -> None:
@@ -245,7 +268,8 @@ def test_a_loss_that_is_no_number_ends_the_attack() -> None:
     with torch.no_grad():
         case.model.body[0].bias.fill_(float("nan"))  # after the client: the update itself is fine
     events = list(reconstruct(case, labels=[3, 6]))
-    assert end_of(events).reason == "diverged" and len(all_of(Snapshot, events)) == 1
+    assert end_of(events).reason == "diverged"
+    assert len(all_of(Snapshot, events)) == 1
 
 
 def test_a_loss_that_grows_without_bound_ends_the_attack() -> None:
@@ -254,7 +278,9 @@ def test_a_loss_that_grows_without_bound_ends_the_attack() -> None:
 
     assert trouble(iterate(9e3, 3), iterate(0.5, 0)) is None
     reason, sentence = trouble(iterate(2e4, 3), iterate(0.5, 0)) or ("", "")
-    assert reason == "diverged" and "0.5" in sentence and "2e+04" in sentence
+    assert reason == "diverged"
+    assert "0.5" in sentence
+    assert "2e+04" in sentence
 
 
 def test_a_residual_that_changes_little_has_not_vanished() -> None:

@@ -93,7 +93,8 @@ def test_all_problems_are_said_at_once() -> None:
 def test_nothing_changes_the_defaults() -> None:
     default = Example()
     changed(default, {"rate": 1})
-    assert default == Example() and changed(default, {}) == default
+    assert default == Example()
+    assert changed(default, {}) == default
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))
@@ -104,7 +105,8 @@ def test_a_number_is_taken_exactly_where_it_is_within_the_limits(value: float) -
         except UnsupportedScenario:
             assert not 0 < value <= 10
         else:
-            assert taken == value and 0 < value <= 10
+            assert taken == value
+            assert 0 < value <= 10
 
 
 def test_pairs_are_read_as_people_write_them() -> None:

@@ -91,7 +91,8 @@ def test_lbfgs_never_raises_the_loss(function: Callable[[Tensor], Tensor]) -> No
 
 def test_lbfgs_ends_where_nothing_can_be_gained() -> None:
     iterates = run_lbfgs(lambda x: x.square().sum(), [3.0, 4.0], 500)
-    assert len(iterates) < 100 and iterates[-1].loss < 1e-12
+    assert len(iterates) < 100
+    assert iterates[-1].loss < 1e-12
     assert len(run_lbfgs(lambda x: 0 * x.sum(), [1.0], 500)) == 1
 
 
@@ -99,7 +100,8 @@ def test_lbfgs_gets_going_where_the_loss_is_nearly_flat() -> None:
     """In float32 a first step of 1 / |gradient| may change the loss by less than its last digit."""
     start = torch.full((1, 1000), 0.5)
     iterates = list(minimised(Problem(lambda x: 1 + 1e-6 * x.square().mean()), start, 9))
-    assert len(iterates) > 1 and iterates[-1].loss < iterates[0].loss
+    assert len(iterates) > 1
+    assert iterates[-1].loss < iterates[0].loss
 
 
 def test_lbfgs_lets_itself_be_stopped_within_a_line_search() -> None:
@@ -115,7 +117,8 @@ def test_lbfgs_lets_itself_be_stopped_within_a_line_search() -> None:
     iterates = minimised(Problem(steep), point, 50, stop=lambda: evaluations >= 3)
     first, second = next(iterates), next(iterates)
     assert evaluations == 3
-    assert torch.equal(first.inputs, second.inputs) and first.loss == second.loss
+    assert torch.equal(first.inputs, second.inputs)
+    assert first.loss == second.loss
 
 
 def test_an_iterates_numbers_belong_to_its_inputs() -> None:
@@ -156,8 +159,11 @@ def test_adam_finds_the_bottom(signed: bool) -> None:
 def test_adam_counts_and_starts_at_the_start() -> None:
     iterates = run_adam(lambda x: x.square().sum(), [3.0], signed=True)
     assert [iterate.step for iterate, _ in iterates] == list(range(201))
-    assert iterates[0][1].tolist() == [3.0] and iterates[0][0].loss == 9.0 and iterates[0][0].gradient == 6.0
-    assert iterates[0][0].progress == 0 and iterates[-1][0].progress == 1
+    assert iterates[0][1].tolist() == [3.0]
+    assert iterates[0][0].loss == 9.0
+    assert iterates[0][0].gradient == 6.0
+    assert iterates[0][0].progress == 0
+    assert iterates[-1][0].progress == 1
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -178,7 +184,9 @@ def test_the_rate_is_cut_at_three_places() -> None:
     """Far from the bottom signed steps have the size of the rate: 0.1, then 0.01, 0.001 and 0.0001."""
     points = [float(point) for _, point in run_adam(lambda x: x.sum(), [50.0], signed=True)]
     sizes = [round(a - b, 3 if a - b > 5e-3 else 5) for a, b in pairwise(points)]
-    assert sizes[0] == 0.1 and sizes[100] == 0.01 and sizes[150] == pytest.approx(1e-3, rel=0.02)
+    assert sizes[0] == 0.1
+    assert sizes[100] == 0.01
+    assert sizes[150] == pytest.approx(1e-3, rel=0.02)
 
 
 def test_the_point_of_the_surrogate_is_learned_along_with_the_pixels() -> None:
@@ -209,7 +217,8 @@ def test_every_solver_of_the_registry_lowers_the_loss(name: str) -> None:
         )
     )
     assert iterates[-1].loss < 0.1 * iterates[0].loss
-    assert solver.title and solver.source
+    assert solver.title
+    assert solver.source
 
 
 # -------------------------------------------------------------------------------------- Levenberg-Marquardt

@@ -130,7 +130,9 @@ def test_unusable_options_are_one_line_and_status_2(
     ended = command(*arguments)
     assert ended.status == 2
     assert ended.out == ""
-    assert line in ended.err and ended.err.endswith("\n") and ended.err.count("\n") == 1
+    assert line in ended.err
+    assert ended.err.endswith("\n")
+    assert ended.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -148,8 +150,11 @@ def test_unusable_options_are_one_line_and_status_2(
 )
 def test_refusals_are_short_and_harmless_whatever_was_given(command: Callable[..., Any], arguments: list[str]) -> None:
     ended = command(*arguments)
-    assert ended.status == 2 and ended.out == ""
-    assert len(ended.err) < 700 and ended.err.count("\n") == 1 and ended.err[:-1].isprintable()
+    assert ended.status == 2
+    assert ended.out == ""
+    assert len(ended.err) < 700
+    assert ended.err.count("\n") == 1
+    assert ended.err[:-1].isprintable()
 
 
 def test_threads_are_the_environments(command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +173,9 @@ def test_threads_are_the_environments(command: Callable[..., Any], monkeypatch: 
 def test_help_is_no_mistake(command: Callable[..., Any]) -> None:
     for arguments in (["--help"], ["attack", "--help"]):
         ended = command(*arguments)
-        assert ended.status == 0 and ended.err == "" and "Usage" in ended.out
+        assert ended.status == 0
+        assert ended.err == ""
+        assert "Usage" in ended.out
 
 
 def test_help_knows_the_fields(command: Callable[..., Any]) -> None:
@@ -176,7 +183,8 @@ def test_help_knows_the_fields(command: Callable[..., Any]) -> None:
     for name, field in Scenario.model_fields.items():
         assert f"--{name.replace('_', '-')}" in text
         assert str(field.description).split("`")[0].split()[0] in text
-    assert "(default: lenet64-elu)" in text and "distinct|pair|half|same|random" in text
+    assert "(default: lenet64-elu)" in text
+    assert "distinct|pair|half|same|random" in text
 
 
 def test_python_dash_m(tmp_path: Path) -> None:

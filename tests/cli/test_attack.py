@@ -29,7 +29,8 @@ QUICK = ["--model", "lenet", "--max-iterations", "3"]
 
 def test_the_json_of_attack(command: Callable[..., Any], tmp_path: Path) -> None:
     ended = command("attack", "--indices", "0,1,3,4", *QUICK, "--json", str(tmp_path / "out.json"))
-    assert ended.status == 0 and ended.err == ""
+    assert ended.status == 0
+    assert ended.err == ""
     values = json.loads((tmp_path / "out.json").read_text())
     assert list(values) == [
         "scenario",
@@ -50,7 +51,8 @@ def test_the_json_of_attack(command: Callable[..., Any], tmp_path: Path) -> None
         "grey_psnr",
     ]
     scenario = Scenario(indices=(0, 1, 3, 4), model="lenet", max_iterations=3)
-    assert Scenario(**values["scenario"]) == scenario and set(values["scenario"]) == set(Scenario.model_fields)
+    assert Scenario(**values["scenario"]) == scenario
+    assert set(values["scenario"]) == set(Scenario.model_fields)
     assert values["labels"] == {
         "true": [3, 8, 0, 6],
         "inferred": [0, 3, 6, 8],
@@ -73,7 +75,8 @@ def test_the_json_of_attack(command: Callable[..., Any], tmp_path: Path) -> None
     assert [list(point) for point in values["trace"]] == [["step", "seconds", "residual", "mean_psnr"]] * len(
         values["trace"]
     )
-    assert values["trace"][0]["step"] == 0 and values["trace"][-1]["step"] == 3
+    assert values["trace"][0]["step"] == 0
+    assert values["trace"][-1]["step"] == 3
 
 
 def test_the_images_of_attack(command: Callable[..., Any], tmp_path: Path) -> None:
@@ -94,7 +97,8 @@ def test_what_attack_says(command: Callable[..., Any]) -> None:
     rows = [line.split() for line in ended.out.splitlines()]
     assert [row[0] for row in rows if row and row[0] in ("frog", "cat")] == ["frog", "cat"]
     assert "Labels by zero-shot: all right" in ended.out
-    assert ended.out.strip().endswith(".") and "private images" in ended.out.splitlines()[-1]
+    assert ended.out.strip().endswith(".")
+    assert "private images" in ended.out.splitlines()[-1]
 
 
 def changed(change: Callable[[Event], Event | None]) -> Callable[..., Iterator[Event]]:
@@ -120,11 +124,14 @@ def test_an_attack_without_a_ground_truth(
     monkeypatch.setattr(RUN, changed(without_truth))
     path = tmp_path / "out.json"
     ended = command("attack", "--indices", "0,4", *QUICK, "--json", str(path), "--out", str(tmp_path / "images"))
-    assert ended.status == 0 and ended.err == ""
+    assert ended.status == 0
+    assert ended.err == ""
     rows = [line.split() for line in ended.out.splitlines()]
-    assert ["0", "cat"] in rows and ["1", "frog"] in rows
+    assert ["0", "cat"] in rows
+    assert ["1", "frog"] in rows
     values = json.loads(path.read_text())
-    assert values["mean_psnr"] is None and values["labels"]["true"] is None
+    assert values["mean_psnr"] is None
+    assert values["labels"]["true"] is None
     names = sorted(file.name for file in (tmp_path / "images").iterdir())
     assert names == ["rebuilt-0.png", "rebuilt-1.png", "sheet.png"]
 
@@ -139,7 +146,9 @@ def test_nothing_of_a_class_name_is_obeyed_by_the_terminal(
 
     monkeypatch.setattr(RUN, changed(rename))
     ended = command("attack", "--indices", "0,4", *QUICK)
-    assert ended.status == 0 and "[31mcat" in ended.out and "[bold]" in ended.out
+    assert ended.status == 0
+    assert "[31mcat" in ended.out
+    assert "[bold]" in ended.out
     assert not set(ended.out) & {"\x1b", "\x07"}
 
 
@@ -157,11 +166,16 @@ def files(tmp_path: Path) -> list[str]:
 def test_a_captured_update_is_attacked(command: Callable[..., Any], files: list[str], tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     ended = command("attack", *files, *QUICK, "--json", str(path), "--out", str(tmp_path / "images"))
-    assert ended.status == 0 and ended.err == ""
-    assert "cat" in ended.out and "frog" in ended.out and "No ground truth" in ended.out
+    assert ended.status == 0
+    assert ended.err == ""
+    assert "cat" in ended.out
+    assert "frog" in ended.out
+    assert "No ground truth" in ended.out
     values = json.loads(path.read_text())
-    assert values["scenario"]["batch_size"] == 2 and values["iterations"] == 3
-    assert values["labels"]["inferred"] == [3, 6] and values["labels"]["true"] is None
+    assert values["scenario"]["batch_size"] == 2
+    assert values["iterations"] == 3
+    assert values["labels"]["inferred"] == [3, 6]
+    assert values["labels"]["true"] is None
     assert [image["psnr"] for image in values["images"]] == [None, None]
     assert sorted(p.name for p in (tmp_path / "images").iterdir()) == ["rebuilt-0.png", "rebuilt-1.png", "sheet.png"]
 
@@ -175,7 +189,8 @@ def test_facts_that_are_missing_in_the_files_are_given_as_options(command: Calla
     save_file(load_file(update), update)
     files = ["--weights", str(weights), "--update", str(update)]
     ended = command("attack", *files, *QUICK)
-    assert ended.status == 2 and "batch_size" in ended.err
+    assert ended.status == 2
+    assert "batch_size" in ended.err
     facts = ["--batch-size", "2", "--mode", "fedavg", "--local-batch-size", "2"]
     ended = command("attack", *files, *QUICK, *facts, "--json", str(tmp_path / "out.json"))
     assert ended.status == 0
@@ -200,14 +215,18 @@ def test_what_does_not_fit_a_captured_update_is_unusable(
     command: Callable[..., Any], files: list[str], options: list[str], word: str
 ) -> None:
     ended = command("attack", *QUICK, *files, *options)
-    assert ended.status == 2 and ended.out == ""
-    assert word in ended.err and ended.err.count("\n") == 1
+    assert ended.status == 2
+    assert ended.out == ""
+    assert word in ended.err
+    assert ended.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("option", ["--weights", "--update"])
 def test_one_file_of_a_captured_update_is_unusable(command: Callable[..., Any], files: list[str], option: str) -> None:
     ended = command("attack", option, files[1], *QUICK)
-    assert ended.status == 2 and "--weights" in ended.err and "--update" in ended.err
+    assert ended.status == 2
+    assert "--weights" in ended.err
+    assert "--update" in ended.err
 
 
 # ------------------------------------------------------------------------------------------ results to be written
@@ -223,8 +242,10 @@ def test_where_nothing_can_be_written_is_refused_before_the_start(
     monkeypatch.setattr(RUN, lambda *_, **__: pytest.fail("the attack was started"))
     other = ("--out", str(tmp_path)) if option == "--json" else ("--json", str(tmp_path / "out.json"))
     ended = command("attack", *QUICK, *other, option, path)
-    assert ended.status == 2 and ended.out == ""
-    assert ended.err.startswith(f"{option} was '{path}'") and ended.err.count("\n") == 1
+    assert ended.status == 2
+    assert ended.out == ""
+    assert ended.err.startswith(f"{option} was '{path}'")
+    assert ended.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == [], "the check leaves nothing behind"
 
 
@@ -238,7 +259,9 @@ def test_a_result_that_cannot_be_written_is_still_shown(
     options |= {"--json": "/dev/full"} if broken == "--json" else {"--out": str(tmp_path)}
     ended = command("attack", "--indices", "0,4", *QUICK, *(text for pair in options.items() for text in pair))
     assert ended.status == 1
-    assert broken in ended.err and options[broken] in ended.err and ended.err.count("\n") == 1
+    assert broken in ended.err
+    assert options[broken] in ended.err
+    assert ended.err.count("\n") == 1
     assert "private images" in ended.out
     other = tmp_path / "new" / "sheet.png" if broken == "--json" else tmp_path / "out.json"
     assert other.exists(), "what could be written is there"
@@ -280,14 +303,17 @@ def test_an_attack_that_breaks_is_one_line_and_status_1(
 ) -> None:
     monkeypatch.setattr(RUN, breaking(error))
     ended = command("attack", "--batch-size", "1", *QUICK)
-    assert ended.status == 1 and ended.out == ""
+    assert ended.status == 1
+    assert ended.out == ""
     assert ended.err.lstrip("\n") == line
 
 
 def test_a_swap_of_labels_that_the_batch_does_not_have_is_unusable(command: Callable[..., Any]) -> None:
     ended = command("attack", "--labels", "ship,dog", "--mislabel", "cat>dog", *QUICK)
-    assert ended.status == 2 and ended.out == ""
-    assert ended.err.startswith("mislabel") and ended.err.count("\n") == 1
+    assert ended.status == 2
+    assert ended.out == ""
+    assert ended.err.startswith("mislabel")
+    assert ended.err.count("\n") == 1
 
 
 def test_an_attack_that_diverges_still_leaves_its_json(
@@ -301,9 +327,11 @@ def test_an_attack_that_diverges_still_leaves_its_json(
     monkeypatch.setattr(RUN, changed(diverge))
     path = tmp_path / "out.json"
     ended = command("attack", *QUICK, "--json", str(path))
-    assert ended.status == 1 and ended.err == "Its loss became nan.\n"
+    assert ended.status == 1
+    assert ended.err == "Its loss became nan.\n"
     values = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert values["residual"] is None and values["reason"] == "diverged"
+    assert values["residual"] is None
+    assert values["reason"] == "diverged"
 
 
 def test_an_interrupt_stops_and_keeps_what_there_is(
@@ -325,5 +353,6 @@ def test_an_interrupt_stops_and_keeps_what_there_is(
     ended = command("attack", "--model", "lenet", "--max-iterations", "1000000", "--json", str(path))
     assert ended.status == 0
     values = json.loads(path.read_text())
-    assert 0 < values["iterations"] < 1000000 and values["reason"] == "stopped"
+    assert 0 < values["iterations"] < 1000000
+    assert values["reason"] == "stopped"
     assert signal.getsignal(signal.SIGINT) is before

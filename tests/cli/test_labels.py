@@ -19,7 +19,8 @@ from deepleak_core.studies import label_accuracy
 def test_the_json_of_labels(command: Callable[..., Any], tmp_path: Path, repeats: int) -> None:
     arguments = ["--model", "lenet", "--composition", "pair", "--repeats", str(repeats)]
     ended = command("labels", *arguments, "--json", str(tmp_path / "out.json"))
-    assert ended.status == 0 and ended.err == ""
+    assert ended.status == 0
+    assert ended.err == ""
     values = json.loads((tmp_path / "out.json").read_text())
     assert list(values) == ["scenario", "repeats", "strategies"]
     assert Scenario(**values["scenario"]) == Scenario(model="lenet", composition="pair")
@@ -53,9 +54,12 @@ def test_an_interrupt_keeps_whole_batches_only(
     arguments = ["--model", "lenet", "--composition", "random", "--json", str(path)]
     ended = command("labels", *arguments, "--repeats", "3")
     if trials < len(STRATEGIES):
-        assert (ended.status, ended.out) == (1, "") and ended.err.count("\n") == 1 and not path.exists()
+        assert (ended.status, ended.out) == (1, "")
+        assert ended.err.count("\n") == 1
+        assert not path.exists()
         return
-    assert ended.status == 0 and "1 batch of 4 images" in ended.out
+    assert ended.status == 0
+    assert "1 batch of 4 images" in ended.out
     values = json.loads(path.read_text())
     monkeypatch.undo()
     assert command("labels", *arguments).status == 0
@@ -68,5 +72,7 @@ def test_an_interrupt_keeps_whole_batches_only(
 
 def test_results_that_cannot_be_written_are_still_shown(command: Callable[..., Any]) -> None:
     ended = command("labels", "--model", "lenet", "--json", "/dev/full")
-    assert ended.status == 1 and "--json" in ended.err and ended.err.count("\n") == 1
+    assert ended.status == 1
+    assert "--json" in ended.err
+    assert ended.err.count("\n") == 1
     assert all(name in ended.out for name in STRATEGIES)

@@ -36,7 +36,9 @@ def test_list_names_the_settings_of_attacks(command: Callable[..., Any], monkeyp
     for title, attack in ATTACKS.items():
         for name, limits in limits_of(attack.settings).items():
             if value := getattr(attack.settings, name):
-                assert name in text and limits.help in text and f"{title}: {value}" in text
+                assert name in text
+                assert limits.help in text
+                assert f"{title}: {value}" in text
 
 
 def test_list_names_trained_stages(
@@ -49,4 +51,5 @@ def test_list_names_trained_stages(
     monkeypatch.setenv("COLUMNS", "300")
     text = command("list").out
     assert "late: 5 epochs, 68 % accuracy (cifar100)" in text
-    assert "early: unreadable" not in text and "untrained" in text, "a broken file breaks no list"
+    assert "early: unreadable" not in text
+    assert "untrained" in text, "a broken file breaks no list"

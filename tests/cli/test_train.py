@@ -23,7 +23,8 @@ def test_a_stage_that_was_trained_is_attacked(
     monkeypatch.setenv("DEEPLEAK_DATA", str(tmp_path / "new"))
     out = tmp_path / "new" / "checkpoints"
     ended = command("train", "--data", str(photos), *TRAINING)
-    assert ended.status == 0 and ended.err == ""
+    assert ended.status == 0
+    assert ended.err == ""
     paths = [out / f"lenet64-relu--cifar10--{stage}.safetensors" for stage in ("early", "late")]
     early, late = ended.out.splitlines()
     assert early == f"{paths[0]}: 0.5 epochs, {checkpoints.describe(paths[0]).split(', ')[1]}"

@@ -141,7 +141,8 @@ def test_random_starts_are_reproducible_and_differ(images: int, bias: bool) -> N
     factors = Factors.of(last_layer(relu_features(images, 0), random_labels(images, 0), bias=bias), images)
     labels = torch.tensor([[0] * images, [1] * images] * 50)
     starts = random_starts(factors, labels, torch.Generator().manual_seed(0))
-    assert starts.shape == (100, images, images) and torch.isfinite(starts).all()
+    assert starts.shape == (100, images, images)
+    assert torch.isfinite(starts).all()
     assert torch.equal(starts, random_starts(factors, labels, torch.Generator().manual_seed(0)))
     if bias and images == 1:  # the bias determines the length of the only feature vector
         torch.testing.assert_close(starts * factors.ones, torch.ones(100, 1, 1).double())

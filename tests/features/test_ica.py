@@ -95,6 +95,8 @@ def test_it_can_be_stopped(steps: int) -> None:
 def test_another_seed_starts_elsewhere_and_ends_at_the_same_images() -> None:
     factors, truth, _ = batch(5, 3)
     first, second = independent_images(factors), independent_images(factors, seed=1)
-    assert first is not None and second is not None and not torch.equal(first, second)
+    assert first is not None
+    assert second is not None
+    assert not torch.equal(first, second)
     nearest = [(torch.cdist(found, truth)).argmin(1).tolist() for found in (first, second)]
     assert sorted(nearest[0]) == sorted(nearest[1])

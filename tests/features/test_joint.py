@@ -91,7 +91,8 @@ def test_right_labels_reach_rounding_and_wrong_ones_do_not(bias: bool) -> None:
     wrong = labels.clone()
     wrong[0] = (labels[0] + 1) % CLASSES
     ends, costs = solve_together(factors, torch.stack([start, start]), torch.stack([labels, wrong]))
-    assert costs[0] < 1e-16 and costs[1] > 1e-4
+    assert costs[0] < 1e-16
+    assert costs[1] > 1e-4
     torch.testing.assert_close(factors.features(ends[0]), factors.features(m), rtol=1e-4, atol=1e-4)
 
 
@@ -168,7 +169,8 @@ def test_large_batches_move_to_where_labels_are_one_hot(seed: int) -> None:
     sooner, left = solve_large(factors, start)
     assert cost < left < NEAR_SOLUTION
     stopped, _ = solve_large(factors, start, stop=lambda: True)
-    assert torch.equal(stopped, start) and not torch.equal(sooner, start)
+    assert torch.equal(stopped, start)
+    assert not torch.equal(sooner, start)
 
 
 @pytest.mark.parametrize(("images", "seed"), [(6, 1), (8, 0)])
@@ -179,5 +181,6 @@ def test_a_label_fixed_too_early_spoils_a_batch_that_a_margin_solves(images: int
     start[0] = (m[0] + m[1]) / 2
     _, without_margin = solve_large(factors, start, margin=0.0, enough=1e-9)
     end, with_margin = solve_large(factors, start, enough=1e-9)
-    assert with_margin < 1e-9 and with_margin <= without_margin
+    assert with_margin < 1e-9
+    assert with_margin <= without_margin
     assert torch.equal(implied_labels(factors, end[None])[0].argmax(1), labels)

@@ -24,7 +24,9 @@ def test_a_models_last_layer_and_its_gradient(bias: bool) -> None:
     summed = summed_gradient(layer, 3)
     assert summed.shape == (10, features.shape[1] + bias)
     torch.testing.assert_close(summed[:, : features.shape[1]], (signals.T @ features).double(), atol=1e-5, rtol=1e-4)
-    assert layer.floor == 0 and not layer.smooth and (layer.bias is not None) == bias
+    assert layer.floor == 0
+    assert not layer.smooth
+    assert (layer.bias is not None) == bias
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])

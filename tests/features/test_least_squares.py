@@ -97,7 +97,9 @@ def test_problems_that_reached_enough_are_not_evaluated_again() -> None:
 
     start = torch.tensor([[0.0, 0.0], [50.0, -50.0]], dtype=torch.float64)
     ends, costs = levenberg_marquardt(distances, start, torch.tensor([0, 1]), iterations=50, enough=1e-12)
-    assert asked[0] == 2 and asked[-1] == 1 and len(asked) < 20
+    assert asked[0] == 2
+    assert asked[-1] == 1
+    assert len(asked) < 20
     torch.testing.assert_close(ends, torch.tensor([[0.0, 0.0], [1.0, 1.0]]).double(), atol=1e-5, rtol=0)
     assert (costs <= 1e-12).all()
 
@@ -112,7 +114,8 @@ def test_more_iterations_never_cost() -> None:
 def test_a_start_that_is_not_a_number_is_no_solution() -> None:
     points = torch.tensor([[float("nan")] * 3, [0.0] * 3], dtype=torch.float64)
     _, costs = levenberg_marquardt(quadratics, points, torch.tensor([0, 1]), iterations=20)
-    assert costs[0] == torch.inf and torch.isfinite(costs[1])
+    assert costs[0] == torch.inf
+    assert torch.isfinite(costs[1])
 
 
 @pytest.mark.parametrize("matrix_free", [True, False])

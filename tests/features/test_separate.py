@@ -192,7 +192,8 @@ def test_factors_can_be_given_in_place_of_the_layer() -> None:
 def test_a_layer_in_float64_is_separated_as_well() -> None:
     features, labels = random_features(4, 40, 0, torch.float64), torch.tensor([0, 1, 1, 5])
     found = separate_features(last_layer(features, labels), counts_of(labels, 12))
-    assert found.clear and relative_errors(found.features, features).max() < 1e-6
+    assert found.clear
+    assert relative_errors(found.features, features).max() < 1e-6
 
 
 def test_more_images_than_the_layer_can_hold_are_refused() -> None:

@@ -53,7 +53,8 @@ def test_slopes_are_those_of_autograd(module: nn.Module, inputs: list[float]) ->
 def test_inverses_give_the_inputs_back_where_they_are_known(module: nn.Module, inputs: list[float]) -> None:
     x, y, _ = outputs_and_slopes(module, inputs)
     entry = activation_of(module)
-    assert entry is not None and entry.inverse is not None
+    assert entry is not None
+    assert entry.inverse is not None
     found, known = entry.inverse(module, y)
     torch.testing.assert_close(found * known, x * known, rtol=1e-5, atol=1e-5)
     assert ((known == 1) | (x <= 0)).all(), "what is not known is at most zero"
@@ -82,9 +83,11 @@ def test_no_output_is_below_the_floor(module: nn.Module, inputs: list[float]) ->
 def test_saturated_outputs_have_finite_inverses(module: nn.Module) -> None:
     inputs = torch.tensor([[-80.0, -20.0, 20.0, 80.0]])
     entry = activation_of(module)
-    assert entry is not None and entry.inverse is not None
+    assert entry is not None
+    assert entry.inverse is not None
     found, known = entry.inverse(module, module(inputs))
-    assert found.isfinite().all() and known.isfinite().all()
+    assert found.isfinite().all()
+    assert known.isfinite().all()
 
 
 @pytest.mark.parametrize("module", SAMPLES, ids=str)
@@ -114,7 +117,8 @@ def test_activations_outside_the_table_are_none_and_nothing_is_assumed_of_them()
     class Odd(nn.ReLU):
         """A subclass may compute something else."""
 
-    assert activation_of(nn.GELU()) is None and activation_of(nn.Conv2d(1, 1, 1)) is None
+    assert activation_of(nn.GELU()) is None
+    assert activation_of(nn.Conv2d(1, 1, 1)) is None
     assert activation_of(Odd()) is None
 
 

@@ -82,7 +82,8 @@ def test_a_case_survives_its_files(settings: dict[str, Any], tmp_path: Path) -> 
     scenario = Scenario(batch_size=2, device="cpu", **settings)
     case, _ = observe(scenario)
     loaded = Files(tmp_path, case).load(scenario.model)
-    assert loaded.update.local == case.update.local and loaded.update.batch_size == 2
+    assert loaded.update.local == case.update.local
+    assert loaded.update.batch_size == 2
     for name in ("class_names", "image_shape", "trained"):
         assert getattr(loaded, name) == getattr(case, name)
     assert loaded.model.training == case.model.training
@@ -104,7 +105,8 @@ def test_a_loaded_case_is_attacked_like_the_observed_one(case: Case, files: File
     observed, loaded = (list(reconstruct(one, attack, iterations=2)) for one in (case, files.load()))
     assert only(LabelsInferred, loaded).counts == only(LabelsInferred, observed).counts
     last, expected = all_of(Snapshot, loaded)[-1], all_of(Snapshot, observed)[-1]
-    assert np.array_equal(last.images, expected.images) and last.residual == expected.residual
+    assert np.array_equal(last.images, expected.images)
+    assert last.residual == expected.residual
     assert end_of(loaded).score is None
 
 
@@ -131,7 +133,9 @@ def test_files_of_another_system_need_facts(files: Files) -> None:
     with pytest.raises(UnusableUpdate, match="batch_size"):
         files.load()
     case = files.load(batch_size=2)
-    assert case.update.local is None and case.class_names[3] == "cat" and not case.trained
+    assert case.update.local is None
+    assert case.class_names[3] == "cat"
+    assert not case.trained
 
 
 def test_facts_that_are_given_go_before_those_of_the_file(files: Files) -> None:
@@ -140,7 +144,9 @@ def test_facts_that_are_given_go_before_those_of_the_file(files: Files) -> None:
     facts = {"batch_size": 3, "local": local, "class_names": names, "trained": True, "batchnorm": "train"}
     loaded = files.load(**facts, statistics=((0.5,) * 3, (0.25,) * 3))
     assert (loaded.update.batch_size, loaded.update.local) == (3, local)
-    assert loaded.class_names == tuple(names) and loaded.trained and loaded.model.training
+    assert loaded.class_names == tuple(names)
+    assert loaded.trained
+    assert loaded.model.training
     assert loaded.model.mean.flatten().tolist() == [0.5] * 3
 
 
@@ -213,7 +219,8 @@ def test_tensors_that_do_not_fit(
     files.rewrite(which, change)
     with pytest.raises(UnusableUpdate) as refusal:
         files.load()
-    assert fact in str(refusal.value) and len(str(refusal.value)) < 400
+    assert fact in str(refusal.value)
+    assert len(str(refusal.value)) < 400
 
 
 FACTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -243,7 +250,8 @@ def test_facts_that_cannot_be(files: Files, facts: dict[str, Any], name: str) ->
     files.rewrite("update", facts=facts)
     with pytest.raises(UnusableUpdate) as refusal:
         files.load()
-    assert name in str(refusal.value) and len(str(refusal.value)) < 400
+    assert name in str(refusal.value)
+    assert len(str(refusal.value)) < 400
 
 
 @pytest.mark.parametrize("text", ["nonsense", "[1, 2]", "[" * 100_000, "3"])

@@ -54,11 +54,13 @@ def test_a_checkpoint_is_a_training_stage(folder: Path) -> None:
 def test_a_stage_trained_here_replaces_one_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPLEAK_DATA", str(tmp_path))
     shipped = checkpoints.stages("lenet64-elu", "cifar10")
-    assert shipped["late"] is not None and shipped["late"].parent == checkpoints.CHECKPOINTS
+    assert shipped["late"] is not None
+    assert shipped["late"].parent == checkpoints.CHECKPOINTS
     checkpoints.own_folder().mkdir()
     own = [saved(checkpoints.own_folder(), "lenet64-elu", stage) for stage in ("late", "last")]
     stages = checkpoints.stages("lenet64-elu", "cifar10")
-    assert stages.keys() == shipped.keys() | {"last"} and stages["early"] == shipped["early"]
+    assert stages.keys() == shipped.keys() | {"last"}
+    assert stages["early"] == shipped["early"]
     assert [stages["late"], stages["last"]] == own
 
 
@@ -88,9 +90,8 @@ def test_the_training_is_described(folder: Path, epochs: float, accuracy: float,
     path = folder / "resnet20--cifar10--late.safetensors"
     checkpoints.save(build("resnet20"), path, epochs=epochs, accuracy=accuracy)
     assert all(fact in checkpoints.describe(path) for fact in facts)
-    assert checkpoints.note("late", path).startswith("late") and checkpoints.describe(path) in checkpoints.note(
-        "late", path
-    )
+    assert checkpoints.note("late", path).startswith("late")
+    assert checkpoints.describe(path) in checkpoints.note("late", path)
 
 
 # ------------------------------------------------------------------------------- files that are no checkpoints
@@ -119,8 +120,11 @@ def test_defective_files_are_no_stages_and_a_sentence_says_why(
     rewritten(path, change, metadata)
     assert list(checkpoints.stages("lenet", "cifar10")) == ["untrained", "early"]
     reason = checkpoints.defect(path)
-    assert reason is not None and reason.startswith(path.name) and checkpoints.defect(good) is None
-    assert checkpoints.describe(path) and checkpoints.note("late", path)  # never fails
+    assert reason is not None
+    assert reason.startswith(path.name)
+    assert checkpoints.defect(good) is None
+    assert checkpoints.describe(path)
+    assert checkpoints.note("late", path)
     with pytest.raises(UnsupportedScenario, match="early"):
         check(Scenario(model="lenet", stage="late"))
 
@@ -179,7 +183,8 @@ def test_a_checkpoint_of_another_network_is_refused(
     with pytest.raises(UnsupportedScenario) as refusal:
         build(**{"checkpoint": path, **asked})
     (problem,) = refusal.value.problems
-    assert problem.startswith(path.name) and all(fact in problem for fact in facts)
+    assert problem.startswith(path.name)
+    assert all(fact in problem for fact in facts)
 
 
 def test_a_checkpoint_without_a_bias(folder: Path) -> None:

@@ -28,14 +28,16 @@ def test_means_and_covariances_are_those_of_a_loop(seed: int) -> None:
 def test_a_class_without_images_predicts_like_all() -> None:
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]]).double()
     found = ClassStatistics.of(probabilities, torch.tensor([0, 1]))
-    assert torch.allclose(found.predictions[2], probabilities.mean(0)) and found.covariance.isfinite().all()
+    assert torch.allclose(found.predictions[2], probabilities.mean(0))
+    assert found.covariance.isfinite().all()
 
 
 def test_what_is_written_is_read() -> None:
     known, _, _ = network(0)
     again = ClassStatistics.from_json(known.to_json(), CLASSES)
     assert again is not None
-    assert torch.allclose(again.predictions, known.predictions) and torch.allclose(again.covariance, known.covariance)
+    assert torch.allclose(again.predictions, known.predictions)
+    assert torch.allclose(again.covariance, known.covariance)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"predictions": [[1]]}', '{"predictions": 1, "spread": "x"}'])

@@ -33,7 +33,8 @@ def test_fedsgd_is_the_gradient_of_the_mean_loss(name: str, batchnorm: str) -> N
     model = target(name, batchnorm=batchnorm)
     update = share(model, images(), LABELS)
     cross_entropy(model(images()), LABELS).backward()
-    assert update.mode == "fedsgd" and update.local_steps == 0
+    assert update.mode == "fedsgd"
+    assert update.local_steps == 0
     assert list(update.tensors) == [n for n, _ in model.named_parameters()]
     for parameter, shared in zip(model.parameters(), update.tensors.values(), strict=True):
         assert parameter.grad is not None
@@ -47,7 +48,8 @@ def test_one_step_of_fedavg_is_equivalent_to_fedsgd(name: str, lr: float) -> Non
     gradient = share(model, images().double(), LABELS).gradient(model)
     local = LocalTraining(epochs=1, batch_size=len(LABELS), lr=lr)
     update = share(model, images().double(), LABELS, local)
-    assert update.mode == "fedavg" and update.local_steps == 1
+    assert update.mode == "fedavg"
+    assert update.local_steps == 1
     for name, tensor in update.gradient(model).items():
         assert torch.allclose(tensor, gradient[name], rtol=1e-9, atol=1e-10)
 

@@ -115,7 +115,8 @@ def test_gradients_can_be_differentiated_once_more(name: str) -> None:
     loss = nn.functional.cross_entropy(model(images), torch.tensor([1]))
     gradients = torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
     (second,) = torch.autograd.grad(torch.stack([g.square().sum() for g in gradients]).sum(), images)
-    assert second.abs().max() > 0 and second.isfinite().all()
+    assert second.abs().max() > 0
+    assert second.isfinite().all()
 
 
 # ------------------------------------------------------------------------------------ other networks and images
@@ -132,7 +133,8 @@ def test_greyscale_images(name: str) -> None:
     model = build(name, mean=(0.5,), std=(0.25,))
     assert model(torch.rand(2, 1, 32, 32)).shape == (2, 10)
     assert model.low.shape == model.high.shape == (1, 1, 1, 1)
-    assert float(model.low) == -2.0 and float(model.high) == 2.0
+    assert float(model.low) == -2.0
+    assert float(model.high) == 2.0
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -156,7 +158,8 @@ def test_a_declared_activation_that_is_not_in_the_table_is_refused(monkeypatch: 
     use_networks(monkeypatch, unknown=network(body=lenet(8, nn.GELU), features=nn.GELU()))
     with pytest.raises(UnsupportedScenario) as refusal:
         build("unknown")
-    assert "GELU" in str(refusal.value) and "Tanh" in str(refusal.value)
+    assert "GELU" in str(refusal.value)
+    assert "Tanh" in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", ["lenet64-elu", "lenet"])
@@ -175,7 +178,9 @@ def test_building_in_two_threads_gives_the_weights_of_building_in_turn(name: str
 def test_unknown_and_too_large_networks_are_refused() -> None:
     with pytest.raises(UnsupportedScenario) as refusal:
         build("vgg")
-    assert "'vgg'" in str(refusal.value) and all(name in str(refusal.value) for name in MODELS)
+    assert "'vgg'" in str(refusal.value)
+    assert all(name in str(refusal.value) for name in MODELS)
     with pytest.raises(UnsupportedScenario) as refusal:
         build("lenet64-elu", classes=2000, image_size=224)
-    assert "402 million" in str(refusal.value) and "250 million" in str(refusal.value)
+    assert "402 million" in str(refusal.value)
+    assert "250 million" in str(refusal.value)

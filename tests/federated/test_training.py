@@ -77,14 +77,19 @@ def test_it_learns(train: Callable[..., list[Progress]]) -> None:
 def test_events_come_in_order_with_growing_shares(train: Callable[..., list[Progress]]) -> None:
     events = train()
     steps = of(Step, events)
-    assert len(steps) == 8 * 3 * TRAIN // 6 and steps[-1].epoch == 8.0
+    assert len(steps) == 8 * 3 * TRAIN // 6
+    assert steps[-1].epoch == 8.0
     kinds = [kind for kind, _ in itertools.groupby(map(type, events))]
     assert kinds == [Reading, Step, Saved, Step, Saved]
     for folder in ("train", "test"):
         shares = [event.done for event in of(Reading, events) if event.folder == folder]
-        assert shares[0] == 0 and shares == sorted(shares) and shares[-1] < 1
+        assert shares[0] == 0
+        assert shares == sorted(shares)
+        assert shares[-1] < 1
     shares = [step.done for step in steps]
-    assert shares == sorted(shares) and shares[-1] == 1 and shares[0] == 1 / len(steps)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert shares[0] == 1 / len(steps)
     assert [(saved.epoch, saved.done) for saved in of(Saved, events)] == [(0.5, 1 / 16), (8.0, 1.0)]
 
 
@@ -216,7 +221,8 @@ def test_settings_that_cannot_be_trained_with(
     with pytest.raises(UnsupportedScenario) as refusal:
         train(**changed)
     (problem,) = refusal.value.problems
-    assert all(fact in problem for fact in facts) and problem.endswith(".")
+    assert all(fact in problem for fact in facts)
+    assert problem.endswith(".")
 
 
 def test_all_problems_are_said_at_once(train: Callable[..., list[Progress]]) -> None:
@@ -252,7 +258,8 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_training(train: Call
     events: list[Progress] = []
     with pytest.raises(UnsupportedScenario) as refusal:
         events += train(out=Path(__file__) / "checkpoints")
-    assert f"{__file__}/checkpoints" in str(refusal.value) and not events
+    assert f"{__file__}/checkpoints" in str(refusal.value)
+    assert not events
 
 
 def test_more_images_than_memory(train: Callable[..., list[Progress]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,5 +283,6 @@ def test_a_loss_that_is_no_number_ends_the_training(
     with pytest.raises(TrainingDiverged) as refusal:
         train()
     assert isinstance(refusal.value, DeepLeakError)
-    assert "nan" in str(refusal.value) and "learning_rate was 0.05" in str(refusal.value)
+    assert "nan" in str(refusal.value)
+    assert "learning_rate was 0.05" in str(refusal.value)
     assert list(tmp_path.iterdir()) == []

@@ -58,8 +58,10 @@ def test_the_truth_is_certified(trained: tuple[str, str], batch: tuple[int, ...]
     case, images = observe(Scenario(model=trained[0], stage=trained[1], indices=batch))
     known, truth = Knowledge(case=case), torch.bincount(images.labels, minlength=10)
     verdict = certify_counts(known.last_layer, 4, estimates(known))
-    assert verdict.certified and torch.equal(verdict.counts, truth)
-    assert verdict.separated is not None and torch.equal(torch.bincount(verdict.separated.labels, minlength=10), truth)
+    assert verdict.certified
+    assert torch.equal(verdict.counts, truth)
+    assert verdict.separated is not None
+    assert torch.equal(torch.bincount(verdict.separated.labels, minlength=10), truth)
     with torch.no_grad():
         features = case.model.features(images.images).double()
     distance = torch.cdist(verdict.separated.features, features) / features.norm(dim=1)
@@ -69,27 +71,31 @@ def test_the_truth_is_certified(trained: tuple[str, str], batch: tuple[int, ...]
 def test_eight_images_of_an_untrained_network() -> None:
     known, truth = knowledge_of(Scenario(model="lenet64-elu", indices=tuple(range(8))))
     verdict = certify_counts(known.last_layer, 8, estimates(known))
-    assert verdict.certified and torch.equal(verdict.counts, truth)
+    assert verdict.certified
+    assert torch.equal(verdict.counts, truth)
 
 
 @pytest.mark.parametrize("model", ["lenet64-relu", "lenet64-elu"])
 def test_nine_images_of_ten_classes_of_a_trained_network(model: str) -> None:
     known, truth = knowledge_of(Scenario(model=model, stage="late", indices=(0, 1, 2, 4, 5, 7, 8, 12, 19)))
     verdict = certify_counts(known.last_layer, 9, estimates(known))
-    assert verdict.certified and torch.equal(verdict.counts, truth)
+    assert verdict.certified
+    assert torch.equal(verdict.counts, truth)
 
 
 def test_eight_images_of_ten_classes_with_few_features_that_never_reach_their_floor() -> None:
     """ResNet-20 has 64 features, each an average over a picture."""
     known, truth = knowledge_of(Scenario(model="resnet20", stage="early", indices=(0, 1, 2, 4, 5, 7, 8, 12)))
     verdict = certify_counts(known.last_layer, 8, estimates(known))
-    assert verdict.certified and torch.equal(verdict.counts, truth)
+    assert verdict.certified
+    assert torch.equal(verdict.counts, truth)
 
 
 def test_forty_images_with_repeats_are_certified_whatever_the_estimates_say() -> None:
     counts, layer = after_relu(40, 60, repeats=5)
     verdict = certify_counts(layer, 40, [torch.ones(60), torch.arange(60.0)])
-    assert verdict.certified and torch.equal(verdict.counts, counts)
+    assert verdict.certified
+    assert torch.equal(verdict.counts, counts)
 
 
 @pytest.mark.parametrize(("images", "classes"), [(8, 20), (40, 60)])
@@ -99,7 +105,8 @@ def test_images_with_smooth_features_are_certified_without_linear_programs(
     counts, layer = after_elu(images, classes)
     monkeypatch.setattr(certification, "largest_simplices", lambda *_, **__: pytest.fail("not needed"))
     verdict = certify_counts(layer, images, [torch.ones(classes), torch.arange(float(classes))])
-    assert verdict.certified and torch.equal(verdict.counts, counts)
+    assert verdict.certified
+    assert torch.equal(verdict.counts, counts)
 
 
 @settings(max_examples=4, deadline=None)
@@ -109,7 +116,8 @@ def test_estimates_far_off_do_not_mislead(seed: int) -> None:
     known, truth = knowledge_of(Scenario(model="lenet64-elu", stage="late", indices=(4, 5, 1)))
     guesses = 3 * torch.rand(2, 10, generator=torch.Generator().manual_seed(seed)).double()
     verdict = certify_counts(known.last_layer, 3, list(guesses), seed=seed)
-    assert verdict.certified and torch.equal(verdict.counts, truth)
+    assert verdict.certified
+    assert torch.equal(verdict.counts, truth)
 
 
 @pytest.mark.parametrize("model", ["lenet64-elu", "lenet64-relu"])
@@ -117,7 +125,8 @@ def test_any_of_many_classes_is_found_whatever_an_estimate_says(model: str) -> N
     known, truth = knowledge_of(Scenario(dataset="cifar100-samples", model=model, indices=(0, 3, 7, 8)))
     guess = torch.where(truth > 0, -1.0, 1.0).double()  # the classes of the batch seem the least likely
     verdict = certify_counts(known.last_layer, 4, [guess])
-    assert verdict.certified and torch.equal(verdict.counts, truth)
+    assert verdict.certified
+    assert torch.equal(verdict.counts, truth)
 
 
 def test_images_that_are_no_vertices_are_found_without_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +143,8 @@ def test_images_that_are_no_vertices_are_found_without_those_that_are(monkeypatc
 
     monkeypatch.setattr(certification, "largest_simplices", spoiled)
     verdict = certify_counts(layer, 8, [torch.ones(20), torch.arange(20.0)])
-    assert verdict.certified and torch.equal(verdict.counts, counts)
+    assert verdict.certified
+    assert torch.equal(verdict.counts, counts)
     assert 3 in calls, "the others were not searched by themselves"
 
 
@@ -157,7 +167,8 @@ def test_hopping_finds_what_other_searches_miss(thorough: bool, monkeypatch: pyt
 def test_a_noisy_gradient_certifies_nothing(indices: tuple[int, ...], noise: float) -> None:
     known, _ = knowledge_of(Scenario(model="lenet64-elu", stage="late", indices=indices), noise=noise)
     verdict = certify_counts(known.last_layer, len(indices), estimates(known))
-    assert not verdict.certified and int(verdict.counts.sum()) == len(indices)
+    assert not verdict.certified
+    assert int(verdict.counts.sum()) == len(indices)
 
 
 @pytest.mark.parametrize("noise", [1e-6, 1e-4, 1e-3])
@@ -172,14 +183,17 @@ def test_a_single_image_that_fits_no_label_is_not_certified() -> None:
     random = torch.randn(known.weight.shape, generator=torch.Generator().manual_seed(0)).double()
     layer = replace(known.last_layer, weight_gradient=random)
     verdict = certify_counts(layer, 1, [torch.rand(10).double(), torch.rand(10).double()])
-    assert not verdict.certified and int(verdict.counts.sum()) == 1
+    assert not verdict.certified
+    assert int(verdict.counts.sum()) == 1
 
 
 def test_an_image_lost_in_rounding_leaves_counts_that_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SeparatedFeatures, "clear", False)
     counts, layer = after_relu(8, 20)
     verdict = certify_counts(layer, 8, [torch.ones(20), torch.arange(20.0)])
-    assert not verdict.certified and verdict.explained and torch.equal(verdict.counts, counts)
+    assert not verdict.certified
+    assert verdict.explained
+    assert torch.equal(verdict.counts, counts)
 
 
 @pytest.mark.parametrize("limit", [{"seconds": 0.0}, {"stop": lambda: True}])
@@ -187,7 +201,8 @@ def test_without_time_nothing_is_certified_but_an_answer_is_given(limit: dict) -
     known, _ = knowledge_of(Scenario(model="lenet64-elu", stage="late", indices=(4, 5, 7, 19)))
     began = time.monotonic()
     verdict = certify_counts(known.last_layer, 4, estimates(known), **limit)
-    assert not verdict.certified and int(verdict.counts.sum()) == 4
+    assert not verdict.certified
+    assert int(verdict.counts.sum()) == 4
     assert time.monotonic() - began < 5
 
 
@@ -197,7 +212,8 @@ def test_a_hopeless_search_ends_in_time(seconds: float) -> None:
     known, _ = knowledge_of(Scenario(model="lenet64-elu", stage="late", indices=tuple(range(9))), noise=0.3)
     began = time.monotonic()
     found = infer_labels(known.case, seconds=seconds)
-    assert not found.certified and time.monotonic() - began < 2 * seconds + 5
+    assert not found.certified
+    assert time.monotonic() - began < 2 * seconds + 5
 
 
 def test_features_below_the_floor_certify_nothing() -> None:
@@ -235,7 +251,8 @@ def test_one_local_step_is_certified_and_several_are_not() -> None:
 def test_visible_classes_are_in_the_batch(model: str) -> None:
     known, truth = knowledge_of(Scenario(model=model, stage="early", indices=tuple(range(8))))
     visible = visible_classes(known.last_layer, 8)
-    assert (visible <= truth).all() and int(visible.sum()) >= int((truth > 0).sum()) - 2
+    assert (visible <= truth).all()
+    assert int(visible.sum()) >= int((truth > 0).sum()) - 2
     assert not visible_classes(replace(known.last_layer, floor=None), 8).any()
     loud = 8 * float(known.last_layer.weight_gradient.abs().max())
     assert not visible_classes(known.last_layer, 8, noise=loud).any()

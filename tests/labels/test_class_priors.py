@@ -67,9 +67,11 @@ def test_images_that_were_seen_are_counted(seed: int, images: int, share: float)
     known, probabilities, truth = network(seed)
     seen = torch.bincount(truth[: round(share * images)], minlength=CLASSES)
     found, deviations = posterior_counts(known, bias_of(probabilities[:images], truth[:images]), images, seen)
-    assert (found >= seen).all() and (deviations >= 0).all()
+    assert (found >= seen).all()
+    assert (deviations >= 0).all()
     if int(seen.sum()) == images:
-        assert torch.allclose(found, seen.double()) and (deviations < 1e-6).all()
+        assert torch.allclose(found, seen.double())
+        assert (deviations < 1e-6).all()
 
 
 def test_the_surer_the_network_the_less_the_bias_tells() -> None:

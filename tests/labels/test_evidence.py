@@ -26,7 +26,8 @@ def greedy(real: list[float], total: int) -> list[float]:
 @given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12), st.integers(0, 80))
 def test_rounding_leaves_what_the_greedy_rule_leaves(real: list[float], total: int) -> None:
     counts = round_counts(torch.tensor(real, dtype=torch.float64), total).tolist()
-    assert sum(counts) == total and min(counts) >= 0
+    assert sum(counts) == total
+    assert min(counts) >= 0
     remaining = sorted(r - c for r, c in zip(real, counts, strict=True))
     assert remaining == pytest.approx(greedy(real, total), abs=1e-6)
 
@@ -34,7 +35,8 @@ def test_rounding_leaves_what_the_greedy_rule_leaves(real: list[float], total: i
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=12), st.integers(0, 300))
 def test_rounding_gives_as_many_as_asked_whatever_the_estimates(real: list[float], total: int) -> None:
     counts = round_counts(torch.tensor(real, dtype=torch.float64), total)
-    assert int(counts.sum()) == total and int(counts.min()) >= 0
+    assert int(counts.sum()) == total
+    assert int(counts.min()) >= 0
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,8 @@ def test_known_labels_are_counted() -> None:
 def test_the_same_seed_feeds_the_same_noise(seed: int) -> None:
     case, _ = observe(Scenario(indices=(0, 4), model="lenet"))
     first, second = (Knowledge(case=case, seed=seed).noise_response for _ in range(2))
-    assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
     assert not case.model.head._forward_pre_hooks, "a hook was left behind"
 
 
@@ -91,5 +94,7 @@ def test_the_response_to_noise_is_the_networks_own() -> None:
     single, _ = observe(Scenario(indices=(0, 4), model="lenet"))
     trained, _ = observe(Scenario(indices=(0, 4), model="lenet", mode="fedavg", local_epochs=5, local_lr=0.1))
     p, features = Knowledge(case=single).noise_response
-    assert p.shape == (10,) and float(p.sum()) == pytest.approx(1) and features.shape == (768,)
+    assert p.shape == (10,)
+    assert float(p.sum()) == pytest.approx(1)
+    assert features.shape == (768,)
     assert not torch.equal(p, Knowledge(case=trained).noise_response[0])

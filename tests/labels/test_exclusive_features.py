@@ -74,9 +74,11 @@ def test_more_images_than_classes_of_a_trained_network_are_counted() -> None:
     """Fifteen images of ten classes: no other rule has the whole batch right."""
     known, truth = knowledge_of(Scenario(model="lenet64-relu", stage="early", indices=tuple(range(15))))
     found = infer_labels(known.case, "verified")
-    assert torch.equal(found.counts, truth) and not found.certified
+    assert torch.equal(found.counts, truth)
+    assert not found.certified
     assert found.note == "15 of 15 images counted by features of their own."
-    assert found.confidence is not None and found.confidence.min() > 0.99
+    assert found.confidence is not None
+    assert found.confidence.min() > 0.99
     assert not torch.equal(infer_labels(known.case, "zero-shot").counts, truth)
 
 
@@ -84,4 +86,5 @@ def test_in_weights_that_were_rounded_nothing_is_counted() -> None:
     local = {"mode": "fedavg", "local_batch_size": 15}
     known, _ = knowledge_of(Scenario(model="lenet64-relu", stage="early", indices=tuple(range(15)), **local))
     found = infer_labels(known.case, "verified")
-    assert known.update.local_steps == 1 and "features of their own" not in found.note
+    assert known.update.local_steps == 1
+    assert "features of their own" not in found.note

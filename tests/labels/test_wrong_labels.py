@@ -89,7 +89,8 @@ def test_a_data_set_that_cannot_be_read_has_no_problems_yet(tmp_path: Path, monk
 def test_falsifying_replaces_as_many_labels_as_asked(believed: list[int], wrong: int, seed: int) -> None:
     wrong = min(wrong, len(believed))
     changed, places = falsify(believed, wrong, 7, seed=seed)
-    assert changed == sorted(changed) and len(changed) == len(believed)
+    assert changed == sorted(changed)
+    assert len(changed) == len(believed)
     assert (changed != sorted(believed)) == (wrong > 0), "a wrong label always shows"
     untouched = Counter(believed) & Counter(changed)
     if len(set(believed)) < 7:

@@ -78,7 +78,8 @@ def test_the_formulas_are_there_and_closed(page: AppTest) -> None:
     ):
         assert formula in text
     for piece in page.markdown:
-        assert piece.value.count("$") % 2 == 0 and piece.value.count("{") == piece.value.count("}")
+        assert piece.value.count("$") % 2 == 0
+        assert piece.value.count("{") == piece.value.count("}")
 
 
 def test_every_figure_has_a_picture_or_chart_and_a_caption(page: AppTest) -> None:
@@ -101,7 +102,8 @@ def test_captions_quote_the_run(page: AppTest, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(figures, "measured", lambda: changed)
     figures.exact()
     figures.fused()
-    assert "not every pixel is exact" in said[0] and "no closer to their mean" in said[1]
+    assert "not every pixel is exact" in said[0]
+    assert "no closer to their mean" in said[1]
 
 
 def test_every_source_has_a_link_and_the_papers_named_are_among_them(page: AppTest) -> None:

@@ -27,7 +27,6 @@ from ui.label_inference import curves
 @pytest.fixture
 def visit(store: Store) -> Callable[..., AppTest]:
     """Open the page by a link, as a fresh visitor."""
-
     return partial(app_page, "label_inference")
 
 
@@ -48,10 +47,12 @@ def answered(app: AppTest) -> AppTest:
 
 def test_the_page_opens_with_every_strategy_on_one_update(visit: Any) -> None:
     app = answered(visit())
-    assert not app.error and dict(app.query_params) == {}
+    assert not app.error
+    assert dict(app.query_params) == {}
     html = page_html(app)
     assert all(strategy.title in html for strategy in STRATEGIES.values())
-    assert html.count("<img") == 4 and html.count("dl-step") >= 3
+    assert html.count("<img") == 4
+    assert html.count("dl-step") >= 3
     assert "start" in keys(app)
 
 
@@ -76,7 +77,8 @@ def test_what_an_attack_would_do_is_left_out(visit: Any) -> None:
 
 def test_a_repeated_label_shows_who_misses_it(visit: Any) -> None:
     app = answered(visit(indices="4,5,7,19", model="lenet64-elu"))
-    assert "GradInversion" in headline(app) and "1 of 4" in headline(app)
+    assert "GradInversion" in headline(app)
+    assert "1 of 4" in headline(app)
     assert "dl-miss" in page_html(app)
 
 
@@ -86,13 +88,15 @@ def test_controls_that_cannot_run_say_why(visit: Any, store: Store) -> None:
     assert "cifar10-samples cannot give 19 images" in app.error[0].value
     assert "dl-matrix" not in page_html(app)
     refused = visit(model="alexnet")
-    assert "model was 'alexnet'" in refused.error[0].value and not refused.button(key="start").disabled
+    assert "model was 'alexnet'" in refused.error[0].value
+    assert not refused.button(key="start").disabled
 
 
 def test_a_refusal_by_the_engine_is_a_sentence(visit: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(backend.engine(), "max_waiting_studies", 0)
     app = visit(indices="0,4", seed="77")
-    assert len(app.error) == 1 and "dl-matrix" not in page_html(app)
+    assert len(app.error) == 1
+    assert "dl-matrix" not in page_html(app)
 
 
 def test_own_images_can_be_read_too(visit: Any, monkeypatch: Any, tmp_path: Path) -> None:
@@ -101,21 +105,25 @@ def test_own_images_can_be_read_too(visit: Any, monkeypatch: Any, tmp_path: Path
         Image.new("RGB", (40, 32), color).save(tmp_path / "zoo" / label / "1.png")
     monkeypatch.setenv("DEEPLEAK_IMAGES", str(tmp_path))
     app = answered(visit(dataset="folder", images=str(tmp_path / "zoo"), batch_size="2"))
-    assert "okapi" in page_html(app) and not app.error
+    assert "okapi" in page_html(app)
+    assert not app.error
 
 
 def test_curves_are_computed_and_found_again_by_their_link(visit: Any, store: Store) -> None:
     link = {"indices": "0,4", "model": "lenet", "draws": "5", "spread": "same"}
     app = answered(visit(**link))
-    assert not app.get("echarts_chart") and len(app.get("plotly_chart")) >= 1
+    assert not app.get("echarts_chart")
+    assert len(app.get("plotly_chart")) >= 1
     app.button(key="start").click().run()
-    assert "15 of 15" in page_html(ended(app)) and app.button(key="start").disabled  # of 1, 2 and 4 images
+    assert "15 of 15" in page_html(ended(app))
+    assert app.button(key="start").disabled
     assert "20 images" in page_html(app)  # why the curve ends there
 
     scenario = Scenario(indices=(0, 4), model="lenet")
     points = curve(scenario, over="batch_size", composition="same", repeats=5, check=controls.check)
     records = store.studies([point.key for point in points])
-    assert [point.scenario.batch_size for point in points] == [1, 2, 4] and len(records) == 3
+    assert [point.scenario.batch_size for point in points] == [1, 2, 4]
+    assert len(records) == 3
     assert "15 of 15" in page_html(visit(**link))
     assert not {record.id for record in records.values()} & {record.id for record in store.runs()}
 
@@ -126,11 +134,13 @@ def test_shipped_curves_stand_beside_and_over_stages_too(visit: Any, monkeypatch
     file.write_text(json.dumps({"cells": cells}))
     monkeypatch.setattr(curves, "BENCHMARK", file)
     app = visit(indices="0,4", model="lenet", over="stage")
-    assert not app.error and "on one core of a toaster and on two of them" in page_html(app)
+    assert not app.error
+    assert "on one core of a toaster and on two of them" in page_html(app)
     (choice,) = [box for box in app.selectbox if box.label == "Measured before"]
     assert [option.split(",")[1] for option in choice.options] == [" 4 images"] * 2
     choice.select_index(1).run()
-    assert "LeNet-64" in choice.options[1] and "two of them" not in page_html(checked(app))
+    assert "LeNet-64" in choice.options[1]
+    assert "two of them" not in page_html(checked(app))
 
 
 def test_curves_can_be_stopped(visit: Any, store: Store) -> None:

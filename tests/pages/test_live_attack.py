@@ -54,8 +54,10 @@ def visit(store: Store) -> Callable[..., AppTest]:
 
 def test_the_page_opens_ready_to_run(visit: Any) -> None:
     app = visit()
-    assert not app.button(key="start").disabled and not app.error
-    assert page_html(app).count("<img") == 4 and "airplane" in page_html(app)
+    assert not app.button(key="start").disabled
+    assert not app.error
+    assert page_html(app).count("<img") == 4
+    assert "airplane" in page_html(app)
     assert dict(app.query_params) == {}
 
 
@@ -131,7 +133,8 @@ def test_a_setting_of_the_attack_reaches_the_scenario(visit: Any) -> None:
 def test_a_batch_without_images_is_asked_for_and_never_replaced(visit: Any, query: dict, clear: Any) -> None:
     app = visit(**query)
     checked(clear(app).run())
-    assert len(app.error) == 1 and app.button(key="start").disabled
+    assert len(app.error) == 1
+    assert app.button(key="start").disabled
     assert "<img" not in page_html(app)
 
 
@@ -141,7 +144,8 @@ def test_controls_that_cannot_run_say_why_and_hold_the_button(visit: Any) -> Non
     assert "wrong_labels was 9" in app.error[0].value
     assert app.button(key="start").disabled
     app.number_input(key="wrong_labels").set_value(1).run()
-    assert not app.error and not app.button(key="start").disabled
+    assert not app.error
+    assert not app.button(key="start").disabled
 
 
 def test_training_stages_say_how_far_and_fall_back(visit: Any, monkeypatch: Any, tmp_path: Path) -> None:
@@ -158,9 +162,11 @@ def test_training_stages_say_how_far_and_fall_back(visit: Any, monkeypatch: Any,
     assert app.error[0].value.startswith(f"{checkpoint.name} was trained for an image_size of 32")
     assert app.button(key="start").disabled
     app.number_input(key="image_size").set_value(32).run()
-    assert not app.error and app.selectbox(key="stage").value == "late"
+    assert not app.error
+    assert app.selectbox(key="stage").value == "late"
     app.selectbox(key="dataset").set_value("cifar100-samples").run()
-    assert not app.error and app.selectbox(key="stage").options == ["Untrained"]
+    assert not app.error
+    assert app.selectbox(key="stage").options == ["Untrained"]
     assert words not in [caption.value for caption in app.caption]
     assert address.scenario_of(dict(app.query_params)).stage == "untrained"
 
@@ -169,7 +175,9 @@ def test_own_images_come_from_below_the_given_folder_only(visit: Any, monkeypatc
     folder = image_folder(tmp_path)
     monkeypatch.setenv("DEEPLEAK_IMAGES", str(folder))
     app = visit(dataset="folder", images=str(folder / "zoo"), batch_size="2")
-    assert not app.error and "lynx" in page_html(app) and "<img" in page_html(app)
+    assert not app.error
+    assert "lynx" in page_html(app)
+    assert "<img" in page_html(app)
     assert visit(dataset="folder", images=str(tmp_path / "elsewhere"), batch_size="2").error
 
 
@@ -199,7 +207,8 @@ def test_a_run_ends_in_its_sentence_and_its_link_shows_it_again(visit: Any, stor
     assert app.selectbox(key="dataset").disabled  # a scenario under way does not change
     ended(app)
     assert headline(app) == outcome(store, app).sentence
-    assert page_html(app).count("<img") == 4 and "dl-strip" in page_html(app)
+    assert page_html(app).count("<img") == 4
+    assert "dl-strip" in page_html(app)
     assert {button.key for button in app.get("download_button")} == {"pictures", "figures"}
 
     again = visit(run=app.query_params["run"])
@@ -235,7 +244,8 @@ def test_what_is_left_is_recovered_exactly(visit: Any, store: Store) -> None:
     ended(app.button(key="start").click().run())
     ended(checked(app.button(key="further").click().run()))
     assert store.runs()[0].scenario.attack == "exact"
-    assert page_html(app).count("dl-map") == 2 and "dl-stages" in page_html(app)
+    assert page_html(app).count("dl-map") == 2
+    assert "dl-stages" in page_html(app)
 
 
 def test_a_run_can_be_stopped(visit: Any, store: Store) -> None:
@@ -247,7 +257,8 @@ def test_a_run_can_be_stopped(visit: Any, store: Store) -> None:
         time.sleep(0.05)
     ended(app.button(key="stop").click().run())
     assert store.run(run_id).status == "stopped"
-    assert outcome(store, app).sentence in headline(app) and headline(app) != outcome(store, app).sentence
+    assert outcome(store, app).sentence in headline(app)
+    assert headline(app) != outcome(store, app).sentence
 
 
 def test_without_a_ground_truth_the_page_shows_pictures_and_residual(visit: Any, store: Store) -> None:
@@ -262,7 +273,8 @@ def test_without_a_ground_truth_the_page_shows_pictures_and_residual(visit: Any,
     app = visit(run=run_id)
     html = page_html(app)
     assert html[html.index("dl-rebuilt") :].count("<img") == 2
-    assert "correct" not in html and "dl-wrong" not in html
+    assert "correct" not in html
+    assert "dl-wrong" not in html
     assert {button.key for button in app.get("download_button")} == {"pictures", "figures"}
 
 
@@ -292,12 +304,14 @@ def test_a_full_queue_is_refused_in_a_sentence(visit: Any, monkeypatch: Any) -> 
     monkeypatch.setattr(backend.engine(), "max_waiting", -1)
     app = visit()
     checked(app.button(key="start").click().run())
-    assert len(app.error) == 1 and "run" not in app.query_params
+    assert len(app.error) == 1
+    assert "run" not in app.query_params
 
 
 def test_hidden_private_images_are_shown_when_the_run_ends(visit: Any) -> None:
     app = visit(indices="0,4", max_iterations="10", suspense="true")
-    assert "<img" not in page_html(app) and page_html(app).count("private</span>") == 2
+    assert "<img" not in page_html(app)
+    assert page_html(app).count("private</span>") == 2
     app.button(key="start").click().run()
     assert "private</span>" not in page_html(ended(app))
     assert app.query_params["suspense"] == "true"
@@ -307,6 +321,7 @@ def test_recent_runs_open_again(visit: Any, store: Store) -> None:
     app = visit()
     newest = store.runs()[0]
     label = app.button(key=f"open-{newest.id}").label
-    assert ATTACKS[newest.scenario.attack].title in label and MODELS[newest.scenario.model].title in label
+    assert ATTACKS[newest.scenario.attack].title in label
+    assert MODELS[newest.scenario.model].title in label
     checked(app.button(key=f"open-{newest.id}").click().run())
     assert app.query_params["run"] == newest.id

@@ -38,8 +38,11 @@ def test_runs_are_compared_repaired_swept_and_found_again_by_their_link(visit: A
     before = headline(app)
     press(app, "start")
     right, wrong = compared(store, app, "pair")
-    assert right == Scenario(indices=(0, 4), max_iterations=12) and len(wrong.mislabel or ()) == 1
-    assert headline(app) != before and "dl-wrong" in page_html(app) and page_html(app).count(REBUILT) == 4
+    assert right == Scenario(indices=(0, 4), max_iterations=12)
+    assert len(wrong.mislabel or ()) == 1
+    assert headline(app) != before
+    assert "dl-wrong" in page_html(app)
+    assert page_html(app).count(REBUILT) == 4
     after_pair = headline(app)
     press(app, "repair")
     assert compared(store, app, "repair") == [wrong.changed(repair_labels=True)]
@@ -50,10 +53,12 @@ def test_runs_are_compared_repaired_swept_and_found_again_by_their_link(visit: A
     assert len(app.get("plotly_chart")) == len(app.get("echarts_chart")) == 1
 
     again = visit(**app.query_params)
-    assert headline(again) == headline(app) and "dl-stages" in page_html(again)
+    assert headline(again) == headline(app)
+    assert "dl-stages" in page_html(again)
     again.selectbox(key="model").set_value("lenet64-relu").run()  # another scenario: all runs are left
     assert headline(checked(again)) == before
-    assert "pair" not in again.query_params and not again.get("echarts_chart")
+    assert "pair" not in again.query_params
+    assert not again.get("echarts_chart")
 
 
 def test_the_visitor_chooses_the_wrong_label(visit: Any, store: Store) -> None:
@@ -83,19 +88,22 @@ def test_runs_that_are_stopped_in_the_queue_have_no_pictures(visit: Any, store: 
     app = visit(**QUICK)
     checked(app.button(key="start").click().run())
     press(app, "stop")
-    assert REBUILT not in page_html(app) and "repair" not in keys(app)
+    assert REBUILT not in page_html(app)
+    assert "repair" not in keys(app)
     backend.engine().stop(busy)
 
 
 def test_an_unknown_comparison_is_refused_in_a_sentence(visit: Any) -> None:
     app = visit(pair="nowhere")
-    assert "'nowhere'" in app.error[0].value and not app.button(key="start").disabled
+    assert "'nowhere'" in app.error[0].value
+    assert not app.button(key="start").disabled
 
 
 def test_a_batch_without_images_is_asked_for(visit: Any) -> None:
     app = visit(**QUICK)
     checked(app.multiselect(key="indices").set_value([]).run())
-    assert len(app.error) == 1 and app.button(key="start").disabled
+    assert len(app.error) == 1
+    assert app.button(key="start").disabled
 
 
 def test_both_runs_show_their_first_pictures_in_the_same_instant(visit: Any, store: Store) -> None:

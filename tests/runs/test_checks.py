@@ -39,7 +39,9 @@ def test_a_refusal_says_what_was_given_and_what_is_accepted(
     with pytest.raises(UnsupportedScenario) as refusal:
         check(Scenario(**values))
     (problem,) = refusal.value.problems
-    assert given in problem and all(name in problem for name in accepted) and problem.endswith(".")
+    assert given in problem
+    assert all(name in problem for name in accepted)
+    assert problem.endswith(".")
 
 
 def test_all_problems_are_said_at_once() -> None:
@@ -52,7 +54,8 @@ def test_long_input_is_shortened() -> None:
     for name in ("attack", "model", "dataset", "label_strategy", "stage"):
         with pytest.raises(UnsupportedScenario) as refusal:
             check(Scenario(**{name: "x" * 5000}))
-        assert "xxx..." in str(refusal.value) and len(str(refusal.value)) < 600
+        assert "xxx..." in str(refusal.value)
+        assert len(str(refusal.value)) < 600
 
 
 @pytest.mark.parametrize("values", [{}, {"mode": "fedavg"}, {"stage": "late"}, {"device": "cpu"}, {"attack": "exact"}])

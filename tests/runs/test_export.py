@@ -57,18 +57,23 @@ def without_truth(events: list[Event]) -> list[Event]:
 
 def test_the_values_are_those_of_the_run(events: list[Event]) -> None:
     summary = export.summary(SCENARIO, events)
-    assert list(summary) == KEYS and list(summary["labels"]) == LABEL_KEYS
+    assert list(summary) == KEYS
+    assert list(summary["labels"]) == LABEL_KEYS
     finished = events[-1]
-    assert isinstance(finished, Finished) and finished.score is not None
+    assert isinstance(finished, Finished)
+    assert finished.score is not None
     score = finished.score
-    assert summary["iterations"] == 8 and summary["elapsed_s"] == finished.seconds
+    assert summary["iterations"] == 8
+    assert summary["elapsed_s"] == finished.seconds
     assert (summary["reason"], summary["sentence"]) == ("iterations", finished.sentence)
     assert (summary["noise_psnr"], summary["grey_psnr"]) == (score.noise_psnr, score.grey_psnr)
     labels = summary["labels"]
     assert labels["true"] == [3, 8, 0, 6]
-    assert sorted(labels["true"]) == labels["inferred"] and labels["exact"]
+    assert sorted(labels["true"]) == labels["inferred"]
+    assert labels["exact"]
     assert (labels["strategy"], labels["proven"]) == ("zero-shot", False)
-    assert len(set(labels["made_wrong"]) - {0, 3, 6, 8}) == 1 and labels["mended"] is None
+    assert len(set(labels["made_wrong"]) - {0, 3, 6, 8}) == 1
+    assert labels["mended"] is None
     assert labels["counts_true"] == labels["counts_inferred"] == [1, 0, 0, 1, 0, 0, 1, 0, 1, 0]
     assert [list(image) for image in summary["images"]] == [IMAGE_KEYS] * 4
     assert [image["label"] for image in summary["images"]] == [3, 8, 0, 6]
@@ -95,7 +100,8 @@ def test_images_are_in_the_order_of_the_private_batch(events: list[Event]) -> No
 
 def test_without_a_ground_truth_what_needs_one_is_null(events: list[Event]) -> None:
     scored, summary = export.summary(SCENARIO, events), export.summary(SCENARIO, without_truth(events))
-    assert list(summary) == KEYS and list(summary["labels"]) == LABEL_KEYS
+    assert list(summary) == KEYS
+    assert list(summary["labels"]) == LABEL_KEYS
     for key in ("mean_psnr", "min_psnr", "fusion", "noise_psnr", "grey_psnr"):
         assert summary[key] is None
     for key in ("true", "counts_true", "exact"):
@@ -114,7 +120,9 @@ def test_an_attack_that_ended_before_its_first_snapshot(events: list[Event]) -> 
     kept = [event for event in events if not isinstance(event, Snapshot | Finished)]
     ended = Finished(reason="seconds", sentence="Time ended.", step=0, seconds=1.0, residual=math.nan)
     summary = export.summary(SCENARIO, [*kept, ended])
-    assert summary["trace"] == [] and summary["residual"] is None and summary["min_psnr"] is None
+    assert summary["trace"] == []
+    assert summary["residual"] is None
+    assert summary["min_psnr"] is None
     assert [image["label"] for image in summary["images"]] == [3, 8, 0, 6]
     assert {image["psnr"] for image in summary["images"]} == {None}
 
@@ -123,7 +131,8 @@ def test_labels_that_were_made_wrong_and_mended() -> None:
     scenario = SCENARIO.changed(wrong_labels=0, mislabel=("ship>horse",), repair_labels=True, max_iterations=60)
     events = list(run(scenario))
     summary = export.summary(scenario, events)
-    assert summary["labels"]["inferred"] == [0, 3, 6, 8] and summary["labels"]["made_wrong"] == [0, 3, 6, 7]
+    assert summary["labels"]["inferred"] == [0, 3, 6, 8]
+    assert summary["labels"]["made_wrong"] == [0, 3, 6, 7]
     (revision,) = [event for event in events if isinstance(event, LabelsRevised)]
     assert summary["labels"]["mended"] == {"labels": [0, 3, 6, 8], "proven": True, "seconds": revision.seconds}
     assert [image["attacked_as"] for image in summary["images"]] == [3, 8, 0, 6]
@@ -142,11 +151,14 @@ def test_only_the_last_attempt_counts(events: list[Event]) -> None:
 
 def test_what_is_no_number_becomes_null(events: list[Event]) -> None:
     finished = events[-1]
-    assert isinstance(finished, Finished) and finished.score is not None
+    assert isinstance(finished, Finished)
+    assert finished.score is not None
     score = replace(finished.score, psnr=(math.inf, *finished.score.psnr[1:]), noise_psnr=math.nan)
     odd = replace(finished, residual=math.nan, score=score)
     summary = export.summary(SCENARIO, [*events[:-1], odd])
-    assert summary["residual"] is None and summary["images"][0]["psnr"] is None and summary["noise_psnr"] is None
+    assert summary["residual"] is None
+    assert summary["images"][0]["psnr"] is None
+    assert summary["noise_psnr"] is None
     assert "Infinity" not in json.dumps(summary, allow_nan=False)
 
 
@@ -158,7 +170,7 @@ def test_a_run_without_an_outcome_is_refused(events: list[Event]) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("count, columns, bands", [(1, 1, 1), (4, 4, 1), (8, 8, 1), (9, 8, 2)])
+@pytest.mark.parametrize(("count", "columns", "bands"), [(1, 1, 1), (4, 4, 1), (8, 8, 1), (9, 8, 2)])
 def test_a_sheet_shows_every_pixel_as_it_is(count: int, columns: int, bands: int, known: bool) -> None:
     rng = np.random.default_rng(0)
     private, rebuilt = rng.integers(0, 256, (2, count, 3, 32, 32)).astype(np.float32) / 255
@@ -180,7 +192,8 @@ def test_a_sheet_shows_every_pixel_as_it_is(count: int, columns: int, bands: int
 def test_a_sheet_of_large_images_does_not_shrink_them(channels: int) -> None:
     image = png(np.zeros((channels, 224, 224), dtype=np.float32))
     page = Image.open(io.BytesIO(export.sheet([image], [image], ["a caption that is " + "very " * 40 + "long"])))
-    assert page.width > 224 and page.height > 2 * 224
+    assert page.width > 224
+    assert page.height > 2 * 224
 
 
 def test_a_sheet_takes_equally_many_images_and_captions() -> None:

@@ -109,10 +109,13 @@ def test_the_command_line_knows_networks_and_attacks_of_other_packages(environme
     assert ended.returncode == 0, ended.stderr
     assert all(word in ended.stdout for word in ("patches", "brightness", "grey: 0.25"))
     assert "broken" not in ended.stdout
-    assert "broken" in ended.stderr and ended.stderr.count("\n") == 1, "a broken plug-in is named, and left out"
+    assert "broken" in ended.stderr, "a broken plug-in is named, and left out"
+    assert ended.stderr.count("\n") == 1
     options = ("attack", "--model", "patches", "--attack", "grey", "--batch-size", "2")
     ended = python(environment, "-m", "deepleak_core", *options, "--setting", "brightness=0")
-    assert ended.returncode == 0 and "Target model: Patches" in ended.stdout, ended.stderr
+    assert ended.returncode == 0, ended.stderr
+    assert "Target model: Patches" in ended.stdout
     for wrong in ("brightness=2", "colour=1"):
         ended = python(environment, "-m", "deepleak_core", *options, "--setting", wrong)
-        assert ended.returncode == 2 and wrong.partition("=")[0] in ended.stderr
+        assert ended.returncode == 2
+        assert wrong.partition("=")[0] in ended.stderr

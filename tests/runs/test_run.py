@@ -64,7 +64,8 @@ def test_events_come_in_order(quick: list[Event]) -> None:
 
 def test_public_facts_and_ground_truth_are_apart(quick: list[Event]) -> None:
     prepared, truth = only(Prepared, quick), only(GroundTruthKnown, quick)
-    assert len(prepared.class_names) == 10 and prepared.parameters == sum(only(UpdateShared, quick).sizes)
+    assert len(prepared.class_names) == 10
+    assert prepared.parameters == sum(only(UpdateShared, quick).sizes)
     assert truth.labels == (3, 8, 6)
     assert [from_png(picture).shape for picture in truth.pictures] == [(3, 32, 32)] * 3
     public = {field.name for field in fields(Prepared)}
@@ -73,12 +74,16 @@ def test_public_facts_and_ground_truth_are_apart(quick: list[Event]) -> None:
 
 def test_labels_and_images_are_scored(quick: list[Event]) -> None:
     inferred, score = only(LabelsInferred, quick), score_of(quick)
-    assert inferred.score is not None and inferred.score.exact and inferred.score.true_counts == inferred.counts
+    assert inferred.score is not None
+    assert inferred.score.exact
+    assert inferred.score.true_counts == inferred.counts
     snapshots = all_of(Snapshot, quick)
     assert all(snapshot.score is not None for snapshot in snapshots)
     first, last = snapshots[0].score, snapshots[-1].score
-    assert first is not None and last is not None
-    assert last.mean_psnr > first.mean_psnr + 2 and score.psnr == last.psnr
+    assert first is not None
+    assert last is not None
+    assert last.mean_psnr > first.mean_psnr + 2
+    assert score.psnr == last.psnr
     assert score.mean_psnr > score.noise_psnr
 
 
@@ -107,15 +112,18 @@ def test_events_survive_messages(quick: list[Event]) -> None:
 def test_the_same_scenario_gives_the_same_result(quick: list[Event]) -> None:
     again = events_of(QUICK)
     assert np.array_equal(all_of(Snapshot, again)[-1].images, all_of(Snapshot, quick)[-1].images)
-    assert score_of(again).psnr == score_of(quick).psnr and end_of(again).residual == end_of(quick).residual
+    assert score_of(again).psnr == score_of(quick).psnr
+    assert end_of(again).residual == end_of(quick).residual
     assert score_of(events_of(QUICK.changed(seed=1))).psnr != score_of(quick).psnr
 
 
 def test_it_leaks() -> None:
     """The point of it all, in the shortest form: one image by L-BFGS."""
     end = end_of(events_of(Scenario(indices=(0,), attack="dlg", max_iterations=100)))
-    assert end.score is not None and end.score.outcomes == ("recovered",)
-    assert min(end.score.psnr) > 30 and end.score.ssim[0] > 0.9
+    assert end.score is not None
+    assert end.score.outcomes == ("recovered",)
+    assert min(end.score.psnr) > 30
+    assert end.score.ssim[0] > 0.9
     times = end.score.time_to
     assert times["psnr20"] <= times["psnr30"] <= end.seconds  # type: ignore[operator]
 
@@ -140,22 +148,27 @@ def test_a_callers_settings_are_restored_between_events() -> None:
 @pytest.mark.parametrize("strategy", [*STRATEGIES, "true"])
 def test_every_label_strategy_runs(strategy: str) -> None:
     inferred = only(LabelsInferred, events_of(QUICK.changed(label_strategy=strategy, max_iterations=1)))
-    assert inferred.strategy == strategy and sum(inferred.counts) == len(inferred.order) == 3
+    assert inferred.strategy == strategy
+    assert sum(inferred.counts) == len(inferred.order) == 3
 
 
 def test_labels_are_made_wrong_by_number_and_by_name() -> None:
     inferred = only(LabelsInferred, events_of(QUICK.changed(wrong_labels=1, max_iterations=1)))
-    assert len(inferred.falsified) == 1 and inferred.found == (3, 6, 8)
-    assert inferred.score is not None and inferred.score.exact, "inference was right; the wrong label was put in"
+    assert len(inferred.falsified) == 1
+    assert inferred.found == (3, 6, 8)
+    assert inferred.score is not None
+    assert inferred.score.exact, "inference was right; the wrong label was put in"
     swaps = ("cat>dog", "ship>truck")
     inferred = only(LabelsInferred, events_of(QUICK.changed(mislabel=swaps, max_iterations=1)))
-    assert inferred.order == (5, 6, 9) and inferred.falsified == (0, 2)
+    assert inferred.order == (5, 6, 9)
+    assert inferred.falsified == (0, 2)
 
 
 def test_one_wrong_label_spoils_the_batch() -> None:
     scenario = Scenario(indices=(0, 1), max_iterations=150)
     right, wrong = (end_of(events_of(scenario.changed(wrong_labels=n))) for n in (0, 1))
-    assert right.score is not None and wrong.score is not None
+    assert right.score is not None
+    assert wrong.score is not None
     assert min(right.score.psnr) > max(wrong.score.psnr) + 3
     assert wrong.residual > 10 * right.residual
 
@@ -166,14 +179,17 @@ def test_one_wrong_label_spoils_the_batch() -> None:
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_every_attack_runs(attack: str) -> None:
     end = end_of(events_of(Scenario(indices=(0, 4), attack=attack, max_iterations=3)))
-    assert end.reason in ("iterations", "converged") and end.score is not None and np.isfinite(end.score.psnr).all()
+    assert end.reason in ("iterations", "converged")
+    assert end.score is not None
+    assert np.isfinite(end.score.psnr).all()
 
 
 @pytest.mark.parametrize("batchnorm", ["eval", "train"])
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_runs(model: str, batchnorm: str) -> None:
     end = end_of(events_of(Scenario(indices=(0, 4), model=model, batchnorm=batchnorm, max_iterations=2)))
-    assert end.step == 2 and np.isfinite(end.residual)
+    assert end.step == 2
+    assert np.isfinite(end.residual)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +215,8 @@ def test_settings_of_a_scenario_reach_the_attack(changed: dict[str, Any]) -> Non
 def test_stop_ends_with_a_last_snapshot() -> None:
     asked = itertools.count()
     events = events_of(QUICK.changed(max_iterations=10**6, label_strategy="true"), stop=lambda: next(asked) >= 20)
-    assert end_of(events).reason == "stopped" and score_of(events) is not None
+    assert end_of(events).reason == "stopped"
+    assert score_of(events) is not None
     assert all_of(Snapshot, events)[-1].step == end_of(events).step
 
 
@@ -235,7 +252,8 @@ def test_too_little_memory_is_said_before_starting(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(psutil, "virtual_memory", lambda: available)
     with pytest.raises(OutOfMemory) as refusal:
         events_of(Scenario(batch_size=8, model="resnet18", device="cpu"))
-    assert "GB" in str(refusal.value) and "resnet18" in str(refusal.value)
+    assert "GB" in str(refusal.value)
+    assert "resnet18" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +272,8 @@ def test_running_out_of_memory_is_explained(monkeypatch: pytest.MonkeyPatch, err
     monkeypatch.setattr(run_module, "reconstruct", greedy)
     with pytest.raises(OutOfMemory) as refusal:
         events_of(QUICK)
-    assert isinstance(refusal.value, DeepLeakError) and "lenet64-elu" in str(refusal.value)
+    assert isinstance(refusal.value, DeepLeakError)
+    assert "lenet64-elu" in str(refusal.value)
 
 
 def test_what_cannot_run_is_refused_before_it_starts() -> None:

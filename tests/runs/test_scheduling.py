@@ -26,7 +26,8 @@ def events_of(place: int, events: list[tuple[int, Event]]) -> list[Event]:
 
 def psnr_of(events: list[Event]) -> tuple[float, ...]:
     finished = events[-1]
-    assert isinstance(finished, Finished) and finished.score is not None
+    assert isinstance(finished, Finished)
+    assert finished.score is not None
     return finished.score.psnr
 
 
@@ -39,7 +40,8 @@ def test_runs_side_by_side_rebuild_the_same_images_as_alone() -> None:
     for place, scenario in enumerate(SCENARIOS):
         alone, beside = list(run(scenario)), events_of(place, together)
         assert np.array_equal(last_images(beside), last_images(alone))
-        assert isinstance(beside[-1], Finished) and isinstance(alone[-1], Finished)
+        assert isinstance(beside[-1], Finished)
+        assert isinstance(alone[-1], Finished)
         assert (psnr_of(beside), beside[-1].residual) == (psnr_of(alone), alone[-1].residual)
 
 
@@ -53,8 +55,10 @@ def test_the_run_with_the_least_attack_time_goes_on() -> None:
         if isinstance(event, Finished):
             going.discard(place)
         if len(going) == 2:
-            assert seconds[0] - seconds[1] <= longest[0] and seconds[1] - seconds[0] <= longest[1]
-    assert not going and min(seconds) > 0
+            assert seconds[0] - seconds[1] <= longest[0]
+            assert seconds[1] - seconds[0] <= longest[1]
+    assert not going
+    assert min(seconds) > 0
 
 
 def test_waiting_for_the_next_turn_is_no_attack_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +76,8 @@ def test_in_turn_one_run_ends_before_the_next_begins() -> None:
     scenarios = [SCENARIOS[0].changed(max_iterations=2, wrong_labels=wrong) for wrong in range(3)]
     events = list(in_turn([run(scenario) for scenario in scenarios]))
     places = [place for place, _ in events]
-    assert places == sorted(places) and set(places) == {0, 1, 2}
+    assert places == sorted(places)
+    assert set(places) == {0, 1, 2}
     assert sum(isinstance(event, Finished) for _, event in events) == 3
 
 

@@ -103,21 +103,24 @@ def test_a_run_from_the_queue_to_its_end(store: Store) -> None:
     scenario = Scenario(indices=(0, 1, 3, 4), mode="fedavg", local_epochs=5)
     run_id = store.create(scenario, HERE)
     queued = store.run(run_id)
-    assert queued is not None and queued.under_way
+    assert queued is not None
+    assert queued.under_way
     assert (queued.scenario, queued.status, queued.attempt, queued.message) == (scenario, "queued", 0, "")
     assert (queued.started, queued.ended, queued.owner) == (None, None, HERE)
     assert store.start(run_id) == 1
     store.note(run_id, "Started again.")
     assert store.start(run_id) == 2
     running = store.run(run_id)
-    assert running is not None and (running.status, running.attempt, running.message) == (
+    assert running is not None
+    assert (running.status, running.attempt, running.message) == (
         "running",
         2,
         "Started again.",
     )
     assert store.finish(run_id, "finished")
     finished = store.run(run_id)
-    assert finished is not None and not finished.under_way
+    assert finished is not None
+    assert not finished.under_way
     assert (finished.status, finished.message) == ("finished", "Started again.")
     assert finished.created <= (finished.started or 0) <= (finished.ended or 0)
 
@@ -128,7 +131,8 @@ def test_the_first_end_counts(store: Store) -> None:
     assert not store.finish(run_id, "failed", "Too late.")
     assert store.start(run_id) == 0
     record = store.run(run_id)
-    assert record is not None and (record.status, record.attempt, record.message) == ("stopped", 0, "")
+    assert record is not None
+    assert (record.status, record.attempt, record.message) == ("stopped", 0, "")
 
 
 def test_ids_are_short_and_fit_for_a_url(store: Store) -> None:
@@ -155,42 +159,53 @@ def test_events_come_back_in_order_and_unchanged(store: Store) -> None:
     assert [repr(to_message(a)) for a in kept] == [repr(to_message(b)) for b in sent]
     assert same(store.latest(run_id, Prepared), sent[0])
     assert same(store.latest(other, Snapshot), snapshot(9))
-    assert store.latest(run_id, Finished) == finished() and store.latest(other, Finished) is None
+    assert store.latest(run_id, Finished) == finished()
+    assert store.latest(other, Finished) is None
     assert [type(event) for event in store.events(run_id, Snapshot)] == [Snapshot] * 3
     record = store.run(run_id)
-    assert record is not None and (record.events, record.snapshots) == (7, 3)
+    assert record is not None
+    assert (record.events, record.snapshots) == (7, 3)
 
 
 def test_curve_and_pictures(store: Store) -> None:
     run_id = store.create(Scenario(), HERE)
-    assert store.curve(run_id) == [] and store.pictures(run_id) is None
+    assert store.curve(run_id) == []
+    assert store.pictures(run_id) is None
     store.start(run_id)
     store.append(run_id, [prepared(), snapshot(0), snapshot(5)])
     store.start(run_id)
     store.append(run_id, [prepared(), snapshot(1)])
     curve = store.curve(run_id)
     assert [(m.n, m.attempt, m.step) for m in curve] == [(0, 1, 0), (1, 1, 5), (2, 2, 1)]
-    assert curve[1].score == snapshot(5).score and curve[1].labels == (3, 5) and curve[1].progress is None
+    assert curve[1].score == snapshot(5).score
+    assert curve[1].labels == (3, 5)
+    assert curve[1].progress is None
     assert store.curve(run_id, start=2) == curve[2:]
     for n, step in ((0, 0), (1, 5), (2, 1), (-1, 1), (-3, 0)):
         found = store.pictures(run_id, n)
         assert found is not None
         moment, pictures = found
-        assert moment == curve[n] and pictures == snapshot(step).pictures()
-    assert store.pictures(run_id, 3) is None and store.pictures(run_id, -4) is None
+        assert moment == curve[n]
+        assert pictures == snapshot(step).pictures()
+    assert store.pictures(run_id, 3) is None
+    assert store.pictures(run_id, -4) is None
 
 
 def test_the_history_has_all_but_the_snapshots_pictures(store: Store) -> None:
     run_id = store.create(Scenario(), HERE)
     store.append(run_id, [truth(), snapshot(0), unscored(1)])
     first, *moments = store.history(run_id)
-    assert first == truth() and moments[-1].score is None
-    assert moments == store.curve(run_id) and all(isinstance(m, Moment) for m in moments)
+    assert first == truth()
+    assert moments[-1].score is None
+    assert moments == store.curve(run_id)
+    assert all(isinstance(m, Moment) for m in moments)
 
 
 def test_unknown_runs(store: Store) -> None:
-    assert store.run("no such run") is None and store.position("no such run") is None
-    assert store.events("no such run") == [] and store.pictures("no such run") is None
+    assert store.run("no such run") is None
+    assert store.position("no such run") is None
+    assert store.events("no such run") == []
+    assert store.pictures("no such run") is None
 
 
 def test_positions_in_the_queue(store: Store) -> None:
@@ -255,7 +270,8 @@ def test_asking_what_is_new_is_one_query(store: Store) -> None:
         store.run(run_id)
         assert len(queries) == 1
         store.curve(run_id)
-        assert len(queries) == 2 and "pictures" not in queries[1]
+        assert len(queries) == 2
+        assert "pictures" not in queries[1]
     finally:
         sqlalchemy_event.remove(Engine, "before_cursor_execute", note)
 
@@ -299,7 +315,8 @@ def test_readers_see_a_growing_run_and_never_a_gap(store: Store, url: str) -> No
             store.append(run_id, [snapshot(step), snapshot(step + 1)])
         store.finish(run_id, "finished")
         assert [reader.result(timeout=60) for reader in readers] == [200] * 4
-    assert other.communicate(timeout=60)[0].strip() == "200" and other.returncode == 0
+    assert other.communicate(timeout=60)[0].strip() == "200"
+    assert other.returncode == 0
 
 
 def test_writers_of_one_run_do_not_take_each_others_places(store: Store) -> None:
@@ -329,11 +346,13 @@ def test_orphans_are_interrupted_and_the_living_left_alone(store: Store) -> None
     done = store.create(Scenario(), f"{host}:{pid}:1.00")
     store.finish(done, "finished")
 
-    assert socket.gethostname() == host and store.interrupt_orphans() == 4
+    assert socket.gethostname() == host
+    assert store.interrupt_orphans() == 4
 
     for owner, status in owners.items():
         record = store.run(runs[owner])
-        assert record is not None and record.status == status
+        assert record is not None
+        assert record.status == status
         assert ("run it again" in record.message) == (status == "interrupted")
     assert [r.status for r in (store.run(waiting), store.run(done)) if r] == ["interrupted", "finished"]
     assert store.interrupt_orphans() == 0
@@ -354,7 +373,8 @@ def test_the_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_database_that_cannot_be_opened(url: str) -> None:
     with pytest.raises(StoreUnavailable, match="DEEPLEAK_DB") as refusal:
         Store(url)
-    assert "secret" not in str(refusal.value) and "\n" not in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
@@ -367,7 +387,8 @@ def test_a_group_keeps_its_runs_in_order(store: Store) -> None:
     first, other, second = (store.create(Scenario(seed=seed), HERE) for seed in range(3))
     group_id = store.group([second, first])
     assert [record.id for record in store.members(group_id)] == [second, first]
-    assert store.members("nowhere") == [] and store.members(store.group([other]))[0].scenario == Scenario(seed=1)
+    assert store.members("nowhere") == []
+    assert store.members(store.group([other]))[0].scenario == Scenario(seed=1)
 
 
 # -------------------------------------------------------------------------------------- databases of other versions
@@ -427,11 +448,13 @@ def test_a_database_of_another_version_is_set_aside(make: Callable[[Path], None]
         run_id = store.create(Scenario(), HERE)
         store.append(run_id, [Downloading(dataset="a", bytes_done=1, bytes_total=9)])
         kept = [other for other in tmp_path.glob("runs-*.sqlite") if other.name in store.notice]
-        assert len(kept) == 1 and len(list(tmp_path.glob("runs-*.sqlite"))) == number
+        assert len(kept) == 1
+        assert len(list(tmp_path.glob("runs-*.sqlite"))) == number
         with sqlite3.connect(kept[0]) as connection:
             assert connection.execute("SELECT count(*) FROM runs").fetchone() == (1,)
         again = Store(f"sqlite:///{path}")
-        assert again.notice == "" and again.run(run_id) == store.run(run_id)
+        assert again.notice == ""
+        assert again.run(run_id) == store.run(run_id)
         path.unlink()
 
 

@@ -65,7 +65,9 @@ def test_images_in_any_order_are_matched_to_the_private_ones(order: list[int], s
     private = random_images(5, 3, 16, 16, seed=seed)
     events = scores_of([private[order]], truth(private, [0, 1, 1, 2, 2]), (0, 1, 1, 2, 2))
     end = end_of(events)
-    assert end.score is not None and all(end.score.pixel_exact) and set(end.score.outcomes) == {"recovered"}
+    assert end.score is not None
+    assert all(end.score.pixel_exact)
+    assert set(end.score.outcomes) == {"recovered"}
     shown = only(Snapshot, events)
     assert shown.score is not None
     assert np.array_equal(np.stack(in_private_order(list(shown.images), shown.score)), private.numpy())
@@ -83,8 +85,11 @@ def test_figures_are_those_of_the_pictures() -> None:
     assert end.score.psnr == pytest.approx(-10 * np.log10(mse), rel=1e-4)
     assert end.score.mean_psnr == pytest.approx(np.mean(end.score.psnr))
     steps = np.abs((aligned * 255).round() - (private.numpy() * 255).round()).max((1, 2, 3))
-    assert list(end.score.max_error_8bit) == steps.tolist() and end.score.pixel_exact == (False,) * 3
-    assert end.score.fusion is None and end.score.psnr_to_mean == () and end.score.fused == ()
+    assert list(end.score.max_error_8bit) == steps.tolist()
+    assert end.score.pixel_exact == (False,) * 3
+    assert end.score.fusion is None
+    assert end.score.psnr_to_mean == ()
+    assert end.score.fused == ()
     grey = -10 * np.log10(((private.numpy() - 0.5) ** 2).mean((1, 2, 3)))
     assert end.score.grey_psnr == pytest.approx(np.mean(grey), abs=1e-3)
 
@@ -105,7 +110,8 @@ def test_the_times_are_those_at_which_every_image_had_got_there() -> None:
 def test_what_is_never_reached_has_no_time() -> None:
     private = random_images(2, 3, 16, 16)
     end = end_of(scores_of([random_images(2, 3, 16, 16, seed=1)], truth(private, [0, 1]), (0, 1)))
-    assert end.score is not None and set(end.score.time_to.values()) == {None}
+    assert end.score is not None
+    assert set(end.score.time_to.values()) == {None}
 
 
 def test_inferred_and_revised_labels_are_scored_and_deliberate_wrong_ones_do_not_count() -> None:
@@ -127,7 +133,8 @@ def test_other_events_pass_unchanged() -> None:
 def test_an_attack_that_failed_keeps_its_own_sentence_and_is_scored(reason: str) -> None:
     private = random_images(1, 3, 16, 16)
     end = end_of(scores_of([private], truth(private, [0]), (0,), reason=reason))
-    assert end.sentence == "As the attack says." and end.score is not None
+    assert end.sentence == "As the attack says."
+    assert end.score is not None
     assert end_of(scores_of([private], truth(private, [0]), (0,))).sentence != end.sentence
 
 
@@ -141,7 +148,8 @@ def test_a_blend_of_a_class_is_told_from_its_images() -> None:
     end = end_of(scores_of([blend], truth(private, [1, 1, 1, 2]), (1, 1, 1, 2)))
     assert end.score is not None
     assert end.score.fusion == pytest.approx(2 / 3)
-    assert sum(end.score.fused) == 2 and not end.score.fused[3]
+    assert sum(end.score.fused) == 2
+    assert not end.score.fused[3]
     assert len(end.score.psnr_to_mean) == 4
 
 
@@ -150,7 +158,8 @@ def test_a_result_close_to_another_image_of_its_class_is_no_blend() -> None:
     private = random_images(2, 3, 16, 16)
     end = end_of(scores_of([torch.stack([private[0], private[0]])], truth(private, [1, 1]), (1, 1)))
     assert end.score is not None
-    assert end.score.fusion == 0 and not any(end.score.fused)
+    assert end.score.fusion == 0
+    assert not any(end.score.fused)
 
 
 @pytest.mark.parametrize("copies", [2, 3, 7])
@@ -159,21 +168,27 @@ def test_equal_images_never_count_as_fused(copies: int, value: float) -> None:
     private = torch.full((copies, 3, 16, 16), value)
     for rebuilt in (private, private - 0.05, random_images(copies, 3, 16, 16)):
         end = end_of(scores_of([rebuilt], truth(private, [1] * copies), (1,) * copies))
-        assert end.score is not None and end.score.fusion == 0 and not any(end.score.fused)
+        assert end.score is not None
+        assert end.score.fusion == 0
+        assert not any(end.score.fused)
         assert "blend" not in end.sentence
 
 
 def test_noise_is_not_called_a_blend() -> None:
     """Two iterations of an attack on two ships leave noise, which is closer to the mean of any class."""
     *_, end = run(Scenario(indices=(1, 2), max_iterations=2))
-    assert isinstance(end, Finished) and end.score is not None
-    assert max(end.score.psnr_to_mean) < 13 and not any(end.score.fused)
-    assert "blend" not in end.sentence and "fuse" not in end.sentence
+    assert isinstance(end, Finished)
+    assert end.score is not None
+    assert max(end.score.psnr_to_mean) < 13
+    assert not any(end.score.fused)
+    assert "blend" not in end.sentence
+    assert "fuse" not in end.sentence
 
 
 def test_scores_of_snapshots_and_of_the_end_agree() -> None:
     events = list(run(Scenario(indices=(4, 5, 0), max_iterations=3)))
     shown, end = all_of(Snapshot, events)[-1], end_of(events)
-    assert shown.score is not None and end.score is not None
+    assert shown.score is not None
+    assert end.score is not None
     for name in ("places", "psnr", "psnr_to_mean", "fusion"):
         assert getattr(shown.score, name) == getattr(end.score, name)

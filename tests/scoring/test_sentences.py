@@ -132,7 +132,8 @@ def test_the_rule(psnr: float, ssim: float, flat_psnr: float) -> None:
     found = outcome(psnr, ssim, flat_psnr)
     assert outcome(psnr, ssim, flat_psnr, pixel_exact=True) == "recovered"
     if found != "not recovered":
-        assert psnr >= flat_psnr + ABOVE_FLAT_DB and ssim >= RECOGNISABLE_SSIM
+        assert psnr >= flat_psnr + ABOVE_FLAT_DB
+        assert ssim >= RECOGNISABLE_SSIM
     if found == "recovered":
         assert psnr >= RECOVERED_DB
 
@@ -190,21 +191,26 @@ def test_a_sentence_says_the_outcomes_and_no_more(
     outcomes: Sequence[Outcome], words: Sequence[str], others: Sequence[str]
 ) -> None:
     said = sentence(score([20.0] * len(outcomes), outcomes))
-    assert all(word in said for word in words) and not any(word in said for word in others), said
+    assert all(word in said for word in words), said
+    assert not any(word in said for word in others), said
     assert "20 dB" in said
 
 
 def test_exact_copies_and_the_shared_thing_are_named() -> None:
     copies = score([120.0, 120.0], (GOOD, GOOD), pixel_exact=(True, True))
-    assert "exact copy" in sentence(copies) and "gradient" in sentence(copies)
-    assert "weights" in sentence(copies, mode="fedavg") and "gradient" not in sentence(copies, mode="fedavg")
+    assert "exact copy" in sentence(copies)
+    assert "gradient" in sentence(copies)
+    assert "weights" in sentence(copies, mode="fedavg")
+    assert "gradient" not in sentence(copies, mode="fedavg")
     one = score([120.0, 9.0], (GOOD, BAD), pixel_exact=(True, False))
-    assert "exact" in sentence(one) and "1 of the 2" in sentence(one)
+    assert "exact" in sentence(one)
+    assert "1 of the 2" in sentence(one)
 
 
 def test_wrong_labels_are_named() -> None:
     said = sentence(score([16.5, 6.1], (BAD, BAD)), inferred([1, 2], falsified=(1,)))
-    assert "1 of the 2 labels" in said and "dog instead of bird" in said
+    assert "1 of the 2 labels" in said
+    assert "dog instead of bird" in said
     assert "label" not in sentence(score([16.5, 6.1], (BAD, BAD)))
     assert "inferred" in sentence(score([16.5, 6.1], (BAD, BAD)), inferred(exact=False))
 
@@ -214,7 +220,8 @@ def test_a_blend_is_said_where_reconstructions_show_one_and_only_there() -> None
     assert "blend" in sentence(replace(result, fused=(True, False)))
     assert "blend" not in sentence(replace(result, fused=(False, False)))
     assert "blend" not in sentence(result)
-    assert is_blend(BLEND_DB, BLEND_DB - 1) and not is_blend(BLEND_DB - 0.1, 5.0)
+    assert is_blend(BLEND_DB, BLEND_DB - 1)
+    assert not is_blend(BLEND_DB - 0.1, 5.0)
     assert not is_blend(30.0, 30.0)
 
 

@@ -119,8 +119,11 @@ def test_a_shared_label_fuses_images_and_separation_undoes_it(right: FinalScore)
     scenario = comparisons.same_label(BASE, 4)
     assert scenario.indices == (4, 5, 7, 19)
     fused, exact = score_of(scenario), score_of(comparisons.separated(scenario))
-    assert fused.fusion is not None and fused.fusion > 0.5 and min(right.psnr) > 20
-    assert exact.fusion == 0 and min(exact.psnr) > 30
+    assert fused.fusion is not None
+    assert fused.fusion > 0.5
+    assert min(right.psnr) > 20
+    assert exact.fusion == 0
+    assert min(exact.psnr) > 30
 
 
 def test_the_exact_attack_runs_with_its_own_settings() -> None:
@@ -220,7 +223,9 @@ def test_without_a_ground_truth_sentences_hold_the_residuals() -> None:
         comparisons.what_the_distributions_say([good, bad]),
         comparisons.what_differs((inferred((1, 1), None), bad), (inferred((2, 0), None), good)),
     ):
-        assert "52%" in sentence and "0.1%" in sentence and "dB" not in sentence, sentence
+        assert "52%" in sentence, sentence
+        assert "0.1%" in sentence, sentence
+        assert "dB" not in sentence, sentence
     assert comparisons.labels_right(inferred((1, 1), None)) == 0
 
 

@@ -120,7 +120,8 @@ def test_a_single_batch_reports_the_gradient_and_the_steps_to_the_counts(mode: s
     events = list(Study(scenario=scenario).run())
     (read,) = (event for event in events if isinstance(event, LastLayerRead))
     answers = {event.strategy: event for event in events if isinstance(event, StrategyAnswered)}
-    assert set(answers) == set(STRATEGIES) and list(answers)[-1] == SLOWEST
+    assert set(answers) == set(STRATEGIES)
+    assert list(answers)[-1] == SLOWEST
 
     batch = load_batch(scenario)
     model = target_model(scenario)
@@ -212,7 +213,8 @@ def test_curves_have_the_points_that_the_data_can_give(monkeypatch: pytest.Monke
 def test_studies_are_tasks_that_can_be_sent_to_workers() -> None:
     task: Task = Study(scenario=Scenario(indices=(0, 1)), repeats=2)
     assert pickle.loads(pickle.dumps(task)) == task
-    assert 0 < len(task.key) <= 64 and task.urgency > Study(scenario=task.scenario).urgency > 0
+    assert 0 < len(task.key) <= 64
+    assert task.urgency > Study(scenario=task.scenario).urgency > 0
     task.check()
     with pytest.raises(UnsupportedScenario):
         Study(scenario=Scenario(model="vgg")).check()
@@ -226,9 +228,15 @@ def test_the_verdict_names_the_best_and_the_largest_miss() -> None:
     )
     titles = {name: STRATEGIES[name].title for name in STRATEGIES}
     everybody = verdict([right, replace(sign, counts=(1, 3))], names)
-    assert "All 2" in everybody and "finds" not in everybody
+    assert "All 2" in everybody
+    assert "finds" not in everybody
     some = verdict([right, sign, minima], names)
-    assert "1 of 3" in some and titles["zero-shot"] in some and titles["idlg"] not in some
-    assert f"{titles['gradinversion']} finds 1 of 3 frog" in some and "no label more than once" in some
+    assert "1 of 3" in some
+    assert titles["zero-shot"] in some
+    assert titles["idlg"] not in some
+    assert f"{titles['gradinversion']} finds 1 of 3 frog" in some
+    assert "no label more than once" in some
     nobody = verdict([sign, minima], names)
-    assert "None of 2" in nobody and titles["idlg"] in nobody and "3 of 4" in nobody
+    assert "None of 2" in nobody
+    assert titles["idlg"] in nobody
+    assert "3 of 4" in nobody

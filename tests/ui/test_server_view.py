@@ -13,27 +13,38 @@ NAMES = ["cat", "dog"]
 
 def test_labels_are_named_with_their_counts_and_a_verdict() -> None:
     html = server_view.labels(inferred([2, 1]), [0, 0, 1], NAMES, true_counts=[2, 1])
-    assert "all correct" in html and "dl-wrong" not in html and "✗" not in html
+    assert "all correct" in html
+    assert "dl-wrong" not in html
+    assert "✗" not in html
     html = server_view.labels(inferred([2, 0]), [0, 0], NAMES, true_counts=[1, 1])
-    assert "1 of 2 correct" in html and "dl-wrong" in html and "✗" in html
+    assert "1 of 2 correct" in html
+    assert "dl-wrong" in html
+    assert "✗" in html
 
 
 def test_nothing_is_called_wrong_while_the_truth_is_hidden_or_unknown() -> None:
     html = server_view.labels(inferred([2, 0]), [0, 0], NAMES, true_counts=None)
-    assert "correct" not in html and "dl-wrong" not in html and "✗" not in html and "truth" not in html
+    assert "correct" not in html
+    assert "dl-wrong" not in html
+    assert "✗" not in html
+    assert "truth" not in html
 
 
 def test_labels_that_were_changed_stand_beside_those_inferred() -> None:
     corrected = server_view.labels(inferred([2, 0]), [0, 1], NAMES, true_counts=[1, 1])
-    assert "<th>used</th>" in corrected and "dog instead of cat" in corrected
+    assert "<th>used</th>" in corrected
+    assert "dog instead of cat" in corrected
     spoilt = replace(inferred([1, 1]), order=(0, 0), falsified=(1,))
     html = server_view.labels(spoilt, spoilt.order, NAMES, true_counts=[1, 1])
-    assert html.count("1 ✗") == 2 and "cat instead of dog" in html
+    assert html.count("1 ✗") == 2
+    assert "cat instead of dog" in html
 
 
 def test_of_many_classes_the_found_the_true_and_the_nearest_are_listed() -> None:
     counts, truth, real = [0] * 1000, [0] * 1000, [0.0] * 1000
     counts[7], truth[9], real[7], real[9], real[500] = 1, 1, 0.9, 0.2, 0.3  # 7 instead of 9, 500 a near miss
     shown = listed_classes(inferred(counts, real), [7, 800], truth)
-    assert len(shown) == server_view.ROWS and shown[:3] == [7, 500, 9] and 800 in shown
+    assert len(shown) == server_view.ROWS
+    assert shown[:3] == [7, 500, 9]
+    assert 800 in shown
     assert listed_classes(inferred([0, 1]), [1], [1, 0]) == [0, 1]

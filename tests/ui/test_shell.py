@@ -46,5 +46,6 @@ def test_a_run_database_that_cannot_be_opened_is_named_in_a_sentence(monkeypatch
     monkeypatch.setenv("DEEPLEAK_DB", "sqlite:////proc/none/runs.sqlite")
     st.cache_resource.clear()
     page = app_page()
-    assert len(page.error) == 1 and "DEEPLEAK_DB" in page.error[0].value
+    assert len(page.error) == 1
+    assert "DEEPLEAK_DB" in page.error[0].value
     st.cache_resource.clear()

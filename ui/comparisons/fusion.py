@@ -68,7 +68,8 @@ def sentence(started: Groups) -> str:
 
 def _separated(started: Groups) -> str:
     pair, exact = started[PAIR].finished, started["separate"].finished
-    assert pair is not None and exact is not None
+    assert pair is not None
+    assert exact is not None
     return comparisons.what_was_separated(pair[1], exact[0])
 
 

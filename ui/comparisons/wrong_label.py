@@ -30,7 +30,8 @@ WORST_HELP = (
 
 
 def in_words(swap: str) -> str:
-    """
+    """A pair of classes as words.
+
     >>> in_words("cat>dog")
     'cat mislabelled as dog'
     """
@@ -111,7 +112,8 @@ def sentence(started: Groups) -> str:
 
 def _repaired(started: Groups) -> str:
     repair, pair = started["repair"], started[PAIR]
-    assert repair.finished is not None and pair.finished is not None
+    assert repair.finished is not None
+    assert pair.finished is not None
     happened = [stage for stage in records.stages_of(repair.runs[0].id) if stage.name == LABELS_CHANGED]
     return comparisons.what_was_repaired(pair.finished[1], repair.finished[0], happened)
 

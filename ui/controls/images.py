@@ -83,7 +83,7 @@ def image_labels(dataset: str, images: str | None) -> tuple[int, ...]:
 
 
 def _captions(dataset: str, images: str | None) -> list[str] | None:
-    """ "4 frog" for each image of a data set; None where there are too many or it is not available yet."""
+    """A caption such as "4 frog" for each image; None where there are too many or the data set is not available yet."""
     try:
         labels = image_labels(dataset, images)
     except DeepLeakError:

@@ -308,7 +308,8 @@ def _caption(words: str) -> None:
 
 
 def _quality(psnr: float) -> str:
-    """
+    """A PSNR in words.
+
     >>> _quality(120.0), _quality(19.6)
     ('exact', '20 dB')
     """
@@ -316,7 +317,8 @@ def _quality(psnr: float) -> str:
 
 
 def _wrong(count: int) -> str:
-    """
+    """A number of wrong labels in words.
+
     >>> _wrong(0), _wrong(1), _wrong(2)
     ('correct labels', 'one wrong', '2 wrong')
     """

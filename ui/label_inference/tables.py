@@ -161,7 +161,8 @@ def _mark(count: int, truth: int) -> _Cell:
 
 
 def _seconds(seconds: float) -> str:
-    """
+    """A time in words.
+
     >>> _seconds(0.00312), _seconds(0.0004), _seconds(2.34)
     ('3 ms', 'under 1 ms', '2.3 s')
     """

@@ -23,6 +23,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(after)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, before, H, W) to (B, after, H / stride, W / stride)."""
         y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
         shortcut = x[:, :, :: self.stride, :: self.stride]
         pad = y.shape[1] - x.shape[1]
@@ -38,7 +39,7 @@ def resnet20(shape: Shape) -> nn.Module:
 
 
 def resnet18(shape: Shape) -> nn.Module:
-    """torchvision's ResNet-18; up to 64 pixels with the 3x3 stem without pooling used on CIFAR."""
+    """The ResNet-18 of torchvision; up to 64 pixels with the 3x3 stem without pooling used on CIFAR."""
     net: nn.Module = torchvision.models.resnet18()
     net.fc = nn.Identity()
     if shape[1] <= SMALL:

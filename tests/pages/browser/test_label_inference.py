@@ -26,9 +26,11 @@ def test_every_strategy_stands_beside_the_truth_and_shapes_say_who_is_right(visi
     expect_private(page, ["frog"] * 4)
     expect(page.locator(".dl-steps tbody tr")).to_have_count(5)
     hit, miss = page.locator(".dl-matrix .dl-hit").first, page.locator(".dl-matrix .dl-miss").first
-    assert hit.inner_text() == "4" and miss.inner_text() == "1"
+    assert hit.inner_text() == "4"
+    assert miss.inner_text() == "1"
     look = "e => [getComputedStyle(e).borderRadius, getComputedStyle(e).borderTopStyle]"
-    assert hit.evaluate(look)[0] == "50%" and miss.evaluate(look)[1] == "dashed"
+    assert hit.evaluate(look)[0] == "50%"
+    assert miss.evaluate(look)[1] == "dashed"
     assert page.locator(".dl-steps").bounding_box()["y"] < 720
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 

@@ -54,4 +54,5 @@ def test_a_sheet_is_as_square_as_it_gets(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(explain, "FOLDER", tmp_path)
     with Image.open(tmp_path / explain.sheet("three", np.zeros((3, 4, 4, 3), np.uint8))) as picture:
         assert picture.size == (2 * 4 + explain.GAP, 2 * 4 + explain.GAP)
-        assert picture.getpixel((0, 0))[3] == 255 and picture.getpixel((9, 9))[3] == 0
+        assert picture.getpixel((0, 0))[3] == 255
+        assert picture.getpixel((9, 9))[3] == 0
