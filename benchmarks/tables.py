@@ -330,7 +330,7 @@ def label_ablation() -> str:
     parts = ("ICA", "simplex", "ICA+simplex", "joint", "hopping", "exclusive", "class priors", "one-by-one")
 
     def share(trials: Sequence[Result], variant: str, measure: str) -> float:
-        return 100 * statistics.mean(trial[variant][measure] for trial in trials)
+        return 100 * float(statistics.mean(trial[variant][measure] for trial in trials))
 
     def change(trials: Sequence[Result], part: str) -> str | None:
         both = [trial for trial in trials if part in trial]
