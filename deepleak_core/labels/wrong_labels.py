@@ -8,11 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from deepleak_core.data.batches import labels_of_batch
 from deepleak_core.data.class_names import class_index, unclear
-from deepleak_core.data.datasets import names_of_classes
-from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
-from deepleak_core.scenario import Scenario
+from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.text import escape, listed, printable, shorten, split_list
 
 
@@ -108,24 +105,6 @@ def swap(
             )
         changed[changed.index(before)] = after
     return _sorted_with_wrong(labels, changed)
-
-
-def problems(scenario: Scenario) -> list[str]:
-    """Every reason why the labels that `mislabel` names cannot be replaced, one sentence each.
-
-    The labels of the batch are looked up where the data set can be read. Nothing is downloaded.
-    """
-    if not scenario.mislabel:
-        return []
-    try:
-        names = names_of_classes(scenario)
-        pairs = swaps(scenario.mislabel, names)
-        swap(labels_of_batch(scenario), pairs, names)
-    except UnsupportedScenario as error:
-        return list(error.problems)
-    except DatasetUnavailable:  # the run will say so
-        return []
-    return []
 
 
 def instead_of(before: Sequence[int], after: Sequence[int], class_names: Sequence[str]) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from deepleak_core.attack.attacks import ATTACKS, settings_of
 from deepleak_core.data import datasets
-from deepleak_core.errors import UnsupportedScenario
+from deepleak_core.data.batches import labels_of_batch
+from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
 from deepleak_core.federated.checks import problems_of_client, problems_of_device
 from deepleak_core.labels import wrong_labels
 from deepleak_core.labels.strategies import STRATEGIES
@@ -27,10 +28,28 @@ def check(scenario: Scenario) -> None:
     if (scenario.label_strategy or "true") not in (*STRATEGIES, "true"):
         problems.append(unknown("label_strategy", str(scenario.label_strategy), [*STRATEGIES, "true"]))
     if scenario.dataset in datasets.DATASETS:
-        problems += wrong_labels.problems(scenario)
+        problems += problems_of_wrong_labels(scenario)
     problems += problems_of_device(scenario)
     if problems:
         raise UnsupportedScenario(problems)
+
+
+def problems_of_wrong_labels(scenario: Scenario) -> list[str]:
+    """Every reason why the labels that `mislabel` names cannot be replaced, one sentence each.
+
+    The labels of the batch are looked up where the data set can be read. Nothing is downloaded.
+    """
+    if not scenario.mislabel:
+        return []
+    try:
+        names = datasets.names_of_classes(scenario)
+        pairs = wrong_labels.swaps(scenario.mislabel, names)
+        wrong_labels.swap(labels_of_batch(scenario), pairs, names)
+    except UnsupportedScenario as error:
+        return list(error.problems)
+    except DatasetUnavailable:  # the run will say so
+        return []
+    return []
 
 
 def unknown(name: str, value: str, accepted: Sequence[str]) -> str:

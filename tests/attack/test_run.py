@@ -140,7 +140,7 @@ def test_a_case_is_attacked_the_same_with_and_without_its_ground_truth(attack: s
 @pytest.mark.parametrize("package", ["attack", "labels", "features"])
 def test_attack_code_cannot_reach_the_private_batch(package: str) -> None:
     """By its imports: nothing of data loading, observation or scoring."""
-    forbidden = {"GroundTruth", "load_batch", "pick", "observe", "observe_model", "scored"}
+    forbidden = {"GroundTruth", "load_batch", "labels_of_batch", "pick", "items", "observe", "observe_model", "scored"}
     for path in (Path(deepleak_core.__file__).parent / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
