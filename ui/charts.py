@@ -16,6 +16,7 @@ SHORT = 280  # pixels of a figure below pictures or beside text
 BAR = 28  # pixels of a horizontal bar and the gap below it
 MEAN, RESIDUAL, THIRD, GREY = "#c2410c", "#2563eb", "#15803d", "#94a3b8"
 COLORS = (GREY, RESIDUAL, MEAN)
+PALETTE = ("#c2410c", "#1d4ed8", "#0f766e", "#7c3aed", "#a16207", "#be185d", "#475569")  # as .streamlit/config.toml
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "circle-open", "square-open", "triangle-up-open")
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 
@@ -38,7 +39,7 @@ def accuracy(
             name=name,
             mode="lines+markers",
             marker={"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 18 - 2 * n},
-            line={"width": 7 if not n else 3},
+            line={"width": 7 if not n else 3, "color": PALETTE[n % len(PALETTE)]},
         )
     figure.update_xaxes(type="category", categoryarray=list(places), categoryorder="array", title=over)
     figure.update_yaxes(range=[-0.04, 1.06], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
@@ -85,6 +86,7 @@ def bars(
     if horizontal:
         figure = go.Figure(go.Bar(x=sizes, y=names, orientation="h", **look))
         figure.update_yaxes(autorange="reversed")
+        figure.update_xaxes(range=[0, 1.12 * max(sizes)])  # room for the values
         figure.add_vline(x=floor, line=line, annotation_text=name, annotation_position="top")
     else:
         figure = go.Figure(go.Bar(x=names, y=sizes, **look))
@@ -125,18 +127,19 @@ def plane(shapes: Mapping[str, Sequence[tuple[float, float]]], *, title: str, ke
         _add_places(figure, name, places, mode="markers", marker={"size": 11, "color": COLORS[n]} if n else ring)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    _draw(figure, title, SHORT + 40, key)
+    _draw(figure, title, SHORT + 40, key, legend_below=True)
 
 
 def _add_places(figure: go.Figure, name: str, places: Sequence[tuple[float, float]], **look: Any) -> None:
     figure.add_scatter(x=[x for x, _ in places], y=[y for _, y in places], name=name, **look)
 
 
-def _draw(figure: go.Figure, title: str, height: int, key: str) -> None:
+def _draw(figure: go.Figure, title: str, height: int, key: str, *, legend_below: bool = False) -> None:
+    side = {"y": -0.02, "yanchor": "top"} if legend_below else {"y": 1.0, "yanchor": "bottom"}
     figure.update_layout(
         title={"text": title, "font": {"size": 15, "weight": "normal"}, "x": 0, "xanchor": "left", "y": 0.98},
         height=height,
         margin={"l": 8, "r": 8, "t": 64, "b": 8},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        legend={"orientation": "v" if legend_below else "h", "x": 0, **side},
     )
     st.plotly_chart(figure, key=key, config=CONFIG)

@@ -76,22 +76,22 @@ def opened(offered: Mapping[str, Scenario]) -> View:
 def top(view: View, invitation: Mapping[str, str]) -> None:
     """The sentence at the top, the buttons beside it, and problems below; `invitation` is by mode of the scenario."""
     further = next_step(view.record.scenario, view.finished) if view.record and view.finished else None
-    words, buttons = st.columns([1, 1] if further else [4, 1], vertical_alignment="center")
+    words, buttons = st.columns([3, 2] if further else [4, 1], vertical_alignment="center")
     with buttons, st.container(horizontal=True, horizontal_alignment="right"):
         if view.record is not None and view.under_way:
             st.button(
-                "Stop", icon=":material/stop:", key="stop", on_click=engine().stop,
+                "Stop", icon=":material/stop:", key="stop", width="stretch", on_click=engine().stop,
                 args=(view.record.id,),
             )  # fmt: skip
         else:
             st.button(
                 "Run again" if view.record else "Run the attack", type="secondary" if further else "primary",
-                icon=":material/play_arrow:", key="start", on_click=_attack, args=(view.scenario,),
+                icon=":material/play_arrow:", key="start", width="stretch", on_click=_attack, args=(view.scenario,),
                 disabled=view.scenario is None or bool(view.problems),
             )  # fmt: skip
         if further is not None:
             st.button(
-                further.words, type="primary", icon=further.icon, key="further",
+                further.words, type="primary", icon=further.icon, width="stretch", key="further",
                 on_click=_attack, args=(further.scenario,), help=further.help,
             )  # fmt: skip
     with words:
