@@ -197,7 +197,7 @@ def simplex() -> None:
     labels = ", ".join(of["class_names"][label] for label in first["labels"])
     right = all(network["labels"] == network["labels_read"] for network in of["networks"].values())
     _caption(
-        f"A batch of three ({labels}), trained networks. {first['walls']:,} and {last['walls']:,} activation bounds "
+        f"A batch of three ({labels}), trained networks. {first['bounds']:,} and {last['bounds']:,} activation bounds "
         "leave the outlined region; found are the vertices of the largest triangle in it after ReLU, the three most "
         "independent vectors after ELU. "
         + ("All labels read from them are correct." if right else "Not all labels read from them are correct.")

@@ -52,7 +52,7 @@ def test_what_a_figure_keeps_can_be_made_again(tmp_path: Path, monkeypatch: pyte
 
 def test_a_sheet_is_as_square_as_it_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explain, "FOLDER", tmp_path)
-    with Image.open(tmp_path / explain.sheet("three", np.zeros((3, 4, 4, 3), np.uint8))) as picture:
+    with Image.open(tmp_path / explain.sheet("three", np.zeros((3, 3, 4, 4), np.float32))) as picture:
         assert picture.size == (2 * 4 + explain.GAP, 2 * 4 + explain.GAP)
         assert picture.getpixel((0, 0))[3] == 255
         assert picture.getpixel((9, 9))[3] == 0
