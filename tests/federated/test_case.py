@@ -18,7 +18,8 @@ SCENARIO = Scenario(indices=(0, 1, 3, 4), device="cpu")
 def test_a_case_and_its_ground_truth_belong_together() -> None:
     case, truth = observe(SCENARIO)
     assert case.update.batch_size == len(truth.images) == 4
-    assert case.image_shape == truth.images.shape[1:] and case.class_names == truth.class_names
+    assert case.image_shape == truth.images.shape[1:]
+    assert case.class_names == truth.class_names
     loss = torch.nn.functional.cross_entropy(case.model(truth.images), truth.labels)
     expected = torch.autograd.grad(loss, list(case.model.parameters()))
     for tensor, found in zip(expected, case.gradient.values(), strict=True):
@@ -77,6 +78,7 @@ def test_unknown_parts_are_refused() -> None:
 
 
 def test_devices() -> None:
-    assert choose_device(SCENARIO).type == "cpu" and choose_device(SCENARIO.changed(device="cuda:1")).index == 1
+    assert choose_device(SCENARIO).type == "cpu"
+    assert choose_device(SCENARIO.changed(device="cuda:1")).index == 1
     assert choose_device(Scenario()).type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert "CPU" in describe_device(torch.device("cpu"))
