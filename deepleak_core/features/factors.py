@@ -150,7 +150,7 @@ class Factors:
     def without(self, m: Tensor, labels: Tensor) -> Factors:
         """Factors of what is left after images at m (n, K) with `labels` (n,), 0 < n < K, are subtracted.
 
-        The remainder is not white noise: the first singular value that should vanish tells its size.
+        The remainder is not white noise: the first singular value that should vanish measures it.
         """
         kept = self.images - len(labels)
         inside = self.signals(m, labels)[1] @ self.left
@@ -194,11 +194,11 @@ def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor, Te
         generator = torch.Generator().manual_seed(0)
         q = torch.linalg.qr(matrix @ torch.randn(columns, sketch, generator=generator).to(matrix))[0]
         for _ in range(POWER_ITERATIONS):
-            q = torch.linalg.qr(matrix @ torch.linalg.qr(matrix.T @ q)[0])[0]
+            q = torch.linalg.qr(matrix @ torch.linalg.qr((q.T @ matrix).T)[0])[0]  # rows of the matrix are contiguous
         left, values, vt = torch.linalg.svd(q.T @ matrix, full_matrices=False)
         u = q @ left
     u, vt = u[:, :rank], vt[:rank]
-    rest = (matrix - (u * values[:rank]) @ vt).norm(dim=1)
+    rest = torch.addmm(matrix, u * values[:rank], vt, alpha=-1).norm(dim=1)
     return u, values, vt, rest
 
 

@@ -88,6 +88,7 @@ class GammaModel:
     """
 
     def __init__(self, heights: Tensor, ones: Tensor):
+        """`heights` (D, K) and `ones` (K,) are those of `Factors`."""
         self.shared = ones / ones.square().sum()
         self.across = torch.linalg.svd(ones[None])[2][1:]  # (K - 1, K), orthonormal
         self.shared_heights, self.heights_across = heights @ self.shared, heights @ self.across.T

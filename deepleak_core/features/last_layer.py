@@ -8,6 +8,7 @@ cross-entropy in the layer's weight and bias is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -55,10 +56,12 @@ def summed_gradient(layer: LastLayer, images: int) -> Tensor:
 
     Raises `CannotSeparate` where it is zero or not finite.
     """
-    gradient = layer.weight_gradient.double() * images
+    parts = [layer.weight_gradient]
     if layer.bias_gradient is not None:
-        gradient = torch.cat([gradient, layer.bias_gradient.double()[:, None] * images], 1)
-    if not torch.isfinite(gradient).all() or not gradient.any():
+        parts.append(layer.bias_gradient[:, None])
+    gradient = torch.cat(parts, 1).double().mul_(images)
+    norm = float(gradient.norm())
+    if not math.isfinite(norm) or norm == 0:
         raise CannotSeparate("The last layer's gradient is zero or not finite: it holds no features at all.")
     return gradient
 

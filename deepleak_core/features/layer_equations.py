@@ -6,7 +6,7 @@ reproduce the gradient where
     sum_k a_k m_k^T = U S,     sum_k a_k = g     (the second with a bias only):
 
 C (K + 1) equations for the K^2 unknowns in M. Each is weighted by the rounding error expected in it, so that small rows
-of the gradient count with their own precision; they tell the label of an image that the network is sure of, which is
+of the gradient count with their own precision; they reveal the label of an image that the network is sure of, which is
 lost in the rounding of large rows.
 """
 

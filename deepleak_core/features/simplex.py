@@ -83,6 +83,7 @@ class Polytope:
     """
 
     def __init__(self, bounds: Floats, ones: Floats, random: np.random.Generator):
+        """`bounds` is (D, K) and `ones` (K,); `random` chooses first directions and the first working bounds."""
         self.bounds, self.ones, self.random = bounds, ones, random
         rows, count = bounds.shape
         length = float(ones @ ones)

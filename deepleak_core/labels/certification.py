@@ -55,13 +55,15 @@ MOST_SLOPES = 20_000_000  # numbers in the derivatives of all predictions, for `
 # Squared residuals of the joint equations, in which a label that is wrong by one counts 1; measured.
 SOLVED = 1e-11  # a search ends
 PROMISING = 1e-6  # the implied labels are worth a separation
-EXPLAINED = 5e-5  # the labels are likely, though rounding hides the proof
+EXPLAINED = 5e-5  # the labels are likely, though rounding prevents a certificate
 CLOSE = 1e-2  # a separation of a large batch is worth its time
 MOSTLY_EXPLAINED = 0.05  # of each image, on average: the labels are better than an estimate
 UNSOLVED = 1.0  # of labels that were never solved for
 
 # The search.
-LIKELY_MISFIT = 1e3  # of a separation, up to which counts are believed without a proof; wrong ones mostly exceed it
+LIKELY_MISFIT = (
+    1e3  # of a separation, up to which counts are returned without a certificate; wrong ones mostly exceed it
+)
 MOVED_INWARDS = (0.0, 0.15, 0.3, 0.45)  # shares of the way from a vertex to the centre at which images may lie
 MARGINS = (LABEL_MARGIN, 2 * LABEL_MARGIN)  # of implied labels, tried in turn for independent components
 CERTAIN_OUTSIDE = 1e-3  # share of a signal's length outside the gradient's span, up to which a vertex is an image

@@ -1,7 +1,7 @@
 """Bayesian label counts from the mean predictions of a network for each class.
 
 With q_c the mean prediction for images of class c (`federated.class_statistics`), the gradient g of the last layer's
-bias tells of counts n
+bias depends on counts n by
 
     K g = sum_k (p_k - e_{y_k}) = (Q^T - I) n + noise,   noise ~ N(0, K S),
 

@@ -22,7 +22,7 @@ from deepleak_core.labels.ilrg import class_predictions
 
 SAME_PREDICTIONS = 0.1  # mean total variation distance of predictions up to which they count as the same
 GRAINS, IMAGES_PER_GRAIN = (1, 2, 4, 8), 8  # edge lengths of the coarse noise images that measure it
-LEAST_ERROR_SHARE = 0.3  # smallest share of errors that `balanced` believes: smaller ones amplify the evidence too much
+LEAST_ERROR_SHARE = 0.3  # least share of errors in `balanced`: smaller ones would amplify the evidence too much
 LEAST_DEVIATION = 0.05  # smallest standard deviation of a real-valued count, in images
 
 
