@@ -140,9 +140,9 @@ def end_of(record: RunRecord) -> Finished | None:
     if record.under_way:
         return None
     known = _known("ends")
-    if record.id not in known:
-        _remember(known, record.id, store().latest(record.id, Finished))
-    end: Finished | None = known[record.id]
+    end: Finished | None = known.get(record.id) or store().latest(record.id, Finished)
+    if end is not None:
+        _remember(known, record.id, end)
     return end
 
 
