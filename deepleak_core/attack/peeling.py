@@ -113,7 +113,7 @@ def chain(model: TargetModel, image_shape: tuple[int, int, int]) -> tuple[Link, 
         entry = activation_of(activation)
         if entry is None or entry.inverse is None:
             return (
-                f"The activation {type(activation).__name__} has no known inverse, known are {known_activations()}: "
+                f"The activation {type(activation).__name__} has no known inverse (known are {known_activations()}): "
                 "layers are not peeled off."
             )
         assert isinstance(convolution, nn.Conv2d)

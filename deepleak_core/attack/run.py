@@ -26,6 +26,7 @@ from deepleak_core.attack.attacks import Attack, attack_of
 from deepleak_core.attack.clock import Clock
 from deepleak_core.attack.exact import Progress
 from deepleak_core.attack.repair import LONGEST, is_uncertain, search_and_repair
+from deepleak_core.attack.reproducible import reproducible
 from deepleak_core.attack.settings import changed
 from deepleak_core.attack.solvers import Iterate
 from deepleak_core.events import (
@@ -53,13 +54,13 @@ GREW = 1e4  # factor by which a loss may grow before the attack counts as diverg
 LABEL_SHARE = 0.5  # of the time limit that label inference may take
 SETTLED_RESIDUAL = 1e-12  # squared relative residual at rounding level of a float32 update
 SETTLED_STEPS = 5  # iterations at that level without a change of any 8-bit pixel value after which a run ends
-WORSE = 2.0  # ratio of residuals from which the best iterate, not the last one, is the outcome
 
 TIME_ENDED = " Label inference ended early, at its share of the time limit."
 
 Stop = Callable[[], bool]
 
 
+@reproducible
 def reconstruct(
     case: Case,
     attack: str = "general-deep-leakage",
@@ -291,7 +292,7 @@ def _watch(
     """Cut iterates into snapshots by time, end the run when it is over, and report the outcome.
 
     Iterations are counted through all stages of the attack. Revised labels replace the inferred ones. The outcome is
-    the last iterate, or the best one where an attack ends on a far worse one.
+    the last iterate, unless the attack ends while it tries labels that are worse: then it is the best one.
     """
     ended: Reason | None = None
     sentence, order, first = "", inferred.order, None
@@ -323,7 +324,7 @@ def _watch(
     if pending is not None:
         last = _snapshot(case, pending, seconds, 1.0)
         yield last
-    if best is not None and last.residual > WORSE * best.residual:
+    if best is not None and best.labels != last.labels and best.residual < last.residual:
         last = _snapshot(case, replace(best, step=last.step), seconds, 1.0)
         yield last
     yield Finished(

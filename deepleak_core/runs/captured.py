@@ -28,7 +28,7 @@ from deepleak_core.federated import capture
 from deepleak_core.federated.case import Case, choose_device, local_training_of
 from deepleak_core.federated.models import network_of
 from deepleak_core.runs.checks import check
-from deepleak_core.runs.run import prepared, reproducibly, wrong_labels_of
+from deepleak_core.runs.run import prepared, within_memory, wrong_labels_of
 from deepleak_core.scenario import Scenario
 
 
@@ -74,7 +74,7 @@ def described(scenario: Scenario, case: Case) -> Scenario:
 
 def run(case: Case, scenario: Scenario, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
     """Attack a case with the attack settings of a scenario; `stop` is called between iterations."""
-    yield from reproducibly(_events(case, scenario, stop), scenario)
+    yield from within_memory(_events(case, scenario, stop), scenario)
 
 
 def _events(case: Case, scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:

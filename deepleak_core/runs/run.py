@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from deepleak_core.attack.attacks import attack_of, settings_of
+from deepleak_core.attack.reproducible import reproducible
 from deepleak_core.attack.run import reconstruct
 from deepleak_core.data import datasets
 from deepleak_core.errors import OutOfMemory, UnsupportedScenario
@@ -54,26 +55,13 @@ def run(scenario: Scenario, *, stop: Callable[[], bool] = lambda: False) -> Iter
     `UnsupportedScenario`, `DatasetUnavailable`, `UnusableUpdate` or `OutOfMemory`.
     """
     check(scenario)
-    yield from reproducibly(_events(scenario, stop), scenario)
+    yield from within_memory(_events(scenario, stop), scenario)
 
 
-def reproducibly(events: Iterator[Event], scenario: Scenario) -> Iterator[Event]:
-    """The same events, computed by deterministic kernels and with gradients enabled, whatever the caller has set.
-
-    The settings hold while the next event is computed and are restored while the caller handles it. Exhausted memory is
-    reported as `OutOfMemory`.
-    """
+def within_memory(events: Iterator[Event], scenario: Scenario) -> Iterator[Event]:
+    """The same events; raises `OutOfMemory` where PyTorch has no memory left."""
     try:
-        while True:
-            with (
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-            ):
-                event = next(events, None)
-            if event is None:
-                return
-            yield event
+        yield from events
     except (MemoryError, RuntimeError) as error:  # PyTorch has a type of its own on a GPU, a message on a CPU
         exhausted = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
         if not exhausted:
@@ -84,6 +72,7 @@ def reproducibly(events: Iterator[Event], scenario: Scenario) -> Iterator[Event]
         ) from error
 
 
+@reproducible
 def _events(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
     yield from datasets.prepare(scenario)
     device, settings = choose_device(scenario), settings_of(scenario)
