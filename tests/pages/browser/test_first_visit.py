@@ -27,7 +27,7 @@ Fresh = tuple[str, Path]
 
 
 def test_a_link_to_a_comparison_with_a_scenario(visit: Callable[..., Page], fresh_app: Fresh) -> None:
-    page = visit("/one_wrong_label?indices=0,4&max_iterations=5", url=fresh_app[0], ready=PANELS)
+    page = visit("/one_wrong_label?indices=0,4&max_iterations=40", url=fresh_app[0], ready=PANELS)
     expect(page.locator(".dl-sides section").first.locator("img")).to_have_count(2)  # the images of the query
     expect_drawn_by_the_app(page)
     start(page)
