@@ -43,6 +43,7 @@ from deepleak_core.events import (
 )
 from deepleak_core.federated.case import Case, require_usable
 from deepleak_core.labels.evidence import Knowledge, known_labels, labels_of
+from deepleak_core.labels.mini_batches import short_batch
 from deepleak_core.labels.strategies import infer_labels
 from deepleak_core.labels.wrong_labels import WrongLabels
 from deepleak_core.seeds import derive_seed
@@ -163,6 +164,7 @@ def _infer(
     else:
         name = strategy or attack.label_strategy
         found = infer_labels(case, name, seed=derive_seed(seed, "labels"), stop=stop)
+    uneven = short_batch(case.update.batch_size, case.update.local) > 0
     return LabelsInferred(
         strategy=name,
         evidence=tuple(found.evidence.tolist()),
@@ -171,19 +173,9 @@ def _infer(
         order=tuple(labels_of(found.counts)),
         falsified=(),
         certified=found.certified,
-        confidence=() if found.confidence is None or uneven(case) else tuple(found.confidence.tolist()),
+        confidence=() if found.confidence is None or uneven else tuple(found.confidence.tolist()),
         note=found.note + (TIME_ENDED if labels is None and stop() else ""),
         seconds=clock.seconds,
-    )
-
-
-def uneven(case: Case) -> bool:
-    """Whether some local step of the client saw fewer images than others, so that these weigh more in the update."""
-    local = case.update.local
-    return (
-        local is not None
-        and local.batch_size < case.update.batch_size
-        and case.update.batch_size % local.batch_size > 0
     )
 
 
@@ -206,10 +198,10 @@ def assumptions(case: Case) -> list[str]:
         "The order of the client's mini-batches is unknown: labels are assigned to them in ascending order, which "
         "limits how well the update can be matched."
     ]
-    if uneven(case):
+    if short := short_batch(images, local):
         sentences.append(
-            f"The last mini-batch holds {images % local.batch_size} images instead of {local.batch_size}, which weigh "
-            "more in the update; which images these are is unknown, so label counts are uncertain."
+            f"The last mini-batch holds {short} image{'s' * (short > 1)} instead of {local.batch_size}, which weigh "
+            "more in the update; which images these are is guessed, so label counts are uncertain."
         )
     return sentences
 

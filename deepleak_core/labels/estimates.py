@@ -16,9 +16,10 @@ from torch.nn.functional import interpolate
 
 from deepleak_core.errors import CannotSeparate
 from deepleak_core.labels.class_priors import posterior_counts
-from deepleak_core.labels.evidence import InferredLabels, Knowledge, round_counts
+from deepleak_core.labels.evidence import InferredLabels, Knowledge
 from deepleak_core.labels.exclusive_features import count_exclusive
 from deepleak_core.labels.ilrg import class_predictions
+from deepleak_core.labels.mini_batches import round_weighted_counts
 
 SAME_PREDICTIONS = 0.1  # mean total variation distance of predictions up to which they count as the same
 GRAINS, IMAGES_PER_GRAIN = (1, 2, 4, 8), 8  # edge lengths of the coarse noise images that measure it
@@ -46,7 +47,7 @@ def estimate(
     if certain:
         rest = ", the rest estimated" if certain < images else ""
         note = f"{certain} of {images} images counted by features of their own{rest}."
-    counts = exclusive + round_counts(real - exclusive, images - certain)
+    counts = exclusive + round_weighted_counts(real - exclusive, images - certain, knowledge.update.local)
     return InferredLabels(
         evidence=knowledge.bias_gradient,
         real_counts=real,

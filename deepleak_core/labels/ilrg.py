@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from deepleak_core.federated.client import weights_of
-from deepleak_core.labels.evidence import InferredLabels, Knowledge, round_counts
+from deepleak_core.labels.evidence import InferredLabels, Knowledge
+from deepleak_core.labels.mini_batches import round_weighted_counts
 
 LEAST_BIAS_GRADIENT = 1e-12  # divisor of an embedding; smaller ones are taken for as large
 
@@ -22,7 +23,8 @@ def ilrg(knowledge: Knowledge) -> InferredLabels:
     system = torch.cat([predictions.T - torch.eye(classes).to(gradient), ones])
     known = knowledge.batch_size * torch.cat([gradient, ones[0, :1]])
     real = torch.linalg.lstsq(system.cpu(), known[:, None].cpu(), driver="gelsd").solution[:, 0].to(gradient)
-    return InferredLabels(evidence=gradient, real_counts=real, counts=round_counts(real, knowledge.batch_size))
+    counts = round_weighted_counts(real, knowledge.batch_size, knowledge.update.local)
+    return InferredLabels(evidence=gradient, real_counts=real, counts=counts)
 
 
 def class_predictions(knowledge: Knowledge) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from deepleak_core.labels.evidence import InferredLabels, Knowledge, round_counts
+from deepleak_core.labels.evidence import InferredLabels, Knowledge
+from deepleak_core.labels.mini_batches import round_weighted_counts
 
 
 def zero_shot(knowledge: Knowledge) -> InferredLabels:
@@ -15,4 +16,5 @@ def zero_shot(knowledge: Knowledge) -> InferredLabels:
     probabilities, _ = knowledge.noise_response
     gradient = knowledge.bias_gradient
     real = knowledge.batch_size * (probabilities - gradient)
-    return InferredLabels(evidence=gradient, real_counts=real, counts=round_counts(real, knowledge.batch_size))
+    counts = round_weighted_counts(real, knowledge.batch_size, knowledge.update.local)
+    return InferredLabels(evidence=gradient, real_counts=real, counts=counts)
