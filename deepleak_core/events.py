@@ -188,10 +188,14 @@ class LabelsRevised:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The attack starts something new; `sentence` says what and why."""
+    """The attack starts something new; `sentence` says what and why.
+
+    A `remark` belongs to the outcome of the run: an assumption, a limit of the network, labels that were changed.
+    """
 
     name: str
     sentence: str
+    remark: bool = False
     step: int = 0
     seconds: float = 0.0
 

@@ -115,6 +115,7 @@ ATTACKS = Registry(
     },
 )
 
+LARGEST_PRIOR_WEIGHT = 100.0
 OVERRIDES = ("learning_rate", "restarts", "fedavg", "total_variation")  # scenario fields that are settings of attacks
 
 
@@ -161,8 +162,11 @@ def _weighted(defaults: Sequence[tuple[str, float]], given: dict[str, Any]) -> t
             weights[name] = -1.0
         if name not in PRIORS:
             problems.append(f"prior named {shorten(repr(name))}; accepted are {', '.join(PRIORS)}.")
-        elif not 0 <= weights[name] <= 100:
-            problems.append(f"the weight of prior {name} was {shorten(str(text))}; accepted is a number from 0 to 100.")
+        elif not 0 <= weights[name] <= LARGEST_PRIOR_WEIGHT:
+            problems.append(
+                f"the weight of prior {name} was {shorten(str(text))}; accepted is a number from 0 to "
+                f"{LARGEST_PRIOR_WEIGHT:g}."
+            )
     if problems:
         raise UnsupportedScenario(problems)
     return tuple(weights.items())

@@ -61,7 +61,7 @@ def reconstruct_exactly(
     try:
         found = separated_features(case, labels, seed=seed, stop=stop)
     except (CannotSeparate, NotSeparated) as reason:
-        yield Stage(name="Features not separated", sentence=f"{reason}")
+        yield Stage(name="Features not separated", sentence=f"{reason}", remark=True)
     inputs = None
     if found is not None:
         yield Stage(name="Features separated", sentence=_what_separated(found))
@@ -79,11 +79,11 @@ def _pixels_from_layers(case: Case, labels: Tensor, found: SeparatedFeatures) ->
     """Peel off layers, then solve for the pixels behind what is left, each image by itself."""
     links = chain(case.model, case.image_shape)
     if isinstance(links, str):
-        yield Stage(name="No invertible chain", sentence=links)
+        yield Stage(name="No invertible chain", sentence=links, remark=True)
         return
     peeled = peel(case.model, case.gradient, found, links)
     if (missing := _equations_missing(peeled)) is not None:
-        yield Stage(name="Too few equations", sentence=missing)
+        yield Stage(name="Too few equations", sentence=missing, remark=True)
         return
     yield Stage(name="Pixels from layers", sentence=_what_peeled(peeled))
     start = torch.zeros(len(labels), *case.image_shape, device=case.device, dtype=case.model.mean.dtype)

@@ -56,7 +56,7 @@ def match_update(
             features = separated_features(case, labels, seed=seed, stop=stop).features.to(case.model.mean)
             yield Stage(name="Features separated", sentence="The separated features are matched as well.")
         except (CannotSeparate, NotSeparated) as reason:
-            yield Stage(name="Features not separated", sentence=f"No feature term: {reason}")
+            yield Stage(name="Features not separated", sentence=f"No feature term: {reason}", remark=True)
     objective = Matching(
         case=case,
         labels=labels,

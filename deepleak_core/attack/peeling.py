@@ -113,8 +113,8 @@ def chain(model: TargetModel, image_shape: tuple[int, int, int]) -> tuple[Link, 
         entry = activation_of(activation)
         if entry is None or entry.inverse is None:
             return (
-                f"The activation {type(activation).__name__} has no known inverse (known are {known_activations()}): "
-                "layers are not peeled off."
+                f"A convolution is followed by {type(activation).__name__}, which is no activation with a known inverse "
+                f"({known_activations()}): layers are not peeled off."
             )
         assert isinstance(convolution, nn.Conv2d)
         size = tuple(

@@ -85,7 +85,7 @@ def search_and_repair(
         yield from going
         return
     why = "certified by the last layer" if verdict else "the residual falls"
-    yield Stage(name=LABELS_CHANGED, sentence=f"{in_words(believed, revised, class_names)}: {why}.")
+    yield Stage(name=LABELS_CHANGED, sentence=f"{in_words(believed, revised, class_names)}: {why}.", remark=True)
     yield LabelsRevised(order=tuple(revised), certified=verdict is not None)
     yield from _labelled(search, revised)
 

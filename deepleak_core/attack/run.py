@@ -114,7 +114,7 @@ def reconstruct(
         yield inferred
         yield Stage(name=chosen.title, sentence=_what_starts(case, chosen), step=0, seconds=inferred.seconds)
         for assumption in assumptions(case):
-            yield Stage(name=ASSUMPTION, sentence=assumption, step=0, seconds=inferred.seconds)
+            yield Stage(name=ASSUMPTION, sentence=assumption, remark=True, seconds=inferred.seconds)
     repairs = chosen.repairs and not inferred.falsified and is_uncertain(inferred)
     repairs = repairs if repair_labels is None else repair_labels
 

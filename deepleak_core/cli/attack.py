@@ -11,7 +11,6 @@ from deepleak_core.cli.progress import interruptible, progress_bar
 from deepleak_core.cli.status import DONE, Failed, UnusableOption
 from deepleak_core.errors import DeepLeakError, UnsupportedScenario
 from deepleak_core.events import (
-    LABELS_CHANGED,
     TROUBLE,
     Downloading,
     Event,
@@ -28,7 +27,6 @@ from deepleak_core.runs import captured, export
 from deepleak_core.runs import run as runs
 from deepleak_core.scenario import Scenario
 
-REPORTED_STAGES = (LABELS_CHANGED, "Assumption")  # names of stages whose sentences belong to the outcome
 Kind = TypeVar("Kind", bound=Event)
 
 
@@ -126,12 +124,12 @@ def _report(events: Sequence[Event], finished: Finished) -> None:
     if inferred is not None:
         _report_labels(inferred, prepared.class_names)
     for event in events:
-        if isinstance(event, Stage) and event.name in REPORTED_STAGES:
+        if isinstance(event, Stage) and event.remark:
             say(f"{event.name} after {event.seconds:.1f} s: {event.sentence}")
     if finished.score is not None and finished.score.fusion is not None:
         say(
             f"Fusion index: {finished.score.fusion:.2f}, the share of images with a common label that are closer to "
-            "the mean of their class than to their own image."
+            "the mean of their class than to any single image."
         )
     say(finished.sentence)
 

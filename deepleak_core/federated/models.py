@@ -104,7 +104,7 @@ def build(
 def _seeded(seed: int) -> Iterator[None]:
     """Seed the global generator, which PyTorch's initialisers draw from, for one thread at a time; then restore it."""
     with _building, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs as well
         yield
 
 

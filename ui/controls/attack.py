@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 import torch
 
-from deepleak_core.attack.attacks import ATTACKS, Attack, described
+from deepleak_core.attack.attacks import ATTACKS, LARGEST_PRIOR_WEIGHT, Attack, described
 from deepleak_core.attack.priors import PRIORS
 from deepleak_core.attack.settings import Limits, limits_of
 from deepleak_core.attack.solvers import SOLVERS
@@ -25,7 +25,6 @@ from ui.controls.images import OWN
 REPAIRS = {OWN: "As the attack does", True: "Yes", False: "No"}
 ELSEWHERE = ("iterations", "fedavg")  # settings whose input is in another group
 SMOOTHNESS = "total-variation"  # the prior whose weight is a field of the scenario
-LARGEST_WEIGHT = 10.0
 FEATURES = "feature_weight"  # 1 is the scenario's `feature_term`
 
 
@@ -148,7 +147,7 @@ def _priors(attack: Attack, locked: bool) -> dict[str, Any]:
     for name, prior in PRIORS.items():
         st.session_state.setdefault(_prior_key(name), None)
         weight = st.number_input(
-            f"Weight: {prior.title[0].lower()}{prior.title[1:]}", 0.0, LARGEST_WEIGHT, value=None,
+            f"Weight: {prior.title}", 0.0, LARGEST_PRIOR_WEIGHT, value=None,
             key=_prior_key(name), placeholder=f"{defaults.get(name, 0):g}", step=0.001, format="%g", disabled=locked,
             help=f"{prior.summary} {prior.source}",
         )  # fmt: skip
