@@ -113,7 +113,7 @@ def chain(model: TargetModel, image_shape: tuple[int, int, int]) -> tuple[Link, 
         entry = activation_of(activation)
         if entry is None or entry.inverse is None:
             return (
-                f"A convolution is followed by {type(activation).__name__}, which is no activation with a known inverse "
+                f"A convolution is followed by {type(activation).__name__}, no activation with a known inverse "
                 f"({known_activations()}): layers are not peeled off."
             )
         assert isinstance(convolution, nn.Conv2d)
