@@ -1,7 +1,7 @@
 """The registry of attacks: each is a function from a case and believed labels to reconstructions, with its settings.
 
 To add an attack, write a file with a frozen settings dataclass and a generator with the signature of `Reconstruct`, and
-add one line to `ATTACKS`; other packages add theirs by an entry point in the group `deepleak.attacks`. The app, the
+add one entry to `ATTACKS`; other packages add theirs by an entry point in the group `deepleak.attacks`. The app, the
 command line and the docs read the registry.
 """
 
@@ -45,7 +45,7 @@ class Reconstruct(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Attack:
-    """One line of the registry.
+    """One entry of the registry.
 
     `settings` are the defaults, a frozen dataclass of declared settings (`attack.settings`). `label_strategy` is used
     where a scenario names none; `repairs` says whether uncertain labels are replaced during the attack.

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from deepleak_core.attack.objectives import DISTANCES, Matching
-from deepleak_core.attack.priors import PRIORS, Term
+from deepleak_core.attack.prior import Term
+from deepleak_core.attack.priors import PRIORS
 from deepleak_core.attack.settings import setting
 from deepleak_core.attack.solvers import SOLVERS, Iterate
 from deepleak_core.errors import CannotSeparate, NotSeparated

@@ -1,7 +1,7 @@
 """The objective of gradient matching: the distance between a simulated and the shared update, plus image priors.
 
 `Matching` is the whole objective as a function of candidate images as the first layer sees them (normalised),
-(R, B, C, H, W) for R restarts. To add a distance, write a function of a `Comparison` and add one line to `DISTANCES`.
+(R, B, C, H, W) for R restarts. To add a distance, write a function of a `Comparison` and add one entry to `DISTANCES`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from deepleak_core.attack.priors import Term
+from deepleak_core.attack.prior import Term
 from deepleak_core.federated.case import Case
 from deepleak_core.federated.client import Weights, local_training, mean_gradient, weights_of
 from deepleak_core.scenario import FedAvgMethod

@@ -1,31 +1,18 @@
 """Image priors: terms that an attack adds to its objective, in the registry `PRIORS`.
 
 A prior is a function of candidate images, as the first layer sees them, (R, B, C, H, W) for R restarts, to a scalar.
-`Prior.term` makes that function for a case, or gives None where the case offers nothing to compare with. To add one,
-write a function and add one line to `PRIORS`; its weight is then an option of the command line and of the app.
+`Prior.term` makes that function for a case, or gives None where the prior has nothing to say about it. To add one,
+write a file with the function and a `Prior`, and add one entry to `PRIORS`; its weight is then an option of the command
+line and of the app.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from deepleak_core.attack.prior import Prior, Term
 from deepleak_core.federated.case import Case
-
-Term = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prior:
-    """One line of the registry."""
-
-    title: str
-    summary: str
-    source: str
-    term: Callable[[Case], Term | None]
 
 
 def total_variation(inputs: Tensor) -> Tensor:

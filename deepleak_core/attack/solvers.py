@@ -1,7 +1,7 @@
 """Solvers: from an objective and a starting point to a sequence of iterates.
 
 Each solver is a generator of `Iterate`, so its caller decides when to stop. Points are (R, B, C, H, W). To add a
-solver, write a generator with the signature of `Minimise` and add one line to `SOLVERS`.
+solver, write a generator with the signature of `Minimise` and add one entry to `SOLVERS`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Minimise(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Solver:
-    """One line of the registry; `takes_learning_rate` says whether the learning rate is a setting of it."""
+    """One entry of the registry; `takes_learning_rate` says whether the learning rate is a setting of it."""
 
     title: str
     source: str

@@ -1,6 +1,6 @@
 """What the attacks know about activation functions: slope, inverse, floor and smoothness, in one table.
 
-To support another activation, add one line to `ACTIVATIONS`. A network with an activation that is not in the table
+To support another activation, add one entry to `ACTIVATIONS`. A network with an activation that is not in the table
 still works: feature separation then knows no floor, and layers are not peeled off, which the attack says.
 """
 

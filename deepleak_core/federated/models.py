@@ -1,7 +1,7 @@
 """Target models: the networks that clients train, and what the server knows about them.
 
 Every network is a `TargetModel`: a body that maps images to features (B, D), and one linear last layer, the `head`.
-Images enter in [0, 1] and are normalised inside. To add a network, write a file in `networks` and add one line to
+Images enter in [0, 1] and are normalised inside. To add a network, write a file in `networks` and add one entry to
 `MODELS`; other packages add theirs by an entry point in the group `deepleak.models`.
 """
 

@@ -29,7 +29,7 @@ from deepleak_core.labels.zero_shot import zero_shot
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """One line of the registry."""
+    """One entry of the registry."""
 
     title: str
     summary: str
