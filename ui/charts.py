@@ -5,6 +5,7 @@ Drawn by Plotly. Curves of a run under way are drawn by `live_charts`, which upd
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import streamlit as st
 
 HEIGHT = 360  # pixels
 SHORT = 280  # pixels of a figure below pictures or beside text
+LEGEND_ROW = 24  # pixels of a row of the legend above a figure
 BAR = 28  # pixels of a horizontal bar and the gap below it
 MEAN, RESIDUAL, THIRD, GREY = "#c2410c", "#2563eb", "#15803d", "#94a3b8"
 COLORS = (GREY, RESIDUAL, MEAN)
@@ -136,10 +138,21 @@ def _add_places(figure: go.Figure, name: str, places: Sequence[tuple[float, floa
 
 def _draw(figure: go.Figure, title: str, height: int, key: str, *, legend_below: bool = False) -> None:
     side = {"y": -0.02, "yanchor": "top"} if legend_below else {"y": 1.0, "yanchor": "bottom"}
+    named = sum(trace.name is not None for trace in figure.data)
+    legend = LEGEND_ROW * math.ceil(named / 2) if named > 1 and not legend_below else 0  # two entries fit a phone
     figure.update_layout(
-        title={"text": title, "font": {"size": 15, "weight": "normal"}, "x": 0, "xanchor": "left", "y": 0.98},
-        height=height,
-        margin={"l": 8, "r": 8, "t": 64, "b": 8},
+        title={
+            "text": title,
+            "font": {"size": 15, "weight": "normal"},
+            "x": 0,
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "top",
+            "yref": "container",
+            "pad": {"t": 8},
+        },
+        height=height + legend,
+        margin={"l": 8, "r": 8, "t": 44 + legend, "b": 8},
         legend={"orientation": "v" if legend_below else "h", "x": 0, **side},
     )
     st.plotly_chart(figure, key=key, config=CONFIG)

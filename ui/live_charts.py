@@ -68,34 +68,36 @@ def run_curves(moments: Sequence[Moment], titles: Sequence[str]) -> None:
 
 
 def comparison_curves(named: Sequence[tuple[str, Sequence[Moment]]], key: str) -> None:
-    """Mean PSNR and residual of several runs over the same axis of seconds."""
+    """Mean PSNR and residual of several runs over the same seconds: two charts, below each other on a narrow screen."""
     psnr, residual = [], []
     for (name, moments), color in zip(named, (RESIDUAL, MEAN, THIRD), strict=False):
         drawn = _thinned(moments)
         psnr.append(_line(name, color, 4, _means(drawn)))
-        residual.append(_line(name, color, 4, _residuals(drawn), axis=1))
+        residual.append(_line(name, color, 4, _residuals(drawn)))
     last = max((moments[-1].seconds for _, moments in named if moments), default=5.0)
     seconds = {"type": "value", "min": 0, "max": last, "axisLabel": {"formatter": "{value} s", "showMaxLabel": False}}
-    _draw(
-        {
-            "legend": {"bottom": 0, "left": "center", "data": [name for name, _ in named]},
-            "title": [_title(f"Mean {PSNR_TITLE}", 8), _title(RESIDUAL_TITLE, 8) | {"left": "52%"}],
-            "grid": [
-                {"top": 44, "bottom": 56, "left": 44, "right": "52%"},
-                {"top": 44, "bottom": 56, "left": "56%", "right": 12},
-            ],
-            "xAxis": [seconds | {"gridIndex": 0}, seconds | {"gridIndex": 1}],
-            "yAxis": [
-                _decibels([moment for _, moments in named for moment in moments]),
-                _powers([point for line in residual for point in line["data"]]),
-            ],
-            "tooltip": {"trigger": "axis"},
-            "series": [*psnr, *residual],
-        },
-        SHORT,
-        key,
-        "Mean PSNR and residual of these runs over the seconds of the attack",
+    decibels = _decibels([moment for _, moments in named for moment in moments])
+    powers = _powers([point for line in residual for point in line["data"]])
+    charts = (
+        (f"Mean {PSNR_TITLE}", decibels, psnr, "psnr", "Mean PSNR of these runs over the seconds of the attack"),
+        (RESIDUAL_TITLE, powers, residual, "residual", "Residual of these runs over the seconds of the attack"),
     )
+    for column, (title, axis, series, name, alt) in zip(st.columns(2), charts, strict=True):
+        with column:
+            _draw(
+                {
+                    "legend": {"bottom": 0, "left": "center", "data": [name for name, _ in named]},
+                    "title": [_title(title, 8)],
+                    "grid": {"top": 44, "bottom": 56, "left": 64, "right": 12},
+                    "xAxis": seconds,
+                    "yAxis": axis | {"gridIndex": 0},
+                    "tooltip": {"trigger": "axis"},
+                    "series": series,
+                },
+                SHORT,
+                f"{key}-{name}",
+                alt,
+            )
 
 
 def accuracy(

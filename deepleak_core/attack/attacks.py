@@ -138,10 +138,12 @@ def settings_of(scenario: Scenario) -> Any:
     own = {name: getattr(scenario, name) for name in OVERRIDES}
     own |= {"iterations": scenario.max_iterations, "feature_weight": 1.0 if scenario.feature_term else None}
     values: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
-    priors = assignments(scenario.prior or (), "prior")
+    priors: dict[str, Any] = dict(assignments(scenario.prior or (), "prior"))
     if isinstance(settings, MatchingSettings):
         if (smoothness := values.pop("total_variation", None)) is not None:
-            priors = {"total-variation": smoothness} | priors
+            if "total-variation" in priors:
+                raise UnsupportedScenario(["total_variation and prior total-variation were both given; give one."])
+            priors["total-variation"] = smoothness
         settings = replace(settings, priors=_weighted(settings.priors, priors))
         if "learning_rate" in values and not SOLVERS[settings.solver].takes_learning_rate:
             raise UnsupportedScenario(
@@ -149,7 +151,12 @@ def settings_of(scenario: Scenario) -> Any:
             )
     elif priors:
         raise UnsupportedScenario([f"{scenario.attack} does not take image priors; leave prior out."])
-    return changed(settings, values | assignments(scenario.setting or (), "setting"))
+    further = assignments(scenario.setting or (), "setting")
+    if twice := sorted(further.keys() & values.keys()):
+        raise UnsupportedScenario([f"{twice[0]} was given as an option and as a setting; give one of them."])
+    if scenario.mode == "fedsgd" and "fedavg" in further:
+        raise UnsupportedScenario(["fedavg applies to mode 'fedavg' only; leave it out or switch the mode."])
+    return changed(settings, values | further)
 
 
 def _weighted(defaults: Sequence[tuple[str, float]], given: dict[str, Any]) -> tuple[tuple[str, float], ...]:

@@ -16,6 +16,7 @@ deepleak_core.errors.UnsupportedScenario: rate was 'fast'; accepted is a number 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -88,6 +89,8 @@ def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
         value = _converted(given, types[name])
         if value is None or not limits[name].allows(value):
             accepts = "are true and false" if types[name] is bool else limits[name].accepted
+            if types[name] is int:
+                accepts = accepts.replace("is a number", "is a whole number")
             problems.append(f"{name} was {shorten(repr(given))}; accepted {accepts}.")
         accepted[name] = value
     if problems:
@@ -115,7 +118,9 @@ def _converted(given: Any, kind: Any) -> Any:
 
 
 def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
-    """Pairs such as "total-variation=0.01" as a mapping. Raises `UnsupportedScenario` for a text that is no pair.
+    """Pairs such as "total-variation=0.01" as a mapping.
+
+    Raises `UnsupportedScenario` for a text that is no pair, and for a name that is given twice.
 
     >>> assignments(["total-variation=0.01"], "prior")
     {'total-variation': '0.01'}
@@ -123,4 +128,8 @@ def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
     malformed = [text for text in texts if not text.partition("=")[0] or not text.partition("=")[2]]
     if malformed:
         raise UnsupportedScenario([f"{option} was {shorten(repr(malformed[0]))}; accepted are pairs like NAME=VALUE."])
-    return {name.strip(): value.strip() for name, _, value in (text.partition("=") for text in texts)}
+    pairs = [(name.strip(), value.strip()) for name, _, value in (text.partition("=") for text in texts)]
+    repeated = next((name for name, count in Counter(name for name, _ in pairs).items() if count > 1), None)
+    if repeated is not None:
+        raise UnsupportedScenario([f"{option} named {shorten(repeated)} more than once; give it one value."])
+    return dict(pairs)

@@ -27,6 +27,7 @@ from deepleak_core.runs import captured, export
 from deepleak_core.runs import run as runs
 from deepleak_core.scenario import Scenario
 
+ENDED_EARLY = {"stopped": "Stopped before its end.", "seconds": "Ended by the time limit."}
 Kind = TypeVar("Kind", bound=Event)
 
 
@@ -131,6 +132,8 @@ def _report(events: Sequence[Event], finished: Finished) -> None:
             f"Fusion index: {finished.score.fusion:.2f}, the share of images with a common label that are closer to "
             "the mean of their class than to any single image."
         )
+    if finished.reason in ENDED_EARLY:
+        say(ENDED_EARLY[finished.reason])
     say(finished.sentence)
 
 

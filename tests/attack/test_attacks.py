@@ -66,8 +66,8 @@ def test_any_prior_can_be_given_by_name_to_any_attack_that_matches(prior: str) -
         assert dict(settings.priors) == default | {prior: 0.25}
 
 
-def test_a_prior_given_by_name_goes_before_total_variation() -> None:
-    settings = settings_of(Scenario(total_variation=0.5, prior=("total-variation=0.25", "l2=1")))
+def test_priors_are_given_by_name() -> None:
+    settings = settings_of(Scenario(prior=("total-variation=0.25", "l2=1")))
     assert dict(settings.priors) == {"total-variation": 0.25, "l2": 1.0}
 
 
@@ -154,3 +154,20 @@ def test_an_attack_from_outside_runs_like_any_other(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UnsupportedScenario):
         settings_of(Scenario(attack="grey", total_variation=0.1))
     assert attack_run.attack_of("grey") is entry
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"prior": ("l2=1", "l2=2")},
+        {"prior": ("total-variation=1",), "total_variation": 2.0},
+        {"setting": ("solver=adam", "solver=lbfgs")},
+        {"setting": ("learning_rate=0.1",), "learning_rate": 0.2},
+        {"setting": ("fedavg=simulated",)},
+        {"setting": ("iterations=1.5",)},
+    ],
+    ids=str,
+)
+def test_what_contradicts_itself_or_changes_nothing_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedScenario):
+        settings_of(Scenario(**given))

@@ -18,7 +18,7 @@ from ui.comparisons.panels import Side, attacked, changes, means, private, side_
 from ui.pieces import Panel
 from ui.rendering import NOTHING, joined
 
-FUSION_INDEX = "fusion index: share of images closer to their mean than to the own image"
+FUSION_INDEX = "fusion index: share of images closer to their mean than to any one image"
 
 
 def _scenarios(scenario: Scenario, menu: DeltaGenerator, locked: bool) -> Sequence[Scenario]:

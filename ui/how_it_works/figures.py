@@ -265,7 +265,7 @@ def larger() -> None:
         cells = of["batches"]["cells"]
         charts.bars(
             {f"{cell['batch_size']}": cell["mean_psnr"] for cell in cells},
-            title="Images in the batch: PSNR in dB",
+            title="Images in the batch: PSNR, dB",
             baseline=("noise", cells[-1]["noise_psnr"]),
             key="batches",
         )
@@ -273,7 +273,7 @@ def larger() -> None:
         cells = of["local_steps"]["cells"]
         charts.bars(
             {f"{cell['steps']}": cell["mean_psnr"] for cell in cells},
-            title=f"Local steps at rate {of['local_steps']['rate']:g}: PSNR in dB",
+            title=f"Local steps at rate {of['local_steps']['rate']:g}: PSNR, dB",
             baseline=("noise", floor),
             key="local-steps",
         )
