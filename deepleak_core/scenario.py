@@ -204,7 +204,9 @@ class Scenario(BaseModel):
             problems.append(
                 f"composition 'half' needs an even batch, batch_size was {self.batch_size}; add or drop one."
             )
-        if self.dataset in FOLDER_DATASETS and not self.images:
+        if self.images == "":
+            problems.append("images was empty; name a folder of class folders, or leave it out.")
+        elif self.dataset in FOLDER_DATASETS and not self.images:
             problems.append(f"dataset {self.dataset!r} needs images, a folder of class folders; name one.")
         return problems
 

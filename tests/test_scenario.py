@@ -26,7 +26,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
             {},
             optional={
                 "dataset": words.filter(lambda name: name != "folder"),
-                "images": words,
+                "images": names,
                 "image_size": st.integers(32, 224),
                 "model": words,
                 "stage": words,
@@ -264,3 +264,8 @@ def test_texts_that_are_no_scenario(text: str, problem: str) -> None:
     with pytest.raises(UnsupportedScenario) as refusal:
         Scenario.from_json(text)
     assert refusal.value.problems == (problem,)
+
+
+def test_an_empty_folder_name_is_refused() -> None:
+    with pytest.raises(UnsupportedScenario, match="images"):
+        Scenario(images="")

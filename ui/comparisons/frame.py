@@ -113,8 +113,9 @@ class _Page:
         """The page, top to bottom."""
         words, buttons = st.columns([5, 6], vertical_alignment="center")
         with buttons, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="bottom"):
-            scenarios, problems = self._settings()
-            started = groups.started()  # a changed setting has left them
+            before = groups.started()  # read once, so that controls and buttons show the same moment
+            scenarios, problems = self._settings(before)
+            started = {name: group for name, group in before.items() if name in st.session_state.groups}
             self._buttons(started, scenarios)
         with words:
             latest = next(reversed(started), PAIR)
@@ -124,9 +125,9 @@ class _Page:
         messages.of_runs(*(run for group in started.values() for run in group.runs))
         self._results(started, latest, scenarios)
 
-    def _settings(self) -> tuple[Sequence[Scenario], tuple[str, ...]]:
-        """The scenarios that the controls make, and why they make none."""
-        running = any(group.under_way for group in groups.started().values())
+    def _settings(self, started: Groups) -> tuple[Sequence[Scenario], tuple[str, ...]]:
+        """The scenarios that the controls make, and why they make none; a changed setting leaves all groups."""
+        running = any(group.under_way for group in started.values())
         with st.popover("Change", icon=":material/tune:", disabled=running):
             menu = st.container()
             scenario, problems = groups.settings(locked=running)

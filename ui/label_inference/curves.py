@@ -77,6 +77,7 @@ def draw(scenario: Scenario) -> None:
             st.button(
                 "Start", type="primary", icon=":material/play_arrow:", key="start", width="stretch",
                 on_click=_start, args=(points,), disabled=complete,
+                help="All points are measured. Change a setting to measure others." if complete else None,
             )  # fmt: skip
     width: int | Literal["stretch"] = CHART if measured else "stretch"
     beside = st.container(horizontal=True)
