@@ -5,17 +5,19 @@ from __future__ import annotations
 import html
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepleak_core.events import Event, Finished
 from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.federated import checks, models
+from deepleak_core.federated.activations import activation_of
 from deepleak_core.federated.case import Case, observe
 from deepleak_core.federated.client import LocalTraining, share
 from deepleak_core.federated.networks.network import Network
@@ -33,6 +35,30 @@ ROOT = Path(__file__).parent.parent
 PATIENCE = 120  # seconds that a page test waits for a worker
 
 Kind = TypeVar("Kind")
+
+
+def floor_of(body: nn.Module) -> tuple[float | None, bool]:
+    """The floor of a body's outputs and whether it is smooth, read from its last layers instead of its declaration.
+
+    Flattening, average and max pooling keep the floor of what they pool. An unknown last layer has no floor.
+    """
+    for module in reversed(list(body.modules())):
+        if isinstance(module, (nn.Flatten, nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d, nn.Identity)):
+            continue
+        entry = activation_of(module)
+        return (None, False) if entry is None else (entry.floor(module), entry.smooth)
+    return None, False
+
+
+def pictures_named(numbers: Any) -> Iterator[str]:
+    """Every picture that the figures of How it works name."""
+    if isinstance(numbers, dict):
+        numbers = list(numbers.values())
+    if isinstance(numbers, list):
+        for entry in numbers:
+            yield from pictures_named(entry)
+    elif isinstance(numbers, str) and numbers.endswith(".png"):
+        yield numbers
 
 
 # ----------------------------------------------------------------------------------------------------- attacks

@@ -8,7 +8,7 @@ command line and the docs read the registry.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from deepleak_core.attack.exact import ExactSettings, Progress, reconstruct_exactly
@@ -185,8 +185,3 @@ def described(attack: Attack) -> dict[str, Any]:
     for name, weight in getattr(attack.settings, "priors", ()):
         values[f"prior {name}"] = weight
     return {name: value for name, value in values.items() if value}
-
-
-def takes(attack: Attack, name: str) -> bool:
-    """Whether an attack has a setting of this name."""
-    return any(field.name == name for field in fields(attack.settings))

@@ -109,22 +109,6 @@ def known_activations() -> str:
     return ", ".join(kind.__name__ for kind in ACTIVATIONS)
 
 
-def floor_of(body: nn.Module) -> tuple[float | None, bool]:
-    """The floor of a body's outputs and whether it is smooth, read from the body's last layers.
-
-    Flattening, average and max pooling keep the floor of what they pool. An unknown last layer has no floor.
-
-    >>> floor_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ELU(), nn.Flatten()))
-    (-1.0, True)
-    """
-    for module in reversed(list(body.modules())):
-        if isinstance(module, (nn.Flatten, nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d, nn.Identity)):
-            continue
-        entry = activation_of(module)
-        return (None, False) if entry is None else (entry.floor(module), entry.smooth)
-    return None, False
-
-
 def has_kinks(model: nn.Module) -> bool:
     """Whether a network is not differentiable everywhere: max-pooling, or an activation with kinks."""
     kinked = [entry for module in model.modules() if (entry := activation_of(module)) and not entry.smooth]

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from deepleak_core.federated.activations import ACTIVATIONS, activation_of, floor_of, has_kinks, known_activations
+from deepleak_core.federated.activations import ACTIVATIONS, activation_of, has_kinks, known_activations
+from tests.helpers import floor_of
 
 SAMPLES: list[nn.Module] = [
     nn.ReLU(),

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.federated import models
-from deepleak_core.federated.activations import floor_of
 from deepleak_core.federated.models import MODELS
 from deepleak_core.federated.networks.lenet import lenet
 from deepleak_core.federated.networks.network import Network
 from deepleak_core.federated.target_model import TargetModel
-from tests.helpers import use_networks
+from tests.helpers import floor_of, use_networks
 
 STATISTICS: dict[str, Any] = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)}
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.browser import open_page
-from tests.helpers import ROOT, app_page, page_html
+from tests.helpers import ROOT, app_page, page_html, pictures_named
 from ui.how_it_works import figures, sources
 
 SHIPPED = 500_000  # bytes of all figures together
@@ -33,17 +32,6 @@ def written(page: AppTest) -> str:
 
 def drawn(page: AppTest) -> str:
     return page_html(page)
-
-
-def pictures(numbers: Any) -> Iterator[str]:
-    """Every picture that figures.json names."""
-    if isinstance(numbers, dict):
-        numbers = list(numbers.values())
-    if isinstance(numbers, list):
-        for entry in numbers:
-            yield from pictures(entry)
-    elif isinstance(numbers, str) and numbers.endswith(".png"):
-        yield numbers
 
 
 # ------------------------------------------------------------------------------------------------------ the page
@@ -83,7 +71,7 @@ def test_the_formulas_are_there_and_closed(page: AppTest) -> None:
 
 
 def test_every_figure_has_a_picture_or_chart_and_a_caption(page: AppTest) -> None:
-    named = [picture for name in figures.measured() for picture in pictures(figures.measured()[name])]
+    named = [picture for name in figures.measured() for picture in pictures_named(figures.measured()[name])]
     assert drawn(page).count("<img") >= len(set(named))
     functions = [draw for draw in vars(figures).values() if inspect.isfunction(draw)]
     with_caption = [draw for draw in functions if "_caption" in draw.__code__.co_names]

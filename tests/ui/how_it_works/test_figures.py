@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,26 +11,16 @@ from PIL import Image
 
 from benchmarks import explain
 from deepleak_core.events import from_message
+from tests.helpers import pictures_named
 from ui.how_it_works import figures
 
 SHIPPED = 500_000  # bytes of all figures together
 
 
-def pictures(numbers: Any) -> Iterator[str]:
-    """Every picture that figures.json names."""
-    if isinstance(numbers, dict):
-        numbers = list(numbers.values())
-    if isinstance(numbers, list):
-        for entry in numbers:
-            yield from pictures(entry)
-    elif isinstance(numbers, str) and numbers.endswith(".png"):
-        yield numbers
-
-
 def test_numbers_and_pictures_ship_and_are_small() -> None:
     numbers = json.loads((figures.FOLDER / "figures.json").read_text())
     assert list(numbers) == ["machine", *explain.FIGURES]
-    named = set(pictures(numbers))
+    named = set(pictures_named(numbers))
     assert named == {file.name for file in figures.FOLDER.glob("*.png")}
     for name in named:
         with Image.open(figures.FOLDER / name) as picture:
