@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from deepleak_core.version import VERSION
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -83,7 +85,7 @@ def test_pre_commit_uses_the_pinned_tools() -> None:
     assert f"rev: v{tools['ruff']}" in hooks
 
 
-def test_there_is_one_version() -> None:
-    version = PROJECT["version"]
-    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
-    assert f"\n## [{version}] - " in (ROOT / "CHANGELOG.md").read_text()
+def test_there_is_one_version(installed: Path) -> None:
+    assert [path.name for path in installed.glob("deepleak-*")] == [f"deepleak-{VERSION}.dist-info"]
+    assert f"\nversion: {VERSION}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## [{VERSION}] - " in (ROOT / "CHANGELOG.md").read_text()

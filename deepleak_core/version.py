@@ -1,0 +1,3 @@
+"""The version of the package, as recorded with every run."""
+
+VERSION = "0.2.0"
