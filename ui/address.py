@@ -12,12 +12,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
+
+if TYPE_CHECKING:  # an address is read before the store is loaded
+    from deepleak_core.runs.store import Store
 
 WELCOME = Scenario(indices=(0, 1, 3, 4))
 DISCARDED = "Link ignored; showing the default batch."

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from deepleak_core.runs.store import RunRecord, Store
+if TYPE_CHECKING:
+    from deepleak_core.runs.store import RunRecord, Store
 
 
 def of_store(store: Store) -> None:

@@ -8,8 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from torchvision.models import ResNet18_Weights
-
 from deepleak_core.text import listed, shorten
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -23,7 +21,6 @@ skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table ta
 tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 CIFAR100_CLASSES = tuple(_CIFAR100.split())  # torchvision knows CIFAR's class names only after a download
-IMAGENET_CLASSES = tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 MNIST_CLASSES = tuple("0123456789")
 FASHION_MNIST_CLASSES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"

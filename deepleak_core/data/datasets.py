@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import torchvision
+from torchvision.models import ResNet18_Weights
 
 from deepleak_core.data.class_names import (
     CIFAR10_CLASSES,
     CIFAR100_CLASSES,
     FASHION_MNIST_CLASSES,
-    IMAGENET_CLASSES,
     MNIST_CLASSES,
 )
 from deepleak_core.data.downloads import download, downloaded
@@ -25,6 +25,8 @@ from deepleak_core.data.samples import samples
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Downloading
 from deepleak_core.scenario import Scenario
+
+IMAGENET_CLASSES = tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 
 CIFAR_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 CIFAR100_STATISTICS = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from deepleak_core.data.class_names import class_index, unclear
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.text import escape, listed, printable, shorten, split_list
@@ -34,6 +32,8 @@ def falsify(labels: Sequence[int], wrong: int, classes: int, *, seed: int = 0) -
     >>> falsify([0, 1, 1], 3, 2)
     ([0, 0, 0], (1, 2))
     """
+    import torch  # here: sentences about wrong labels are read before PyTorch is loaded
+
     if wrong and classes < 2:
         raise UnsupportedScenario(["wrong_labels needs at least two classes, there is one; add a second class."])
     generator = torch.Generator().manual_seed(seed)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepleak_core.data.class_names import IMAGENET_CLASSES, class_index, classes_named, unclear
-from deepleak_core.data.datasets import DATASETS
+from deepleak_core.data.class_names import class_index, classes_named, unclear
+from deepleak_core.data.datasets import DATASETS, IMAGENET_CLASSES
 
 names = st.text(st.sampled_from("aAbB _-.,'#+1é猫") | st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
 
