@@ -1,0 +1,19 @@
+"""Draw one of the topics beside a result."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ui.drawings import drawing
+from ui.rendering import render
+from ui.why.topics import TOPICS
+
+
+def why(name: str) -> None:
+    """A button that opens the topic `name` of `TOPICS`, for the end of a row of words."""
+    topic = TOPICS[name]
+    with st.popover("Why?", type="tertiary", icon=":material/help:", key=f"why-{name}"):
+        st.html(render("why.html", sentence=topic.sentence, drawing=drawing(topic.drawing, topic.shows)))
+        with st.expander("The formula"):
+            st.markdown(topic.formula)
+        st.html(render("why_more.html", link=f"how-it-works#{topic.section}"))

@@ -1,0 +1,178 @@
+"""What "Why?" can explain: one entry of `TOPICS` for each reason behind a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deepleak_core.events import Finished
+from deepleak_core.scenario import Scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """A reason: `sentence` for everybody, `drawing` of assets/explain with what it `shows`, `formula` as Markdown.
+
+    `section` is the section of How it works that says more.
+    """
+
+    sentence: str
+    drawing: str
+    shows: str
+    formula: str
+    section: str
+
+
+TOPICS = {
+    "leak": Topic(
+        sentence="A gradient is made by multiplying errors with the images themselves, so the images can be "
+        "calculated back from it.",
+        drawing="leak",
+        shows="An image times an error is its gradient; the gradient divided by the error is the image again.",
+        formula=r"""
+For a layer $z = W x + b$ with errors $\delta = \partial \ell / \partial z$:
+
+$$ \frac{\partial \ell}{\partial W} = \delta\, x^\top, \qquad \frac{\partial \ell}{\partial b} = \delta $$
+
+A row of the first divided by the same entry of the second is the input $x$ (Phong et al. 2018).
+""",
+        section="holds-images",
+    ),
+    "fedavg": Topic(
+        sentence="Sharing trained weights hides little: the way from the old weights to the new ones is close to one "
+        "large gradient.",
+        drawing="fedavg",
+        shows="Local steps follow a curve from the weights sent to those returned; a straight line joins both.",
+        formula=r"""
+After $T$ local steps at rate $\eta$:
+
+$$ g \approx \frac{\theta_0 - \theta_T}{\eta\, T} $$
+
+The more steps and the larger the rate, the rougher the approximation (McMahan et al. 2017; Geng et al. 2021).
+""",
+        section="shared",
+    ),
+    "wrong-label": Topic(
+        sentence="The attack sorts the images by class. With one image in the wrong place nothing adds up, and every "
+        "image is bent to make up for it.",
+        drawing="wrong-label",
+        shows="A ship is assumed to be a horse: two rows of the gradient disagree, and all four images are spoilt.",
+        formula=r"""
+Row $c$ of the last layer's gradient is mainly minus the sum of the features $f_k$ of class $c$:
+
+$$ \frac{\partial L}{\partial W_c} = \frac1K \sum_k (p_{k,c} - [y_k = c])\, f_k^\top $$
+
+One wrong $y_k$ makes two rows wrong. All images share the layers below, so all of them are changed
+(Geng et al. 2021).
+""",
+        section="wrong-label",
+    ),
+    "fusion": Topic(
+        sentence="Images of one class are added up before they are shared, and a sum does not say what its parts were: "
+        "what comes back is their blend.",
+        drawing="fusion",
+        shows="Four frogs are added to one sum, which comes back as one blurred blend.",
+        formula=r"""
+As long as the network predicts the same for two images $i, j$ of class $c$, only their sum enters:
+
+$$ \frac{\partial L}{\partial W_c} \approx -\frac1K (f_i + f_j)^\top + \dots $$
+
+So $f_i + v$ and $f_j - v$ fit as well for any $v$ (Geng et al. 2021).
+""",
+        section="fusion",
+    ),
+    "separation": Topic(
+        sentence="The network predicts something slightly different for each image, and these small differences are "
+        "enough equations to take the blend apart.",
+        drawing="separation",
+        shows="A blend of four frogs and four slightly different predictions give four separate frogs.",
+        formula=r"""
+With signals $a_k = p_k - e_{y_k}$ the last layer's gradient is
+
+$$ G = \sum_k a_k\, [f_k, 1]^\top $$
+
+and softmax relates both factors:
+
+$$ a_k = \mathrm{softmax}(W f_k + b) - e_{y_k} $$
+
+With fewer images than classes there are more equations than unknowns.
+""",
+        section="separation",
+    ),
+    "label-inference": Topic(
+        sentence="Training pushes up exactly the classes that are in the batch, so these classes stand out in the "
+        "update.",
+        drawing="label-inference",
+        shows="One bar for each class: those below zero are the classes in the batch.",
+        formula=r"""
+The gradient of the last layer's bias is the mean prediction minus the mean label. Solved for the counts $n$:
+
+$$ n = K\,\bar p - K\, \frac{\partial L}{\partial b} $$
+
+Only the mean prediction $\bar p$ has to be estimated (Geng et al. 2021).
+""",
+        section="labels",
+    ),
+    "gradinversion": Topic(
+        sentence="GradInversion asks which classes are there, not how often: where a class occurs twice, one label is "
+        "a guess, and one wrong label spoils the batch.",
+        drawing="gradinversion",
+        shows="A batch of two frogs and a ship: asked which, the answer lacks a frog; asked how many, it is complete.",
+        formula=r"""
+GradInversion takes the $K$ classes with the smallest column minima (Yin et al. 2021):
+
+$$ \hat y = \operatorname*{arg\,sort}_c \, \min_d \frac{\partial L}{\partial W_{c,d}} $$
+
+Each class occurs at most once. Counts need the size of the entries, not only their order.
+""",
+        section="labels",
+    ),
+    "trained": Topic(
+        sentence="A trained network makes small errors, and a small error leaves only a weak trace of its image.",
+        drawing="trained",
+        shows="The error of an untrained network is large, that of a trained one almost none.",
+        formula=r"""
+Each image enters the gradient times its error
+
+$$ a_k = p_k - e_{y_k} $$
+
+which tends to zero for images that the network has learnt. Rules that estimate the mean prediction $\bar p$ from noise
+fail as well: a trained network predicts something else for noise.
+""",
+        section="training",
+    ),
+}
+
+
+def _repeats(scenario: Scenario) -> bool:
+    """Whether the scenario says that labels repeat; named images do not say it."""
+    labels = scenario.labels or ()
+    return scenario.composition in ("pair", "half", "same") or len(set(labels)) < len(labels)
+
+
+def _fused(scenario: Scenario, end: Finished | None) -> bool:
+    return any(end.score.fused) if end and end.score else _repeats(scenario)
+
+
+def _separated(end: Finished | None) -> bool:
+    return bool(end and end.score and end.score.fused and all(end.score.pixel_exact))
+
+
+# The first reason that fits an outcome explains it.
+_REASONS: tuple[tuple[str, Callable[[Scenario, Finished | None], bool]], ...] = (
+    ("wrong-label", lambda scenario, end: bool(scenario.wrong_labels or scenario.mislabel)),
+    ("separation", lambda scenario, end: _separated(end)),
+    ("fusion", _fused),
+    ("trained", lambda scenario, end: scenario.stage != "untrained"),
+    ("gradinversion", lambda scenario, end: scenario.attack == "gradinversion"),
+    ("fedavg", lambda scenario, end: scenario.mode == "fedavg"),
+)
+
+
+def topic_of(scenario: Scenario, finished: Finished | None = None) -> str:
+    """The topic that explains the outcome of a run, or what it is about before it has ended.
+
+    >>> topic_of(Scenario(wrong_labels=1)), topic_of(Scenario())
+    ('wrong-label', 'leak')
+    """
+    return next((name for name, fits in _REASONS if fits(scenario, finished)), "leak")
