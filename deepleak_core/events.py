@@ -132,7 +132,11 @@ class GroundTruthKnown:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateShared:
-    """What the server received: the size of the update, and the norm of each layer's part of the gradient."""
+    """What the server received: the size of the update, and the norm of each layer's part of the gradient.
+
+    `sample` are values from all over the gradient, evenly spaced and in its order, each relative to the root mean
+    square of its layer: 128 is zero, 255 and 0 are 3 or more and -3 or less. A square number of them, to be drawn.
+    """
 
     mode: str
     batch_size: int
@@ -141,6 +145,7 @@ class UpdateShared:
     sizes: tuple[int, ...]
     norms: tuple[float, ...]
     bytes: int
+    sample: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ from deepleak_core.seeds import derive_seed
 from deepleak_core.text import percent
 
 SNAPSHOT_SECONDS = 0.125
+SAMPLE_SIDE = 48  # side of the square of values that is drawn of an update
 UNMOVED_STEPS = 10  # iterations after which a residual that never changed never will
 GREW = 1e4  # factor by which a loss may grow before the attack counts as diverged
 LABEL_SHARE = 0.5  # of the time limit that label inference may take
@@ -139,7 +141,22 @@ def _shared(case: Case) -> UpdateShared:
         sizes=tuple(t.numel() for t in gradient.values()),
         norms=tuple(float(t.norm()) for t in gradient.values()),
         bytes=sum(t.numel() * t.element_size() for t in update.tensors.values()),
+        sample=_sampled(list(gradient.values())),
     )
+
+
+def _sampled(gradient: Sequence[Tensor]) -> tuple[int, ...]:
+    """Values from all over a gradient, see `UpdateShared.sample`."""
+    ends = list(accumulate((layer.numel() for layer in gradient), initial=0))
+    side = min(SAMPLE_SIDE, math.isqrt(ends[-1]))
+    places = torch.linspace(0, ends[-1] - 1, side * side, dtype=torch.float64).long()
+    levels: list[int] = []
+    for layer, start, end in zip(gradient, ends, ends[1:], strict=False):
+        own = places[(places >= start) & (places < end)] - start
+        values = layer.detach().flatten()[own.to(layer.device)].double().cpu()
+        scale = float(layer.norm()) / max(1, layer.numel()) ** 0.5 or 1.0
+        levels += (128 + 127 / 3 * (values / scale).nan_to_num()).round().clamp(0, 255).int().tolist()
+    return tuple(levels)
 
 
 # --------------------------------------------------------------------------------------------------------- labels

@@ -76,6 +76,9 @@ def test_events_come_in_order_and_without_scores(case: Case) -> None:
     assert update.bytes == 4 * parameters
     assert len(update.layers) == len(update.norms)
     assert min(update.norms) > 0
+    assert len(update.sample) == 48 * 48
+    assert {min(update.sample), max(update.sample)} <= set(range(256))
+    assert len(set(update.sample)) > 100
     assert (update.mode, update.batch_size, update.local_steps) == ("fedsgd", 3, 0)
     assert inferred.order == inferred.found == (3, 6, 8)
     assert inferred.falsified == ()
