@@ -14,7 +14,7 @@ def main() -> None:
     from ui import shell
 
     st.set_page_config(page_title="DeepLeak", page_icon=str(ASSETS / "icon.svg"), layout="wide")
-    st.logo(str(ASSETS / "logo.svg"), icon_image=str(ASSETS / "icon.svg"), size="large")
+    st.logo(str(ASSETS / "logo.svg"), size="large")
     st.html(ASSETS / "style.css")
     pages = [
         st.Page(ROOT / "pages/live_attack.py", title="Live attack", default=True),

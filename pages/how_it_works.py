@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from ui import pieces
 from ui.how_it_works import figures, sources
 from ui.rendering import render
+from ui.top_row import top_row
 
 SECTIONS = {  # anchors, which other pages link to, and titles
     "shared": "What is shared",
@@ -48,7 +48,7 @@ def section(anchor: str, words: str, *pictured: Callable[[], None]) -> None:
             draw()
 
 
-st.html(pieces.headline("Why a shared gradient gives images away, what spoils the attack, and what helps against it."))
+top_row().say("Why a shared gradient gives images away, what spoils the attack, and what helps against it.")
 st.markdown("  ·  ".join(f"[{n} {title}](#{anchor})" for n, (anchor, title) in enumerate(SECTIONS.items(), 1)))
 
 section(

@@ -14,19 +14,21 @@ from ui import address, controls, messages, pieces
 from ui.backend import engine, give_way, store
 from ui.controls import examples
 from ui.label_inference import curves, study
+from ui.top_row import TopRow, top_row
 
 
 @dataclass(frozen=True)
 class View:
     """The scenario that the controls make, if any, every problem with it, and the run that answers it."""
 
+    row: TopRow
     scenario: Scenario | None
     problems: tuple[str, ...]
     record: RunRecord | None
 
 
 def opened(offered: Mapping[str, Scenario]) -> View:
-    """Draw the controls in the sidebar, with `offered` examples; what the address and they ask."""
+    """Draw the first row and the controls, with `offered` examples; what the address and they ask."""
     state = st.session_state
     engine()  # starts its workers while the visitor looks around
     give_way()
@@ -36,7 +38,8 @@ def opened(offered: Mapping[str, Scenario]) -> View:
         controls.fill(of_the_update(news.scenario))
         state.problems, state.untouched = news.problems, None
         curves.choose(st.query_params)
-    with st.sidebar:
+    row = top_row()
+    with row.slot, st.popover("Settings", icon=":material/tune:"):
         top = st.container()
         scenario, problems = controls.draw_update()
         with top:
@@ -45,14 +48,14 @@ def opened(offered: Mapping[str, Scenario]) -> View:
         state.problems = ()
     state.untouched = scenario
     if scenario is None or problems:
-        return View(scenario, problems, None)
+        return View(row, scenario, problems, None)
     record, refused = study.answers_of(scenario)
-    return View(scenario, refused, record)
+    return View(row, scenario, refused, record)
 
 
 def top(view: View, invitation: str) -> None:
     """The sentence at the top, and problems below."""
-    st.html(pieces.headline(study.sentence(view.record) or invitation))
+    view.row.say(study.sentence(view.record) or invitation)
     messages.errors((*st.session_state.problems, *view.problems))
     if view.record is not None:
         messages.of_runs(view.record)
