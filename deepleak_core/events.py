@@ -3,7 +3,8 @@
 A run yields `Prepared`, `GroundTruthKnown` (where there is a ground truth), `UpdateShared`, `LabelsInferred`, then
 `Stage`, `FeaturesSeparated`, `LabelsRevised` and `Snapshot` any number of times, then one `Finished`. While a data set
 is downloaded, `Downloading` comes first. A study of label inference (`studies.label_accuracy`) yields `LastLayerRead`
-and one `StrategyAnswered` for each strategy, or one `Scored` after another.
+and one `StrategyAnswered` for each strategy, or one `Scored` after another; one of wrong labels
+(`studies.wrong_labels`) yields one `WrongLabelTried` after another.
 
 Events hold what the attacker knows, images in the attacker's order. Where a ground truth exists, `scoring` attaches
 a score to `LabelsInferred`, `LabelsRevised`, `Snapshot` and `Finished`; elsewhere `score` is None.
@@ -314,6 +315,29 @@ class Scored:
     scores: dict[str, dict[str, float]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class WrongLabelTried:
+    """How an attack with one wrong label ended: PSNR in dB and verdict of each image, and the residual.
+
+    `swap` is the wrong label, such as "cat>dog"; empty for the attack with all labels correct.
+    """
+
+    swap: str
+    psnr: tuple[float, ...]
+    outcomes: tuple[Outcome, ...]
+    residual: float
+
+    @property
+    def mean_psnr(self) -> float:
+        """Mean PSNR of the batch in dB."""
+        return sum(self.psnr) / len(self.psnr)
+
+    @property
+    def recognisable(self) -> int:
+        """How many images are recognisable or recovered."""
+        return sum(outcome != "not recovered" for outcome in self.outcomes)
+
+
 Event = (
     Downloading
     | Prepared
@@ -328,6 +352,7 @@ Event = (
     | LastLayerRead
     | StrategyAnswered
     | Scored
+    | WrongLabelTried
 )
 KINDS: dict[str, Callable[..., Event]] = {kind.__name__: kind for kind in get_args(Event)}
 PICTURES = {GroundTruthKnown.__name__: "pictures", Snapshot.__name__: "images"}  # the field of a message with PNG bytes

@@ -1,4 +1,4 @@
-"""Small helpers for sentences and lists: percentages, shortened input, names separated by commas."""
+"""Small helpers for sentences and lists: percentages, shortened input, names separated by commas, pairs of names."""
 
 from __future__ import annotations
 
@@ -85,3 +85,12 @@ def split_list(text: str, separator: str = ",") -> tuple[str, ...]:
             parts[-1] += character
     parts[-1] = parts[-1][:kept] + parts[-1][kept:].rstrip()
     return tuple(parts)
+
+
+def swap_text(before: str, after: str) -> str:
+    """A pair of class names as an entry of a scenario's `mislabel`; `split_list` with ">" reads it.
+
+    >>> swap_text("cat", "dog")
+    'cat>dog'
+    """
+    return f"{escape(before, '>')}>{escape(after, '>')}"

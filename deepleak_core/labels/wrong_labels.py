@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deepleak_core.data.class_names import class_index, unclear
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.text import escape, listed, printable, shorten, split_list
+from deepleak_core.text import listed, printable, shorten, split_list
 
 
 def falsify(labels: Sequence[int], wrong: int, classes: int, *, seed: int = 0) -> tuple[list[int], tuple[int, ...]]:
@@ -47,17 +47,8 @@ def falsify(labels: Sequence[int], wrong: int, classes: int, *, seed: int = 0) -
     return _sorted_with_wrong(labels, changed)
 
 
-def swap_text(before: str, after: str) -> str:
-    """A pair of class names as an entry of a scenario's `mislabel`; `swaps` reads it.
-
-    >>> swap_text("cat", "dog")
-    'cat>dog'
-    """
-    return f"{escape(before, '>')}>{escape(after, '>')}"
-
-
 def swaps(mislabel: Sequence[str], class_names: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of class names, such as "cat>dog", as pairs of class indices.
+    """Pairs of class names, such as "cat>dog" (`text.swap_text`), as pairs of class indices.
 
     Raises `UnsupportedScenario` where a name is no class, or where a class is on both sides: its pairs could cancel
     each other.

@@ -31,9 +31,8 @@ from deepleak_core.events import (
     png,
 )
 from deepleak_core.federated.case import target_model
-from deepleak_core.labels.wrong_labels import swap_text
 from deepleak_core.scenario import Scenario
-from deepleak_core.text import percent
+from deepleak_core.text import percent, swap_text
 
 COMPARED = ("gradinversion", "general-deep-leakage")
 NOTABLE_DB = 3.0  # difference of PSNR that counts: half or twice the squared error

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.labels.wrong_labels import falsify, instead_of, swap, swap_text, swaps
+from deepleak_core.labels.wrong_labels import falsify, instead_of, swap, swaps
 from deepleak_core.runs.checks import problems_of_wrong_labels as problems
 from deepleak_core.scenario import Scenario
+from deepleak_core.text import swap_text
 from tests.data.pictures import zoo
 
 

@@ -10,10 +10,9 @@ from streamlit.delta_generator import DeltaGenerator
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch
 from deepleak_core.events import LABELS_CHANGED
-from deepleak_core.labels.wrong_labels import swap_text
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import comparisons
-from deepleak_core.text import split_list
+from deepleak_core.text import split_list, swap_text
 from ui import records
 from ui.comparisons import groups
 from ui.comparisons.frame import PAIR, Choice, FollowUp, Sweep
