@@ -61,3 +61,7 @@ class StoreUnavailable(DeepLeakError):
 
 class RunRejected(DeepLeakError):
     """A run that is not accepted because too many runs are waiting."""
+
+
+class UnusableRecording(DeepLeakError):
+    """A file that is no recording, or one of another version; or a run of which there is nothing to record."""

@@ -15,7 +15,7 @@ import streamlit as st
 
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch
-from deepleak_core.errors import DeepLeakError
+from deepleak_core.errors import DeepLeakError, UnusableRecording
 from deepleak_core.events import (
     Downloading,
     FinalScore,
@@ -30,6 +30,7 @@ from deepleak_core.events import (
     in_private_order,
     png,
 )
+from deepleak_core.runs.recording import RecordedRun, recorded_from
 from deepleak_core.runs.store import Moment, RunRecord
 from deepleak_core.scenario import Scenario
 from ui.backend import engine, store
@@ -144,6 +145,19 @@ def end_of(record: RunRecord) -> Finished | None:
     if end is not None:
         _remember(known, record.id, end)
     return end
+
+
+def recording_of(record: RunRecord) -> RecordedRun | None:
+    """A finished run as a recording; None while it is under way, or where there is no picture to play."""
+    return None if record.under_way else _recording(record.id)
+
+
+@st.cache_data(max_entries=20, show_spinner=False)
+def _recording(run_id: str) -> RecordedRun | None:
+    try:
+        return recorded_from(store(), run_id)
+    except UnusableRecording:
+        return None
 
 
 def stages_of(run_id: str) -> list[Stage]:
