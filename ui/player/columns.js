@@ -1,0 +1,274 @@
+// The columns of a player: pictures that do not change, the pictures of an attack, and notes of the app.
+
+import { el, setAttribute, setText } from "./dom.js";
+import { Grid } from "./grid.js";
+import { blended, curveOf, decibels, meanOf, notMatched, psnr, signed } from "./model.js";
+import { colours, countOf, decoded, drawColours, drawNoise, drawPart } from "./pictures.js";
+import { swatch } from "./timeline.js";
+
+const TONES = { recovered: "recovered", recognisable: "recognisable", "not recovered": "lost" };
+
+class Column {
+  constructor(kind) {
+    this.title = el("h3");
+    this.status = el("span", { class: "status" });
+    this.head = el("header", {}, this.title, this.status);
+    this.progress = el("i");
+    this.body = el("div", { class: "body" });
+    this.foot = el("footer");
+    this.element = el("section", { class: `column ${kind}` }, this.head, el("div", { class: "progress" }, this.progress), this.body, this.foot);
+  }
+
+  configure(data) {
+    this.data = data;
+    setText(this.title, data.title);
+    setAttribute(this.element, "aria-label", data.title || null);
+  }
+
+  resize() {}
+
+  remove() {
+    this.element.remove();
+  }
+}
+
+class PictureColumn extends Column {
+  constructor(kind, onChoice) {
+    super(kind);
+    this.grid = new Grid(onChoice);
+    this.more = el("p", { class: "more" });
+    this.body.append(this.grid.element, this.more);
+  }
+
+  // The head is as wide as the pictures, so that its words stand above them.
+  resize(stacked, noted) {
+    const { clientWidth: width, clientHeight: height } = this.body;
+    const below = this.more.textContent ? this.more.offsetHeight : 0;
+    const used = this.grid.resize(width, height - below, { stacked, noted, small: this.data.kind === "still" });
+    this.element.style.setProperty("--used", `${Math.min(width, used)}px`);
+  }
+
+  leftOut(count) {
+    setText(this.more, count ? `and ${count} more` : "");
+  }
+}
+
+export class StillColumn extends PictureColumn {
+  constructor(onChoice) {
+    super("still", onChoice);
+  }
+
+  // The pictures that are there stay until the new ones are decoded.
+  async load(data) {
+    this.configure(data);
+    const key = data.pictures.join(" ");
+    if (key !== this.key) this.strips = await Promise.all(data.pictures.map(decoded));
+    const fresh = key !== this.key;
+    this.key = key;
+    return () => this.show(fresh);
+  }
+
+  show(fresh) {
+    const { data, grid } = this, hidden = data.count - data.pictures.length;
+    this.noted = data.notes.length > 0;
+    grid.setCount(Math.max(data.pictures.length, data.count));
+    this.strips.forEach((strip, place) => grid.show(place, this.tile(strip, place, fresh)));
+    for (let place = data.pictures.length; place < data.pictures.length + hidden; place++) {
+      grid.show(place, { draw: (canvas) => drawNoise(canvas, place), alt: `Hidden picture ${place + 1}` });
+    }
+    this.leftOut(data.more);
+  }
+
+  tile(strip, place, fresh) {
+    const name = this.data.captions[place] ?? "", wrong = Boolean(this.data.wrong[place]);
+    return {
+      draw: fresh ? (canvas) => drawPart(canvas, strip, 0) : null,
+      alt: `${this.data.title || "Picture"} ${place + 1}${name ? `: ${name}` : ""}${wrong ? ", wrong label" : ""}`,
+      name,
+      wrong,
+      note: this.data.notes[place] ?? "",
+      choices: this.data.choices,
+    };
+  }
+}
+
+export class TrackColumn extends PictureColumn {
+  constructor(n, onChange) {
+    super("track");
+    this.n = n;
+    this.onChange = onChange;
+    this.share = 0;
+    this.slider = el("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, oninput: () => this.average() });
+    this.mixed = el("output");
+    this.foot.append(el("label", {}, "Average", this.slider), this.mixed);
+  }
+
+  average() {
+    this.share = Number(this.slider.value);
+    this.onChange();
+  }
+
+  // A run is taken over once all its pictures are decoded; until then what was shown stays.
+  async load(data) {
+    const key = data.run ? [data.run.seconds, data.run.frames.length, data.run.frames.at(-1)?.strip.slice(-80)].join() : "";
+    const fresh = key !== this.key;
+    const strips = fresh && data.run ? await Promise.all(data.run.frames.map((frame) => decoded(frame.strip))) : null;
+    const own = fresh && data.run ? await Promise.all(data.run.private.map(decoded)) : null;
+    return () => this.take(data, key, strips, own);
+  }
+
+  take(data, key, strips, own) {
+    this.configure(data);
+    this.run = data.run?.frames.length ? data.run : null;
+    if (key !== this.key) {
+      this.strips?.forEach((strip) => strip.close());
+      [this.key, this.strips, this.own] = [key, strips, own?.map((strip) => colours(strip, 0)) ?? []];
+    }
+    if (this.run) this.live = null;
+    this.shown = null;
+    this.noted = data.asides !== "none" || data.average;
+    this.foot.classList.toggle("used", data.average && Boolean(this.run) && this.own.length > 0);
+    this.leftOut(data.run?.more ?? 0);
+  }
+
+  async hear(news) {
+    const strip = news.live ? await decoded(news.live.strip) : null;
+    return () => {
+      this.live = news.live && !this.run ? { ...news.live, strip } : null;
+      this.waiting = news;
+      if (!this.live) strip?.close();
+    };
+  }
+
+  // The moment of attack time `t`: of a run that goes on always the newest.
+  at(t, frameAt) {
+    if (this.live) return { ...this.live, strip: this.live.strip, place: -1, last: false };
+    if (!this.run) return null;
+    const place = frameAt(this.run.frames, t), frame = this.run.frames[place];
+    const { names, truth } = this.run;
+    return {
+      ...frame,
+      place,
+      strip: this.strips[place],
+      last: place === this.run.frames.length - 1,
+      captions: frame.labels.map((label) => names[label] ?? String(label)),
+      wrong: frame.labels.map((label, i) => truth.length > 0 && label !== truth[i]),
+      truth,
+    };
+  }
+
+  curve() {
+    if (this.live) return this.live.curve;
+    return this.run ? curveOf(this.run.frames) : [];
+  }
+
+  show(moment, against) {
+    const key = [moment?.place, moment?.t, moment?.step, against?.t, this.share, this.waiting?.waiting, this.waiting?.share].join();
+    if (key === this.shown) return;
+    this.shown = key;
+    if (moment) this.showPictures(moment, against);
+    else this.showNothing();
+  }
+
+  showNothing() {
+    const count = Math.max(1, this.data.count), fresh = this.grid.tiles.length !== count || this.filled !== false;
+    this.grid.setCount(count);
+    for (let place = 0; place < count; place++) {
+      const draw = fresh ? (canvas) => drawNoise(canvas, place) : null;
+      this.grid.show(place, { draw, alt: `Picture ${place + 1}: nothing rebuilt yet` });
+    }
+    this.filled = false;
+    setText(this.status, this.waiting?.waiting ?? "");
+    this.advance(this.waiting?.share ?? 0, this.waiting?.waiting && this.waiting?.share == null);
+  }
+
+  showPictures(moment, against) {
+    const count = Math.min(countOf(moment.strip), moment.captions.length || Infinity);
+    const mixed = this.share > 0 && this.own.length ? this.mix(moment, count) : null;
+    this.grid.setCount(count);
+    for (let place = 0; place < count; place++) this.grid.show(place, this.tile(moment, place, mixed, against));
+    this.filled = true;
+    const quality = moment.mean != null ? `${decibels(moment.mean)} on average` : "";
+    setText(this.status, [this.live ? `iteration ${moment.step}` : "", quality || notMatched(moment.residual)].filter(Boolean).join(", "));
+    setAttribute(this.status, "title", notMatched(moment.residual));
+    this.advance(this.live ? moment.progress : 0, this.live && moment.progress == null);
+  }
+
+  tile(moment, place, mixed, against) {
+    const quality = mixed ? mixed.psnr[place] : moment.psnr[place];
+    const outcome = moment.last && !mixed ? this.run?.outcomes[place] : null;
+    const name = moment.captions[place] ?? "", wrong = !this.data.hideWrong && Boolean(moment.wrong[place]);
+    const words = [`Rebuilt picture ${place + 1}${name ? `: ${name}` : ""}`, wrong ? "wrong label" : "", outcome ?? ""];
+    return {
+      draw: mixed
+        ? (canvas) => drawColours(canvas, mixed.vectors[place], mixed.side, mixed.side)
+        : (canvas) => drawPart(canvas, moment.strip, place),
+      alt: [...words, quality == null ? "" : decibels(quality)].filter(Boolean).join(", "),
+      name,
+      wrong,
+      value: quality == null ? "" : decibels(quality),
+      tone: TONES[outcome] ?? "",
+      verdict: outcome,
+      note: this.aside(moment, place, mixed, against),
+    };
+  }
+
+  aside(moment, place, mixed, against) {
+    if (this.data.asides === "change" && against) {
+      const before = against.psnr[place], after = moment.psnr[place];
+      return before == null || after == null ? "" : signed(after - before);
+    }
+    if (this.data.asides !== "to_mean" && !this.data.average) return "";
+    const alone = moment.truth && moment.truth.filter((label) => label === moment.truth[place]).length < 2;
+    const value = mixed ? mixed.toMean[place] : moment.toMean[place];
+    return value == null || alone ? "" : `to the mean ${decibels(value)}`;
+  }
+
+  // The pictures of each believed label, moved towards their average; their distances are measured here.
+  mix(moment, count) {
+    const side = moment.strip.height, truth = moment.truth, own = this.own;
+    const vectors = blended(Array.from({ length: count }, (_, i) => colours(moment.strip, i)), moment.labels, this.share);
+    const mean = (place) => meanOf(own.filter((_, i) => truth[i] === truth[place]));
+    return {
+      side,
+      vectors,
+      psnr: vectors.map((vector, i) => psnr(vector, own[i])),
+      toMean: vectors.map((vector, i) => psnr(vector, mean(i))),
+    };
+  }
+
+  advance(share, unknown) {
+    this.element.classList.toggle("busy", Boolean(unknown));
+    this.progress.style.transform = `scaleX(${share ?? 0})`;
+  }
+
+  // With several curves, each column shows which one is its own.
+  mark(several) {
+    this.sign?.remove();
+    this.sign = several ? swatch(this.n) : null;
+    if (this.sign) this.title.before(this.sign);
+  }
+}
+
+// Notes stay in the page itself, where the app's style sheet reaches them, and are shown through a slot.
+export class NoteColumn extends Column {
+  constructor(host, n) {
+    super("note");
+    this.holder = el("div", { slot: `note-${n}` });
+    host.append(this.holder);
+    this.body.append(el("slot", { name: `note-${n}` }));
+  }
+
+  async load(data) {
+    return () => {
+      this.configure(data);
+      if (this.html !== data.html) this.holder.replaceChildren(document.createRange().createContextualFragment(data.html));
+      this.html = data.html;
+    };
+  }
+
+  remove() {
+    super.remove();
+    this.holder.remove();
+  }
+}

@@ -1,0 +1,44 @@
+"""The player as a Streamlit component: a picture and timeline element, and beside it the feed of what is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from ui import scripts
+from ui.player import payload
+from ui.player.parts import Click, Column
+
+FOLDER = Path(__file__).parent
+MODULES = ("dom", "model", "pictures", "grid", "timeline", "columns", "player")  # each after those that it imports from
+
+_player = st.components.v2.component(
+    "deepleak_player",
+    css=(FOLDER / "player.css").read_text(encoding="utf-8"),
+    js=scripts.joined(*(FOLDER / f"{name}.js" for name in MODULES)),
+)
+_feed = st.components.v2.component("deepleak_feed", js=(FOLDER / "feed.js").read_text(encoding="utf-8"))
+
+
+def play(
+    columns: Sequence[Column], *, key: str, autoplay: bool = False, loop: bool = False, height: str | None = None
+) -> Click | None:
+    """Draw the columns side by side with one clock and one timeline; what a visitor has just picked in a menu.
+
+    Recordings play at once where `autoplay` says so and the visitor has not asked for reduced motion, else they stand
+    at their end. While a run is under way, call this again with the newest `LiveFrame` and the same `key`; it then
+    costs the newest pictures only. `height` is a CSS length for the whole; by default it fills the window below the
+    page's header and sentence.
+    """
+    values = payload.still(columns, autoplay=autoplay, loop=loop, height=height)
+    with st.container(gap=None, key=f"player-{key}"):
+        result = _player(key=key, data=values | {"key": key}, on_click_change=_ignore)
+        _feed(key=f"{key}-feed", data=payload.news(columns, values["stamp"]) | {"key": key})
+    click = result.get("click")
+    return Click(column=click["column"], image=click["image"], choice=click["choice"]) if click else None
+
+
+def _ignore() -> None:
+    """Streamlit reports an event only where a callback is named."""
