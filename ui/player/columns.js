@@ -2,7 +2,7 @@
 
 import { el, setAttribute, setText } from "./dom.js";
 import { Grid } from "./grid.js";
-import { blended, curveOf, decibels, meanOf, notMatched, psnr, signed } from "./model.js";
+import { blended, curveOf, decibels, meanOf, notMatched, percent, psnr, signed } from "./model.js";
 import { colours, countOf, decoded, drawColours, drawNoise, drawPart } from "./pictures.js";
 import { swatch } from "./timeline.js";
 
@@ -92,6 +92,20 @@ export class StillColumn extends PictureColumn {
   }
 }
 
+// The share of the update that the pictures do not explain, as a large number and a bar.
+class Gauge {
+  constructor() {
+    this.number = el("b");
+    this.bar = el("i");
+    this.element = el("div", { class: "gauge" }, this.number, el("span", {}, "of the update unexplained"), el("div", {}, this.bar));
+  }
+
+  show(residual) {
+    setText(this.number, residual == null ? "\u2013" : percent(residual));
+    this.bar.style.transform = `scaleX(${Math.min(1, residual ?? 0)})`;
+  }
+}
+
 export class TrackColumn extends PictureColumn {
   constructor(n, onChange) {
     super("track");
@@ -99,8 +113,8 @@ export class TrackColumn extends PictureColumn {
     this.onChange = onChange;
     this.share = 0;
     this.slider = el("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, oninput: () => this.average() });
-    this.mixed = el("output");
-    this.foot.append(el("label", {}, "Average", this.slider), this.mixed);
+    this.gauge = new Gauge();
+    this.foot.append(el("label", {}, "Average", this.slider), this.gauge.element);
   }
 
   average() {
@@ -127,7 +141,8 @@ export class TrackColumn extends PictureColumn {
     if (this.run) this.live = null;
     this.shown = null;
     this.noted = data.asides !== "none" || data.average;
-    this.foot.classList.toggle("used", data.average && Boolean(this.run) && this.own.length > 0);
+    this.foot.classList.toggle("averaged", data.average && Boolean(this.run) && this.own.length > 0);
+    this.foot.classList.toggle("gauged", data.gauge);
     this.leftOut(data.run?.more ?? 0);
   }
 
@@ -166,6 +181,7 @@ export class TrackColumn extends PictureColumn {
     const key = [moment?.place, moment?.t, moment?.step, against?.t, this.share, this.waiting?.waiting, this.waiting?.share].join();
     if (key === this.shown) return;
     this.shown = key;
+    this.gauge.show(moment?.residual ?? null);
     if (moment) this.showPictures(moment, against);
     else this.showNothing();
   }

@@ -42,9 +42,13 @@ export function signed(value) {
 }
 
 export function notMatched(residual) {
-  const percent = 100 * residual;
-  const words = percent >= 9.95 ? percent.toFixed(0) : percent >= 0.05 ? percent.toFixed(1) : "under 0.1";
-  return `${words}% not matched`;
+  return `${percent(residual)} not matched`;
+}
+
+export function percent(share) {
+  const value = 100 * share;
+  if (value > 100) return "over 100%";
+  return `${value >= 9.95 ? value.toFixed(0) : value >= 0.05 ? value.toFixed(1) : "under 0.1"}%`;
 }
 
 // Quality over attack seconds: mean PSNR where every moment has one, else -log10 of the residual.

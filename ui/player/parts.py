@@ -64,7 +64,8 @@ class Track:
     Without pictures, `count` placeholders say what they are `waiting` for; `waiting_share` in [0, 1] is how much of
     that is done, None where it is unknown. `name` is that of its curve. `asides` are small words below each picture:
     its PSNR to the mean of its class, or what it gains against the track named `against`. `average` adds a slider that
-    blends the pictures of one believed label. `hide_wrong` leaves out the marks of wrong labels.
+    blends the pictures of one believed label. `gauge` adds the share of the update that is not explained at the moment
+    shown, as a large number and a bar. `hide_wrong` leaves out the marks of wrong labels.
     """
 
     title: str
@@ -77,6 +78,7 @@ class Track:
     asides: Asides = "none"
     against: str = ""
     average: bool = False
+    gauge: bool = False
     hide_wrong: bool = False
     weight: float = 1
 

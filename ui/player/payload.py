@@ -54,6 +54,7 @@ def _column(column: Column) -> dict[str, Any]:
         "asides": column.asides,
         "against": column.against,
         "average": column.average,
+        "gauge": column.gauge,
         "hideWrong": column.hide_wrong,
         "run": None if column.run is None else _run(column.run, with_truth=column.average),
     }

@@ -1,0 +1,82 @@
+"""A table of figures whose cells are buttons, shaded by their value; drawn by the browser, usable by keyboard."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+FOLDER = Path(__file__).parent
+
+_component = st.components.v2.component(
+    "deepleak_heat_map",
+    css=(FOLDER / "heat_map.css").read_text(encoding="utf-8"),
+    js=(FOLDER / "heat_map.js").read_text(encoding="utf-8"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One figure: `value` shades the cell, None where it is awaited; `text` and the small `note` stand in it.
+
+    A cell with an `id` is a button, described by `words`.
+    """
+
+    id: str = ""
+    value: float | None = None
+    text: str = ""
+    note: str = ""
+    words: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row with its title, a small picture beside it, and one cell for each column."""
+
+    title: str
+    picture: bytes
+    cells: tuple[Cell, ...]
+
+
+def heat_map(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    *,
+    key: str,
+    caption: str,
+    corner: str = "",
+    chosen: str = "",
+    marked: str = "",
+    mark: str = "",
+    locked: bool = False,
+) -> str | None:
+    """Draw the table; the id of the cell that was just pressed, else None.
+
+    `caption` says what it shows, `corner` what its rows and columns are. The cell with the id `chosen` has a frame, the
+    one with the id `marked` has `mark` as a small word. `locked` cells can be read but not pressed.
+    """
+    data = {
+        "rows": [_row(row) for row in rows],
+        "columns": list(columns),
+        "caption": caption,
+        "corner": corner,
+        "chosen": chosen,
+        "marked": marked,
+        "mark": mark,
+        "locked": locked,
+    }
+    result = _component(key=key, data=data, on_pressed_change=_ignore)
+    pressed: str | None = result.get("pressed")
+    return pressed
+
+
+def _row(row: Row) -> dict[str, object]:
+    picture = b64encode(row.picture).decode("ascii")
+    return {"title": row.title, "picture": picture, "cells": [vars(cell) for cell in row.cells]}
+
+
+def _ignore() -> None:
+    """Streamlit reports an event only where a callback is named."""

@@ -1,0 +1,87 @@
+"""Tracks of the player from runs of the store: waiting, under way, or recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from deepleak_core.events import GroundTruthKnown, from_png
+from deepleak_core.runs.store import Moment, RunRecord
+from ui import records
+from ui.player import LiveFrame, Track, strip
+from ui.player.parts import Asides
+
+CURVE_POINTS = 150  # moments of a running attack that the timeline draws
+NEVER = "Ended before its first picture"
+
+
+def track(
+    title: str,
+    record: RunRecord | None,
+    *,
+    name: str,
+    count: int,
+    leader: RunRecord | None = None,
+    together: bool = True,
+    asides: Asides = "none",
+    against: str = "",
+    average: bool = False,
+    weight: float = 1,
+) -> Track:
+    """The track of one run, or of one that has not been started where `record` is None.
+
+    `leader` is the first run of its group, which knows what all of them wait for. Pictures of a run under way are
+    shown only where `together` says that all runs beside it have some.
+    """
+    run, live, waiting, share = None, None, "", 0.0
+    if record is not None:
+        run = records.recording_of(record)
+        live = live_frame(record) if run is None and together else None
+    if record is not None and run is None and live is None:
+        waiting, share = records.why_waiting(leader or record)[::-1] if record.under_way else (NEVER, 0.0)
+    return Track(
+        title=title, name=name, run=run, live=live, count=count, waiting=waiting, waiting_share=share, asides=asides,
+        against=against, average=average, weight=weight,
+    )  # fmt: skip
+
+
+def live_frame(record: RunRecord) -> LiveFrame | None:
+    """The newest moment of a run with its curve so far; None before its first picture."""
+    frame = records.frame_of(record)
+    if frame is None:
+        return None
+    moment, truth = frame.moment, records.facts_of(record).truth
+    score, stages = frame.score, records.stages_of(record.id)
+    labels = moment.labels if score is None else tuple(moment.labels[place] for place in score.places)
+    return LiveFrame(
+        seconds=moment.seconds,
+        step=moment.step,
+        residual=moment.residual,
+        labels=labels,
+        captions=frame.titles,
+        pictures=strip(frame.pictures),
+        wrong=frame.wrong,
+        psnr=frame.psnr,
+        psnr_to_mean=score.psnr_to_mean if score else (),
+        baseline=_grey_psnr(record.id, truth) if truth and score else None,
+        curve=_curve(records.moments_of(record.id)),
+        progress=moment.progress,
+        sentence=stages[-1].sentence if stages else "",
+    )
+
+
+def _curve(moments: Sequence[Moment]) -> tuple[tuple[float, float], ...]:
+    """Seconds and mean PSNR in dB, or -log10 of the residual without a ground truth."""
+    every = math.ceil(len(moments) / CURVE_POINTS) or 1
+    kept = [*moments[: -1 : every], *moments[-1:]]
+    return tuple((m.seconds, m.score.mean_psnr if m.score else -math.log10(max(m.residual, 1e-30))) for m in kept)
+
+
+@st.cache_data(max_entries=100, show_spinner=False)
+def _grey_psnr(run_id: str, _truth: GroundTruthKnown) -> float:
+    """Mean PSNR in dB of flat grey images, as in `scoring.metrics`."""
+    errors = [float(np.square(from_png(picture) - 0.5).mean()) for picture in _truth.pictures]
+    return sum(-10 * math.log10(max(error, 1e-12)) for error in errors) / len(errors)
