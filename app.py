@@ -11,7 +11,7 @@ def main() -> None:
     """Draw the page that the address names."""
     import streamlit as st
 
-    from ui import shell
+    from ui import shell, tour
 
     st.set_page_config(page_title="DeepLeak", page_icon=str(ASSETS / "icon.svg"), layout="wide")
     st.logo(str(ASSETS / "logo.svg"), size="large")
@@ -22,9 +22,11 @@ def main() -> None:
         st.Page(ROOT / "pages/one_wrong_label.py", title="One wrong label"),
         st.Page(ROOT / "pages/same_label_fusion.py", title="Same-label fusion"),
         st.Page(ROOT / "pages/gradinversion.py", title="GradInversion"),
-        st.Page(ROOT / "pages/how_it_works.py", title="How it works", url_path="how-it-works"),
+        st.Page(ROOT / "pages/how_it_works.py", title="How it works"),
+        st.Page(ROOT / "pages/tour.py", title="Tour"),
     ]
     page = st.navigation(pages, position="top")
+    tour.bar()
     if "torch" not in sys.modules:
         with st.spinner("Loading PyTorch"):  # once, before any page imports it
             import torch  # noqa: F401

@@ -115,8 +115,6 @@ def app_page(name: str = "live_attack", **query: str) -> AppTest:
     from streamlit.testing.v1 import AppTest
 
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
-    if name == "how_it_works":  # its address differs from its file name, so the app has to be asked first
-        app.run()
     app.switch_page(f"pages/{name}.py")
     for setting, value in query.items():
         app.query_params[setting] = value

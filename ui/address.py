@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # an address is read before the store is loaded
 
 WELCOME = Scenario(indices=(0, 1, 3, 4))
 DISCARDED = "Link ignored; showing the default batch."
+TOUR = "tour"  # a parameter that pages neither read nor write: the step of the guided tour
 SETTLING_SECONDS = 2.0  # for this long the browser may still report the address that was just replaced
 
 
@@ -115,13 +116,14 @@ def news(*, arriving: bool) -> dict[str, list[str]] | None:
 
 
 def write(query: Mapping[str, str]) -> None:
-    """Have the browser show this address."""
+    """Have the browser show this address, in which the step of the tour stays."""
     state, now = st.session_state, {name: [value] for name, value in query.items()}
     if now == state.get("address"):
         return
     state.address_before, state.address, state.address_time = _current(), now, time.monotonic()
-    st.query_params.from_dict(query)
+    kept = {TOUR: st.query_params[TOUR]} if TOUR in st.query_params else {}
+    st.query_params.from_dict(dict(query) | kept)
 
 
 def _current() -> dict[str, list[str]]:
-    return {name: st.query_params.get_all(name) for name in st.query_params}
+    return {name: st.query_params.get_all(name) for name in st.query_params if name != TOUR}

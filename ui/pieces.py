@@ -13,7 +13,7 @@ from ui.rendering import NOTHING, joined, render
 
 def headline(sentence: str, section: str = "") -> Markup:
     """The sentence at the top of a page, with a link to a section of How it works where one is named."""
-    return render("headline.html", sentence=sentence, link=f"how-it-works#{section}" if section else "")
+    return render("headline.html", sentence=sentence, link=f"how_it_works#{section}" if section else "")
 
 
 def step(number: int, title: str, *content: Markup) -> Markup:

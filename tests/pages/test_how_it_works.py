@@ -46,7 +46,7 @@ def test_contents_lead_to_every_section_and_to_nothing_else(page: AppTest) -> No
 
 def test_every_section_that_a_page_links_to_is_there(page: AppTest) -> None:
     files = [*(ROOT / "ui").rglob("*.py"), *(ROOT / "pages").glob("*.py"), ROOT / "README.md"]
-    linked = {anchor for file in files for anchor in re.findall(r"how-it-works#([\w-]+)", file.read_text())}
+    linked = {anchor for file in files for anchor in re.findall(r"how_it_works#([\w-]+)", file.read_text())}
     assert linked <= set(anchors(page))
 
 
@@ -107,7 +107,7 @@ def test_every_source_has_a_link_and_the_papers_named_are_among_them(page: AppTe
 @pytest.mark.browser
 def test_a_link_to_a_section_opens_there(chrome: Any, app_url: str) -> None:
     """Though formulas and charts above it are drawn later, and push it down."""
-    page = open_page(chrome, app_url + "/how-it-works#certificate", ready=("#ethics",))
+    page = open_page(chrome, app_url + "/how_it_works#certificate", ready=("#ethics",))
     top = "document.getElementById('certificate').getBoundingClientRect().top"
     page.wait_for_function(f"0 <= {top} && {top} < innerHeight / 4", timeout=60_000)
     page.context.close()

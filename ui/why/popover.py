@@ -16,4 +16,4 @@ def why(name: str) -> None:
         st.html(render("why.html", sentence=topic.sentence, drawing=drawing(topic.drawing, topic.shows)))
         with st.expander("The formula"):
             st.markdown(topic.formula)
-        st.html(render("why_more.html", link=f"how-it-works#{topic.section}"))
+        st.html(render("why_more.html", link=f"how_it_works#{topic.section}"))

@@ -55,7 +55,7 @@ def test_a_link_to_a_run(visit: Callable[..., Page], fresh_app: Fresh) -> None:
     [
         ("/?indices=4,5", LIVE_ATTACK),
         ("/label_inference?indices=4,5", (".dl-matrix",)),
-        ("/how-it-works#ethics", ("#ethics",)),
+        ("/how_it_works#ethics", ("#ethics",)),
     ],
 )
 def test_any_other_link(visit: Any, fresh_app: Fresh, link: str, ready: tuple[str, ...]) -> None:

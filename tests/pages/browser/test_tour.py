@@ -1,0 +1,59 @@
+"""The guided tour in a real browser: every step by its links, left, and resumed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from benchmarks.browser import button
+from tests.pages.browser.elements import expect_no_error
+from ui.tour import STEPS
+
+pytestmark = pytest.mark.browser
+BAR = (".dl-tour",)
+LEFT = 3  # the step at which the visitor leaves and resumes
+
+
+def link(page: Page, name: str) -> Locator:
+    """A link of the bar, by its words."""
+    return page.locator(".st-key-tour").get_by_role("link", name=name)
+
+
+def expect_step(page: Page, number: int) -> None:
+    """The bar shows this step, and the address names it."""
+    expect(page.locator(".dl-tour b")).to_have_text(f"{number}/{len(STEPS)}")
+    expect(page).to_have_url(re.compile(rf"[?&]tour={number}(&|$)"))
+
+
+def test_the_tour_is_walked_left_and_resumed(visit: Callable[..., Page]) -> None:
+    page = visit("/?tour=1", ready=BAR)
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for number in range(1, len(STEPS)):
+        expect_step(page, number)
+        expect_no_error(page)
+        if number == LEFT:
+            button(page, "tour-leave").press("Enter")
+            expect(page.locator(".dl-tour")).to_have_count(0)
+            expect(page).not_to_have_url(re.compile("tour="))
+            page.get_by_role("link", name="Tour", exact=True).press("Enter")
+            expect_step(page, number)
+        link(page, "Next").press("Enter")
+    expect_step(page, len(STEPS))
+    link(page, "Back").press("Enter")
+    expect_step(page, len(STEPS) - 1)
+    assert errors == []
+
+
+def test_a_link_opens_its_step_beside_the_content_on_a_phone(visit: Callable[..., Page]) -> None:
+    page = visit("/one_wrong_label?tour=3", ready=BAR, width=390, height=844)
+    expect_step(page, 3)
+    bar, sentence = page.locator(".st-key-tour").bounding_box(), page.locator(".dl-headline").first.bounding_box()
+    assert bar is not None
+    assert sentence is not None
+    assert bar["y"] + bar["height"] <= sentence["y"]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

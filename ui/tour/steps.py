@@ -1,0 +1,29 @@
+"""The steps of the guided tour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Step:
+    """One sentence about what `page` shows when its address has the parameters `query`."""
+
+    page: str  # file name in pages/, without ending
+    sentence: str
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+STEPS = (
+    Step("live_attack", "The photos stay on the client, only a gradient is shared. The server rebuilds the photos."),
+    Step("label_inference", "First the server reads which classes are in the batch: they stand out in the update."),
+    Step("one_wrong_label", "Everything hangs on the labels: a single wrong one spoils all images."),
+    Step("same_label_fusion", "Images that share a label come back as their blend. Then separate them."),
+    Step(
+        "live_attack",
+        "Sharing trained weights instead of a gradient hides little: run it and see.",
+        {"indices": "0,1,3,4", "mode": "fedavg", "local_epochs": "5"},
+    ),
+    Step("how_it_works", "Why all this works, and what helps against it."),
+)
