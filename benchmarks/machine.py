@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import platform
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+
+from deepleak_core.runs.machine import processor
 
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores, memory, GPU, versions, date; `words` says it in one line."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     machine = {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
         "gpu": gpu,
@@ -29,14 +30,3 @@ def describe_machine() -> dict[str, Any]:
         f"{machine['cores']} cores of {machine['processor']}{f', {gpu}' if gpu else ''}, PyTorch {torch.__version__}"
     )
     return {"words": words} | machine
-
-
-def _processor() -> str:
-    """The processor's name; Linux keeps it in /proc, elsewhere platform has to do."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return names[0] if names else platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""The commands `attack`, `labels`, `train` and `list`, and their exit status.
+"""The commands `attack`, `labels`, `train`, `record` and `list`, and their exit status.
 
 Every setting of a `Scenario` is an option of `attack` and `labels` (see `options`). Progress goes to stderr, results to
 stdout and into the files that options name. What a command does is in a module of its own, imported when it is called:
@@ -127,6 +127,20 @@ def train(
         model, data=data, stages=stages, dataset=dataset, batch_size=batch_size, learning_rate=learning_rate,
         image_size=image_size, limit=limit, seed=seed, device=device, **({} if out is None else {"out": out}),
     )  # fmt: skip
+
+
+@app.command()
+@_started
+def record(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="the runs to record", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.zip", help="the archive (default: beside the YAML file)")
+    ] = None,
+) -> int:
+    """Record a sequence of runs as one archive that the app plays without computing, see docs/recordings.md."""
+    from deepleak_core.cli import record
+
+    return record.record(file, out=out)
 
 
 @app.command("list")

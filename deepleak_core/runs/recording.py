@@ -71,7 +71,10 @@ MOST_IMAGES, MOST_CLASSES, LONGEST_TEXT = 4096, 2000, 2000
 PSNR_FLOOR = 1e-12  # mean squared error that counts as none, as in `scoring.metrics`
 ENTRIES = {r"run\.json": 8 * 2**20, r"private/\d\/\d{4}\.png": 2**19, r"frames/\d/\d{4}\.webp": 12 * 2**20}
 Pixels = npt.NDArray[np.uint8]
-Page = Literal["live", "fusion", "wrong-label"]
+Page = Literal["live", "fusion", "wrong-label", "gradinversion"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+Title = Annotated[str, Field(min_length=1, max_length=120)]
+Sentence = Annotated[str, Field(min_length=1, max_length=400)]
 
 
 # ------------------------------------------------------------------------------------------------------ what is kept
@@ -126,9 +129,9 @@ class RecordedRun:
 class Recording:
     """A short sequence of runs on one page, under a name that is fit for a link; what one archive holds."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
-    title: Annotated[str, Field(min_length=1, max_length=120)]
-    sentence: Annotated[str, Field(min_length=1, max_length=400)]
+    name: Name
+    title: Title
+    sentence: Sentence
     page: Page
     runs: Annotated[tuple[RecordedRun, ...], Field(min_length=1, max_length=MOST_RUNS)]
 
