@@ -15,6 +15,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from deepleak_core.errors import DeepLeakError
+from ui import visitor
 
 _drawing: ContextVar[bool] = ContextVar("deepleak_app_is_drawing", default=False)
 
@@ -31,6 +32,7 @@ def drawing() -> Iterator[None]:
 
 def run(page: StreamlitPage) -> None:
     """Run a page on behalf of `app.main`; what it cannot do is said in a sentence."""
+    visitor.remember()
     with drawing():
         try:
             page.run()

@@ -3,6 +3,9 @@
     engine = Engine(Store())
     run_id = engine.submit(Scenario())  # returns at once; read the store for what happens
 
+Equal questions share one run: `submit` returns the id of a run that has answered, or is about to answer, the same
+scenario, unless it is told to run it again.
+
 An event takes this way: a worker iterates `Task.run` and logs each event under a topic (see `workers`); Dask sends it
 through its scheduler to the client here, which has subscribed to the topic; one thread, the dispatcher, writes it into
 the store. Viewers read the store and never talk to a worker.
@@ -60,6 +63,7 @@ class Engine:
     Attributes:
         workers: Number of workers when last counted.
         ready: Whether a worker has loaded all it needs and waits for its first run, or has had one.
+        device: The kind of device that workers choose by themselves: cpu, cuda, or cluster where others chose it.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Engine:
         self.ready = False
         self._scheduler = scheduler or os.environ.get("DEEPLEAK_SCHEDULER")
         self._environments = {} if self._scheduler else workers.local_environments()
+        self.device = "cluster" if self._scheduler else "cpu" if "cpu" in self._environments else "cuda"
         self._cluster: Any = None
         self._client: Any = None
         self._topic = f"deepleak-{this_process()}-{id(self)}"
@@ -91,17 +96,34 @@ class Engine:
         scheduler = getattr(self._client, "scheduler", None)
         return str(scheduler.address) if scheduler is not None else ""
 
-    def submit(self, scenario: Scenario) -> str:
-        """Queue a scenario and return its run id. Raises `UnsupportedScenario` and `RunRejected`."""
-        return self._submit([Attack(scenario)], "side by side")[0]
+    def submit(self, scenario: Scenario, *, again: bool = False, visitor: str = "") -> str:
+        """The id of the run that answers a scenario: a finished one, one under way, else a new one.
 
-    def submit_group(self, scenarios: Sequence[Scenario], schedule: Schedule = "side by side") -> str:
-        """Queue scenarios that one worker executes together and return the id of their group.
+        Args:
+            scenario: What is asked.
+            again: Whether to run it once more in any case.
+            visitor: The token of who asks, stored with a new run.
 
-        They have one place in the queue, are stopped together and, where one fails, end together; each is recorded as
-        a run of its own. Raises `UnsupportedScenario` and `RunRejected`.
+        Raises:
+            UnsupportedScenario: It cannot run here.
+            RunRejected: Too many runs wait.
         """
-        return self.store.group(self._submit(list(map(Attack, scenarios)), schedule))
+        return self._submit([Attack(scenario)], "side by side", again=again, visitor=visitor)[0]
+
+    def submit_group(
+        self,
+        scenarios: Sequence[Scenario],
+        schedule: Schedule = "side by side",
+        *,
+        again: bool = False,
+        visitor: str = "",
+    ) -> str:
+        """The id of a group of runs that answer the scenarios in their order, each as `submit` would.
+
+        One worker executes the new runs together: they have one place in the queue, are stopped together and, where
+        one fails, end together; each is recorded as a run of its own.
+        """
+        return self.store.group(self._submit(list(map(Attack, scenarios)), schedule, again=again, visitor=visitor))
 
     def study(self, study: Task) -> str:
         """The id of the run that answers a task with a key: a finished or waiting one, else a new one, by its urgency.
@@ -118,16 +140,35 @@ class Engine:
             self._enqueue({run_id: study}, "in turn")
         return run_id
 
-    def _submit(self, tasks: Sequence[Task], schedule: Schedule) -> list[str]:
+    def _submit(self, tasks: Sequence[Task], schedule: Schedule, *, again: bool, visitor: str) -> list[str]:
         for task in tasks:
             task.check()
         with self._lock:
-            waiting = sum(job.urgency == 0 for job in self._waiting)
-            busy = sum(len(job.ended) < len(job.tasks) for job in list(self._underway.values()))
-            _require_room("runs", waiting + busy - max(self.workers, 1), self.max_waiting)
-            runs = {self.store.create(task.scenario, owner=this_process()): task for task in tasks}
-            self._enqueue(runs, schedule)
-        return list(runs)
+            answers = [None if again else self._answer(task.scenario) for task in tasks]
+            new: dict[str, Task] = {}
+            if None in answers:
+                waiting = sum(job.urgency == 0 for job in self._waiting)
+                busy = sum(len(job.ended) < len(job.tasks) for job in list(self._underway.values()))
+                _require_room("runs", waiting + busy - max(self.workers, 1), self.max_waiting)
+            for place, task in enumerate(tasks):
+                if answers[place] is None:
+                    run_id = self.store.create(task.scenario, owner=this_process(), visitor=visitor, device=self.device)
+                    answers[place], new[run_id] = run_id, task
+            if new:
+                self._enqueue(new, schedule)
+        return [run_id for run_id in answers if run_id is not None]
+
+    def _answer(self, scenario: Scenario) -> str | None:
+        """The id of a run that has answered a scenario, or will unless somebody stops it; None without one."""
+        if (done := self.store.finished_like(scenario, device=self.device)) is not None:
+            return done.id
+        jobs = [*self._waiting, *list(self._underway.values())]
+        wanted = {run_id for job in jobs if not job.unwanted for run_id in job.tasks}
+        under_way = self.store.under_way_like(scenario, this_process(), device=self.device)
+        if (shared := next((record.id for record in under_way if record.id in wanted), None)) is not None:
+            return shared
+        done = self.store.finished_like(scenario, device=self.device)  # one may have ended between the two questions
+        return None if done is None else done.id
 
     def _enqueue(self, tasks: Mapping[str, Task], schedule: Schedule) -> None:
         self._waiting.append(Job(tasks, schedule))
@@ -144,6 +185,8 @@ class Engine:
                 self._waiting.remove(job)
                 self._finish(job, "stopped")
                 return
+            for job in list(self._underway.values()):
+                job.unwanted |= run_id in job.tasks
         self._inbox.put(partial(self._stop, run_id))
 
     def close(self) -> None:

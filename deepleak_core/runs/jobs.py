@@ -24,7 +24,8 @@ class Job:
     """Tasks by the ids of their runs, mostly a single one.
 
     `future` is Dask's, once the job was handed out; `worker` is the address of the worker that has begun it. `ended`
-    are runs whose `Finished` was recorded. `stop_by` is the time at which a job that shall stop is given up. A study
+    are runs whose `Finished` was recorded. `unwanted` is a job that somebody has asked to stop; nobody else is offered
+    its runs. `stop_by` is the time at which a job that shall stop is given up. A study
     that `yields` its worker to an attack begins anew as a job of the next `round`.
     """
 
@@ -34,6 +35,7 @@ class Job:
     worker: str = ""
     lost_workers: int = 0
     cause: str = KILLED
+    unwanted: bool = False
     stop_by: float | None = None
     ended: set[str] = field(default_factory=set)
     yields: bool = False

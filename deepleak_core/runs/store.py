@@ -7,7 +7,8 @@ The engine writes. Any number of viewers read, during a run and after it: `Store
 `events` grows with every event, so a viewer fetches only what is new. Reads are typed by the class of the event.
 
 A study (see `studies.label_accuracy`) is a run with other events. The table `studies` maps the hash of its settings to
-its run, so equal questions share one answer. Lists of runs leave studies out.
+its run, so equal questions share one answer. Lists of runs leave studies out. Attacks have a fingerprint for the same
+purpose (see `fingerprint`), and the token of the visitor who started them.
 
 The table `meta` holds the version of the schema. A database of another version is not read: an SQLite file is renamed
 and a new one begun, see `Store.notice`.
@@ -69,7 +70,18 @@ from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, OperationalError, ProgrammingError
 
 from deepleak_core.errors import StoreUnavailable, UnsupportedScenario
-from deepleak_core.events import PICTURES, Event, Score, Snapshot, from_message, score_of, to_message
+from deepleak_core.events import (
+    PICTURES,
+    TROUBLE,
+    Event,
+    Finished,
+    Score,
+    Snapshot,
+    from_message,
+    score_of,
+    to_message,
+)
+from deepleak_core.runs.fingerprint import fingerprint
 from deepleak_core.scenario import Scenario
 
 logger = logging.getLogger(__name__)
@@ -80,7 +92,7 @@ UNDER_WAY: tuple[Status, ...] = ("queued", "running")
 
 INTERRUPTED = "The app was closed or restarted while this run was under way; run it again."
 
-SCHEMA = "2"  # version of the tables below and of the events in them; raised with every change that old readers miss
+SCHEMA = "3"  # version of the tables below and of the events in them; raised with every change that old readers miss
 
 _tables = MetaData()
 _meta = Table("meta", _tables, Column("name", String(16), primary_key=True), Column("value", Text, nullable=False))
@@ -98,6 +110,9 @@ _runs = Table(
     Column("owner", String(300), nullable=False),
     Column("events", Integer, nullable=False, default=0),
     Column("snapshots", Integer, nullable=False, default=0),
+    Column("visitor", String(64), nullable=False, default=""),
+    Column("fingerprint", String(64), nullable=False, default=""),
+    Index("runs_by_fingerprint", "fingerprint", "created"),
     Index("runs_by_age", "created"),
     Index("runs_by_status", "status", "owner", "created"),
 )
@@ -136,6 +151,7 @@ class RunRecord:
 
     `attempt` is 0 in the queue, 1 at first, 2 when the run had to be started again. `message` is empty or one
     sentence: why it was started again, failed or was interrupted. `events` and `snapshots` count what is stored.
+    `visitor` is the token of who started it, empty where that is unknown; `fingerprint` is empty for a study.
     """
 
     id: str
@@ -149,6 +165,8 @@ class RunRecord:
     owner: str
     events: int
     snapshots: int
+    visitor: str = ""
+    fingerprint: str = ""
 
     @property
     def under_way(self) -> bool:
@@ -233,10 +251,28 @@ class Store:
 
     # ------------------------------------------------------------------------------------------- writing
 
-    def create(self, scenario: Scenario, owner: str, study: str | None = None) -> str:
-        """A new queued run; its id is short, fit for a URL, and not to be guessed. `study` is the key of its study."""
+    def create(
+        self, scenario: Scenario, owner: str, study: str | None = None, *, visitor: str = "", device: str = "cpu"
+    ) -> str:
+        """A new queued run; its id is short, fit for a URL, and not to be guessed.
+
+        Args:
+            scenario: What is run.
+            owner: The process that runs it, see `this_process`.
+            study: The key of its study, None for an attack.
+            visitor: The token of who started it.
+            device: The kind of device that `device="auto"` leads to, such as cpu or cuda.
+        """
         run_id = _new_id()
-        row = {"id": run_id, "scenario": scenario.to_json(), "status": "queued", "created": time.time(), "owner": owner}
+        row = {
+            "id": run_id,
+            "scenario": scenario.to_json(),
+            "status": "queued",
+            "created": time.time(),
+            "owner": owner,
+            "visitor": visitor,
+            "fingerprint": fingerprint(scenario, device) if study is None else "",
+        }
         with self._engine.begin() as connection:
             connection.execute(insert(_runs).values(row))
             if study is not None:
@@ -331,9 +367,30 @@ class Store:
         query = select(_runs).join(_members, _members.c.run == _runs.c.id).where(_members.c.group == group_id)
         return [_record(row) for row in self._rows(query.order_by(_members.c.place))]
 
-    def runs(self, limit: int = 50) -> list[RunRecord]:
-        """The latest attacks, newest first."""
-        query = select(_runs).where(_attacks(_runs)).order_by(_runs.c.created.desc())
+    def finished_like(self, scenario: Scenario, *, device: str = "cpu") -> RunRecord | None:
+        """The latest run that answers this scenario already, None without one.
+
+        It is of the same version and kind of device (see `fingerprint`), was not stopped, and its attack did not fail.
+        """
+        query = select(_runs).where(_runs.c.fingerprint == fingerprint(scenario, device), _runs.c.status == "finished")
+        for row in self._rows(query.order_by(_runs.c.created.desc())):
+            end = self.latest(row.id, Finished)
+            if end is not None and end.reason not in TROUBLE:
+                return _record(row)
+        return None
+
+    def under_way_like(self, scenario: Scenario, owner: str, *, device: str = "cpu") -> list[RunRecord]:
+        """The runs under way of an owner that will answer this scenario, the first to be started first."""
+        same = (_runs.c.fingerprint == fingerprint(scenario, device), _runs.c.owner == owner)
+        query = select(_runs).where(*same, _runs.c.status.in_(UNDER_WAY)).order_by(_runs.c.created)
+        return [_record(row) for row in self._rows(query)]
+
+    def runs(self, limit: int = 50, *, first: str = "") -> list[RunRecord]:
+        """The latest attacks, newest first; those that the visitor with the token `first` started lead."""
+        query = select(_runs).where(_attacks(_runs))
+        if first:
+            query = query.order_by(case((_runs.c.visitor == first, 0), else_=1))
+        query = query.order_by(_runs.c.created.desc())
         records = []
         for row in self._rows(query.limit(limit)):
             with suppress(UnsupportedScenario):  # kept by a version with other settings: nothing to list
@@ -345,10 +402,6 @@ class Store:
         query = select(_runs, _studies.c.key).join(_studies, _studies.c.run == _runs.c.id)
         rows = self._rows(query.where(_studies.c.key.in_(keys)).order_by(_runs.c.created))
         return {row.key: _record(row) for row in rows}
-
-    def queued(self) -> int:
-        """How many runs wait, of all owners."""
-        return cast(int, self._rows(select(func.count()).where(_runs.c.status == "queued"))[0][0])
 
     def position(self, run_id: str) -> int | None:
         """A run's place among the attacks its owner has queued, 1 for the next; None unless it waits."""

@@ -86,7 +86,7 @@ def test_a_comparison_is_stopped_with_all_its_runs(visit: Any, store: Store) -> 
 
 def test_runs_that_are_stopped_in_the_queue_have_no_pictures(visit: Any, store: Store) -> None:
     busy = backend.engine().submit(Scenario(indices=(0,), max_iterations=100_000))
-    app = visit(**QUICK)
+    app = visit(**QUICK, seed="5")
     checked(app.button(key="start").click().run())
     press(app, "stop")
     assert REBUILT not in page_html(app)

@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +146,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 def test_a_run_is_executed_and_recorded_whole(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    run_id = engine.submit(SHORT)
+    run_id = engine.submit(SHORT, again=True)
     record = ended(engine, run_id)
     assert (record.status, record.attempt, record.message, record.scenario) == ("finished", 1, "", SHORT)
     is_recorded_whole(engine, run_id)
@@ -159,7 +161,7 @@ def test_the_worker_uses_the_threads_it_was_given(engine: Engine) -> None:
 
 
 def test_runs_wait_in_line_and_any_of_them_can_be_stopped(engine: Engine) -> None:
-    first, second, third = engine.submit(LONG), engine.submit(LONG), engine.submit(SHORT)
+    first, second, third = (engine.submit(scenario, again=True) for scenario in (LONG, LONG, SHORT))
     running(engine, first)
     assert [engine.store.position(i) for i in (first, second, third)] == [None, 1, 2]
 
@@ -175,7 +177,7 @@ def test_runs_wait_in_line_and_any_of_them_can_be_stopped(engine: Engine) -> Non
 
 
 def test_a_stopped_run_ends_with_its_outcome(engine: Engine) -> None:
-    run_id = engine.submit(LONG)
+    run_id = engine.submit(LONG, again=True)
     running(engine, run_id)
     engine.stop(run_id)
     engine.stop(run_id)
@@ -190,7 +192,7 @@ def test_a_worker_at_a_long_iteration_is_not_waited_for(engine: Engine) -> None:
     run_id = engine.study(Stubborn(LONG))
     eventually(lambda: record_of(engine, run_id).events)
     engine.stop(run_id)
-    next_one = engine.submit(SHORT)
+    next_one = engine.submit(SHORT, again=True)
     assert ended(engine, run_id).status == "stopped"
     assert record_of(engine, next_one).status == "queued", "its worker is not done yet"
     assert ended(engine, next_one).status == "finished"
@@ -198,13 +200,13 @@ def test_a_worker_at_a_long_iteration_is_not_waited_for(engine: Engine) -> None:
 
 def test_the_line_has_an_end(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "max_waiting", 1)
-    runs = [engine.submit(LONG), engine.submit(LONG)]
+    runs = [engine.submit(LONG, again=True), engine.submit(LONG, again=True)]
     with pytest.raises(RunRejected, match="1 runs wait already and no more than 1 may; stop one"):
-        engine.submit(LONG)
+        engine.submit(LONG, again=True)
     for run_id in runs[::-1]:
         engine.stop(run_id)
         assert ended(engine, run_id).status == "stopped"
-    assert ended(engine, engine.submit(SHORT)).status == "finished"
+    assert ended(engine, engine.submit(SHORT, again=True)).status == "finished"
 
 
 BATCH = Scenario(indices=(0, 3), model="lenet")
@@ -212,11 +214,11 @@ SPREAD = Scenario(composition="random", model="lenet")
 
 
 def test_studies_wait_for_attacks_and_the_shorter_ones_go_first(engine: Engine) -> None:
-    attack = engine.submit(LONG)
+    attack = engine.submit(LONG, again=True)
     running(engine, attack)
     point = engine.study(Study(scenario=SPREAD, repeats=2))
     batch = engine.study(Study(scenario=BATCH))
-    second = engine.submit(SHORT)
+    second = engine.submit(SHORT, again=True)
     assert engine.store.position(second) == 1
     assert engine.study(Study(scenario=BATCH)) == batch, "one computation for all who ask"
     engine.stop(attack)
@@ -234,7 +236,7 @@ def test_studies_wait_for_attacks_and_the_shorter_ones_go_first(engine: Engine) 
 def test_a_study_makes_way_for_an_attack_and_goes_on_afterwards(engine: Engine) -> None:
     study = engine.study(Study(scenario=SPREAD.changed(seed=7), repeats=10**6))
     eventually(lambda: engine.store.events(study))
-    assert ended(engine, engine.submit(SHORT)).status == "finished"
+    assert ended(engine, engine.submit(SHORT, again=True)).status == "finished"
     before = len(engine.store.events(study))
     eventually(lambda: len(engine.store.events(study)) > before)
     assert record_of(engine, study).under_way
@@ -259,7 +261,7 @@ def test_a_study_can_be_stopped_and_asked_again(engine: Engine) -> None:
 
 def test_the_line_of_studies_has_an_end_too(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "max_waiting_studies", 1)
-    attack = engine.submit(LONG)
+    attack = engine.submit(LONG, again=True)
     running(engine, attack)
     first = engine.study(Study(scenario=BATCH.changed(seed=5)))
     with pytest.raises(RunRejected, match="1 studies wait already and no more than 1 may; stop one"):
@@ -277,6 +279,64 @@ def test_what_cannot_run_is_refused_at_once(engine: Engine) -> None:
     assert len(engine.store.runs()) == before
 
 
+# ------------------------------------------------------------------------------------ same question, same answer
+
+
+def test_equal_questions_share_one_run_while_it_is_under_way_and_afterwards(engine: Engine) -> None:
+    scenario = LONG.changed(seed=11, max_iterations=1500)
+    start = threading.Barrier(8)
+
+    def press(visitor: str) -> str:
+        start.wait()
+        return engine.submit(scenario, visitor=visitor)
+
+    with ThreadPoolExecutor(8) as pool:
+        asked = list(pool.map(press, "abcdefgh"))
+    assert len(set(asked)) == 1
+    assert ended(engine, asked[0]).status == "finished"
+    assert engine.submit(scenario.changed(device="cpu")) == asked[0], "the device it was run on anyway"
+    assert record_of(engine, asked[0]).visitor in "abcdefgh"
+    others = [engine.submit(scenario.changed(seed=12)), engine.submit(scenario, again=True)]
+    assert len({asked[0], *others}) == 3
+    assert engine.submit(scenario) == asked[0], "a finished run is better than one under way"
+    for run_id in others:
+        engine.stop(run_id)
+        ended(engine, run_id)
+
+
+def test_a_run_that_was_stopped_is_no_answer(engine: Engine) -> None:
+    scenario = LONG.changed(seed=13)
+    stopped = engine.submit(scenario)
+    running(engine, stopped)
+    engine.stop(stopped)
+    again = engine.submit(scenario)
+    assert again != stopped, "not even before it has ended"
+    engine.stop(again)
+    assert [ended(engine, run_id).status for run_id in (stopped, again)] == ["stopped"] * 2
+
+
+def test_a_group_takes_the_answers_there_are_and_runs_the_others(engine: Engine) -> None:
+    known, new = SHORT.changed(seed=14), SHORT.changed(seed=15)
+    answer = engine.submit(known)
+    assert ended(engine, answer).status == "finished"
+    first, second = runs_of(engine, engine.submit_group([known, new], visitor="me"))
+    assert first == answer
+    assert ended(engine, second).visitor == "me"
+    assert runs_of(engine, engine.submit_group([new, known], "in turn")) == [second, first]
+    assert not {first, second} & set(runs_of(engine, engine.submit_group([known, new], again=True)))
+
+
+def test_a_crowd_with_one_question_needs_no_place_in_the_line(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = engine.submit(SHORT)
+    ended(engine, answer)
+    monkeypatch.setattr(engine, "max_waiting", 0)
+    busy = engine.submit(LONG, again=True)
+    assert engine.submit(LONG) == busy
+    assert engine.submit(SHORT) == answer
+    engine.stop(busy)
+    ended(engine, busy)
+
+
 # ------------------------------------------------------------------------------------ several runs as one job
 
 
@@ -286,7 +346,7 @@ def runs_of(engine: Engine, group_id: str) -> list[str]:
 
 def test_a_group_runs_side_by_side_and_is_recorded_run_by_run(engine: Engine) -> None:
     scenarios = [SHORT.changed(max_iterations=600), SHORT.changed(max_iterations=600, wrong_labels=1)]
-    first, second = runs_of(engine, engine.submit_group(scenarios))
+    first, second = runs_of(engine, engine.submit_group(scenarios, again=True))
     running(engine, second)
     assert record_of(engine, first).under_way, "the second does not wait for the first to end"
     for run_id, scenario in zip((first, second), scenarios, strict=True):
@@ -299,7 +359,7 @@ def test_a_group_runs_side_by_side_and_is_recorded_run_by_run(engine: Engine) ->
 
 
 def test_a_group_in_turn_records_each_run_as_it_ends(engine: Engine) -> None:
-    first, second = runs_of(engine, engine.submit_group([SHORT, LONG], "in turn"))
+    first, second = runs_of(engine, engine.submit_group([SHORT, LONG], "in turn", again=True))
     running(engine, second)
     assert record_of(engine, first).status == "finished"
     is_recorded_whole(engine, first)
@@ -310,16 +370,16 @@ def test_a_group_in_turn_records_each_run_as_it_ends(engine: Engine) -> None:
 
 def test_a_group_waits_in_one_place_and_is_stopped_as_one(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "max_waiting", 1)
-    busy = engine.submit(LONG)
+    busy = engine.submit(LONG, again=True)
     running(engine, busy)
-    waiting = runs_of(engine, engine.submit_group([LONG, LONG, LONG]))
+    waiting = runs_of(engine, engine.submit_group([LONG, LONG, LONG], again=True))
     with pytest.raises(RunRejected, match="1 runs wait already"):
-        engine.submit(SHORT)
+        engine.submit(SHORT, again=True)
     engine.stop(waiting[1])
     assert [record_of(engine, run_id).status for run_id in waiting] == ["stopped"] * 3
     engine.stop(busy)
     assert ended(engine, busy).status == "stopped"
-    begun = runs_of(engine, engine.submit_group([LONG, LONG]))
+    begun = runs_of(engine, engine.submit_group([LONG, LONG], again=True))
     running(engine, begun[1])
     engine.stop(begun[0])
     assert [ended(engine, run_id).status for run_id in begun] == ["stopped"] * 2
@@ -329,13 +389,13 @@ def test_a_group_waits_in_one_place_and_is_stopped_as_one(engine: Engine, monkey
 def test_a_group_that_cannot_run_leaves_no_run(engine: Engine) -> None:
     before = len(engine.store.runs())
     with pytest.raises(UnsupportedScenario, match="attack was 'nothing'"):
-        engine.submit_group([SHORT, Scenario(attack="nothing")])
+        engine.submit_group([SHORT, Scenario(attack="nothing")], again=True)
     assert len(engine.store.runs()) == before
 
 
 def test_what_fails_in_a_group_ends_those_that_have_not_ended(engine: Engine, tmp_path: Path) -> None:
     gone = Scenario(dataset="folder", images=str(tmp_path / "gone"))
-    done, failed, never = runs_of(engine, engine.submit_group([SHORT, gone, SHORT], "in turn"))
+    done, failed, never = runs_of(engine, engine.submit_group([SHORT, gone, SHORT], "in turn", again=True))
     assert ended(engine, never).status == "failed"
     assert record_of(engine, done).status == "finished"
     assert "gone" in record_of(engine, failed).message
@@ -344,7 +404,8 @@ def test_what_fails_in_a_group_ends_those_that_have_not_ended(engine: Engine, tm
 
 def test_a_killed_worker_costs_a_group_no_more_than_time(engine: Engine) -> None:
     """The run that had ended is not recorded again, though its job starts again."""
-    done, cut_off = runs_of(engine, engine.submit_group([SHORT, SHORT.changed(max_iterations=1500)], "in turn"))
+    scenarios = [SHORT, SHORT.changed(max_iterations=1500)]
+    done, cut_off = runs_of(engine, engine.submit_group(scenarios, "in turn", again=True))
     running(engine, cut_off)
     kill_worker(engine)
     record = ended(engine, cut_off)
@@ -377,7 +438,7 @@ def test_an_unexpected_error_is_named_and_logged_in_full(engine: Engine, caplog:
 
 
 def test_a_killed_worker_costs_a_run_no_more_than_time(engine: Engine) -> None:
-    run_id, waiting = engine.submit(LONG), engine.submit(SHORT)
+    run_id, waiting = engine.submit(LONG, again=True), engine.submit(SHORT, again=True)
     running(engine, run_id)
     before = engine.store.events(run_id)
     kill_worker(engine)
@@ -410,7 +471,7 @@ def test_a_killed_worker_costs_a_run_no_more_than_time(engine: Engine) -> None:
 
 def test_a_run_that_survives_a_killed_worker_finishes(engine: Engine) -> None:
     scenario = SHORT.changed(max_iterations=1500)
-    run_id = engine.submit(scenario)
+    run_id = engine.submit(scenario, again=True)
     eventually(lambda: engine.store.curve(run_id))
     kill_worker(engine)
     record = ended(engine, run_id)
@@ -425,20 +486,20 @@ def test_a_killed_worker_costs_a_study_no_more_than_time(engine: Engine) -> None
     kill_worker(engine)
     eventually(lambda: record_of(engine, run_id).attempt == 2)
     assert "started again" in record_of(engine, run_id).message
-    group = runs_of(engine, engine.submit_group([SHORT, SHORT], "in turn"))
+    group = runs_of(engine, engine.submit_group([SHORT, SHORT], "in turn", again=True))
     engine.stop(run_id)
     assert ended(engine, run_id).status == "stopped"
     assert [ended(engine, member).status for member in group] == ["finished"] * 2
 
 
 def test_a_run_can_be_stopped_while_its_worker_is_down(engine: Engine) -> None:
-    run_id = engine.submit(LONG)
+    run_id = engine.submit(LONG, again=True)
     running(engine, run_id)
     kill_worker(engine)
     eventually(lambda: record_of(engine, run_id).message)
     engine.stop(run_id)
     assert ended(engine, run_id).status == "stopped"
-    assert ended(engine, engine.submit(SHORT)).status == "finished"
+    assert ended(engine, engine.submit(SHORT, again=True)).status == "finished"
 
 
 APP = """
@@ -449,7 +510,7 @@ from deepleak_core.runs.store import Store
 
 if __name__ == "__main__":
     engine = Engine(Store(sys.argv[1]))
-    runs = [engine.submit(Scenario.from_json(text)) for text in sys.argv[2:]]
+    runs = [engine.submit(Scenario.from_json(text), again=True) for text in sys.argv[2:]]
     while len(engine.store.curve(runs[1])) < 2:
         time.sleep(0.05)
     print(*runs, flush=True)
@@ -480,7 +541,7 @@ def test_an_app_that_dies_or_closes_leaves_its_runs_in_order(tmp_path: Path) -> 
             assert "run it again" in record.message
         assert len(engine.store.curve(cut_off)) >= 2
         eventually(lambda: not any(child.is_running() for child in children))
-        begun, waiting = engine.submit(LONG), engine.submit(LONG)
+        begun, waiting = engine.submit(LONG, again=True), engine.submit(LONG, again=True)
         running(engine, begun)
     finally:
         engine.close()
@@ -525,13 +586,13 @@ def test_a_cluster_by_its_address_lost_and_found_again(tmp_path: Path, monkeypat
     before = worker_processes()
     engine = Engine(Store(f"sqlite:///{tmp_path}/runs.sqlite"))
     try:
-        run_id = engine.submit(SHORT)
+        run_id = engine.submit(SHORT, again=True)
         assert ended(engine, run_id).status == "finished"
         is_recorded_whole(engine, run_id)
         assert worker_processes() == before
         assert engine.workers == 1
 
-        run_id = engine.submit(LONG)
+        run_id = engine.submit(LONG, again=True)
         running(engine, run_id)
         _end(*processes)
         record = ended(engine, run_id)
@@ -540,7 +601,7 @@ def test_a_cluster_by_its_address_lost_and_found_again(tmp_path: Path, monkeypat
         assert len(engine.store.curve(run_id)) >= 2
 
         processes = [_start(*scheduler), _start(*worker)]
-        run_id = engine.submit(SHORT)
+        run_id = engine.submit(SHORT, again=True)
         assert ended(engine, run_id).status == "finished"
         is_recorded_whole(engine, run_id)
     finally:
@@ -552,7 +613,7 @@ def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("deepleak_core.runs.engine.CONNECT_SECONDS", 0.5)
     engine = Engine(Store(f"sqlite:///{tmp_path}/runs.sqlite"), scheduler="tcp://127.0.0.1:1")
     try:
-        record = ended(engine, engine.submit(SHORT))
+        record = ended(engine, engine.submit(SHORT, again=True))
         assert record.status == "failed"
         assert "tcp://127.0.0.1:1" in record.message
     finally:

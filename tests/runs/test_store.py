@@ -212,17 +212,63 @@ def test_positions_in_the_queue(store: Store) -> None:
     first, second, third = (store.create(Scenario(seed=seed), HERE) for seed in range(3))
     elsewhere = store.create(Scenario(), "elsewhere:1:2.00")
     assert [store.position(i) for i in (first, second, third, elsewhere)] == [1, 2, 3, 1]
-    assert store.queued() == 4
     store.start(first)
     store.finish(second, "stopped")
     assert [store.position(i) for i in (first, second, third, elsewhere)] == [None, None, 1, 1]
-    assert store.queued() == 2
 
 
 def test_the_list_is_newest_first(store: Store) -> None:
     ids = [store.create(Scenario(seed=seed), HERE) for seed in range(4)]
     assert [record.id for record in store.runs()] == ids[::-1]
     assert [record.scenario.seed for record in store.runs(limit=2)] == [3, 2]
+
+
+def test_the_runs_of_one_visitor_come_first(store: Store) -> None:
+    ids = [store.create(Scenario(), HERE, visitor=visitor) for visitor in ("me", "you", "me", "")]
+    assert [record.id for record in store.runs(first="me")] == [ids[2], ids[0], ids[3], ids[1]]
+    assert [record.id for record in store.runs(first="me", limit=3)] == [ids[2], ids[0], ids[3]]
+    assert [record.visitor for record in store.runs()] == ["", "me", "you", "me"]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "answers"),
+    [
+        ("finished", "iterations", True),
+        ("finished", "seconds", True),
+        ("finished", "diverged", False),
+        ("finished", "vanished", False),
+        ("stopped", "stopped", False),
+        ("failed", "converged", False),
+        ("finished", None, False),
+    ],
+)
+def test_only_a_run_with_an_outcome_answers_the_same_question(
+    store: Store, status: Any, reason: Any, answers: bool
+) -> None:
+    scenario = Scenario(indices=(0, 1))
+    run_id = store.create(scenario, HERE)
+    assert store.finished_like(scenario) is None
+    assert [record.id for record in store.under_way_like(scenario, HERE)] == [run_id]
+    assert store.under_way_like(scenario, "elsewhere:1:2.00") == []
+    if reason is not None:
+        store.append(run_id, [replace(finished(), reason=reason)])
+    store.finish(run_id, status)
+    found = store.finished_like(scenario)
+    assert (found is not None and found.id == run_id) == answers
+    assert store.under_way_like(scenario, HERE) == []
+    assert store.finished_like(scenario.changed(seed=1)) is None
+    assert store.finished_like(scenario, device="cuda") is None
+
+
+def test_the_latest_answer_counts_and_a_study_is_none(store: Store) -> None:
+    ids = [store.create(Scenario(), HERE) for _ in range(2)]
+    study = store.create(Scenario(), HERE, study="a" * 64)
+    for run_id in (*ids, study):
+        store.append(run_id, [finished()])
+        store.finish(run_id, "finished")
+    found = store.finished_like(Scenario())
+    assert found is not None
+    assert found.id == ids[1]
 
 
 def test_a_study_is_found_by_its_key_and_keeps_out_of_lists_and_queues(store: Store) -> None:

@@ -147,7 +147,7 @@ class _Page:
         st.button(
             "Run again" if pair.finished else "Run both", type="secondary" if pair.finished else "primary",
             key="start", icon=":material/play_arrow:", on_click=groups.start, args=(PAIR, scenarios, "side by side"),
-            kwargs={"instead_of_all": True}, disabled=not scenarios,
+            kwargs={"instead_of_all": True, "again": bool(pair.finished)}, disabled=not scenarios,
         )  # fmt: skip
         if pair.finished is None:
             return

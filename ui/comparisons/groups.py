@@ -16,7 +16,7 @@ from deepleak_core.events import Finished
 from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from ui import address, controls, records
+from ui import address, controls, records, visitor
 from ui.backend import engine, store
 
 DEFAULT = address.WELCOME.changed(max_iterations=200)  # two such runs side by side end within seconds on two cores
@@ -101,11 +101,16 @@ def leave() -> None:
     st.session_state.groups = {}
 
 
-def start(name: str, scenarios: Sequence[Scenario], schedule: Schedule, *, instead_of_all: bool) -> None:
-    """Submit a group, in place of all others or of the one of its name; or keep the reason why it is refused."""
+def start(
+    name: str, scenarios: Sequence[Scenario], schedule: Schedule, *, instead_of_all: bool, again: bool = False
+) -> None:
+    """Show a group, in place of all others or of the one of its name; or keep the reason why it is refused.
+
+    Runs that have answered the same scenario are taken, unless they shall run `again`.
+    """
     state = st.session_state
     try:
-        group_id = engine().submit_group(scenarios, schedule)
+        group_id = engine().submit_group(scenarios, schedule, again=again, visitor=visitor.token())
     except DeepLeakError as error:
         state.problems = (str(error),)
         return
@@ -117,8 +122,7 @@ def stop(group: Group) -> None:
     """End a group with all its runs."""
     for run in group.runs:
         if run.under_way:
-            engine().stop(run.id)  # which ends its whole group
-            return
+            engine().stop(run.id)
 
 
 def publish() -> None:

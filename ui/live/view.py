@@ -11,7 +11,7 @@ from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Finished
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from ui import address, controls, messages, pieces, records
+from ui import address, controls, messages, pieces, records, visitor
 from ui.backend import engine, give_way, store
 from ui.controls import examples
 from ui.live.next_step import next_step
@@ -63,7 +63,7 @@ def opened(offered: Mapping[str, Scenario]) -> View:
             examples.draw(scenario, _compose, offered, locked=locked)
             st.toggle("Hide the private images", key="suspense", help=HIDING)
         with st.popover("Recent runs", icon=":material/history:", width="stretch"):
-            for recent in store().runs(limit=RECENT):
+            for recent in store().runs(limit=RECENT, first=visitor.token()):
                 words = described(recent)
                 st.button(words, key=f"open-{recent.id}", on_click=_show, args=(recent.id,), type="tertiary")
     state.untouched = state.untouched or scenario
@@ -87,6 +87,7 @@ def top(view: View, invitation: Mapping[str, str]) -> None:
             st.button(
                 "Run again" if view.record else "Run the attack", type="secondary" if further else "primary",
                 icon=":material/play_arrow:", key="start", width="stretch", on_click=_attack, args=(view.scenario,),
+                kwargs={"again": view.record is not None},
                 disabled=view.scenario is None or bool(view.problems),
             )  # fmt: skip
         if further is not None:
@@ -135,10 +136,10 @@ def _show(run_id: str) -> None:
         st.session_state.run = run_id
 
 
-def _attack(scenario: Scenario) -> None:
-    """Submit a scenario and show its run, or the reason why it is refused."""
+def _attack(scenario: Scenario, *, again: bool = False) -> None:
+    """Show the run that answers a scenario, a new one if need be or `again`; or the reason why it is refused."""
     _compose(scenario)
     try:
-        st.session_state.run = engine().submit(scenario)
+        st.session_state.run = engine().submit(scenario, again=again, visitor=visitor.token())
     except DeepLeakError as error:
         st.session_state.problems = (str(error),)
