@@ -10,7 +10,7 @@ function card() {
   return parts;
 }
 
-function fill(parts, { title, note, pictures }) {
+function show(parts, { title, note, pictures }) {
   setText(parts.title, title);
   setText(parts.note, note);
   setAttribute(parts.button, "title", note ? `${title}: ${note}` : title);
@@ -35,7 +35,7 @@ export default function cards({ data, parentElement, setTriggerValue }) {
   data.cards.forEach((values, n) => {
     if (!row.cards[n]) row.element.append((row.cards[n] = card()).button);
     const { button } = row.cards[n];
-    fill(row.cards[n], values);
+    show(row.cards[n], values);
     button.onclick = () => setTriggerValue("picked", values.id);
     button.disabled = data.disabled;
     setAttribute(button, "aria-pressed", values.id === data.chosen);

@@ -2,7 +2,7 @@
 
 import { el, setAttribute, setText } from "./dom.js";
 import { Grid } from "./grid.js";
-import { blended, curveOf, decibels, meanOf, notMatched, percent, psnr, signed } from "./model.js";
+import { blended, curveOf, decibels, meanOf, notMatched, percent, psnr, repeated, signed } from "./model.js";
 import { colours, countOf, decoded, drawColours, drawNoise, drawPart } from "./pictures.js";
 import { swatch } from "./timeline.js";
 
@@ -25,7 +25,9 @@ class Column {
     setAttribute(this.element, "aria-label", data.title || null);
   }
 
-  resize() {}
+  resize() {
+    return null;
+  }
 
   remove() {
     this.element.remove();
@@ -40,12 +42,13 @@ class PictureColumn extends Column {
     this.body.append(this.grid.element, this.more);
   }
 
-  // The head is as wide as the pictures, so that its words stand above them.
+  // The head is as wide as the pictures, so that its words stand above them. Gives the width that is used.
   resize(stacked, noted) {
     const { clientWidth: width, clientHeight: height } = this.body;
     const below = this.more.textContent ? this.more.offsetHeight : 0;
     const used = this.grid.resize(width, height - below, { stacked, noted, small: this.data.kind === "still" });
     this.element.style.setProperty("--used", `${Math.min(width, used)}px`);
+    return used;
   }
 
   leftOut(count) {
@@ -122,6 +125,11 @@ export class TrackColumn extends PictureColumn {
     this.onChange();
   }
 
+  // Whether there is something to blend: two pictures of one label, and private images to compare the blend with.
+  get blends() {
+    return Boolean(this.data?.average && this.run && this.own.length && repeated(this.run.frames[0].labels).length);
+  }
+
   // A run is taken over once all its pictures are decoded; until then what was shown stays.
   async load(data) {
     const key = data.run ? [data.run.seconds, data.run.frames.length, data.run.frames.at(-1)?.strip.slice(-80)].join() : "";
@@ -141,7 +149,7 @@ export class TrackColumn extends PictureColumn {
     if (this.run) this.live = null;
     this.shown = null;
     this.noted = data.asides !== "none" || data.average;
-    this.foot.classList.toggle("averaged", data.average && Boolean(this.run) && this.own.length > 0);
+    this.foot.classList.toggle("averaged", this.blends);
     this.foot.classList.toggle("gauged", data.gauge);
     this.leftOut(data.run?.more ?? 0);
   }
@@ -200,7 +208,7 @@ export class TrackColumn extends PictureColumn {
 
   showPictures(moment, against) {
     const count = Math.min(countOf(moment.strip), moment.captions.length || Infinity);
-    const mixed = this.share > 0 && this.own.length ? this.mix(moment, count) : null;
+    const mixed = this.blends && this.share > 0 ? this.mix(moment, count) : null;
     this.grid.setCount(count);
     for (let place = 0; place < count; place++) this.grid.show(place, this.tile(moment, place, mixed, against));
     this.filled = true;
@@ -254,6 +262,7 @@ export class TrackColumn extends PictureColumn {
   }
 
   advance(share, unknown) {
+    this.element.classList.toggle("waiting", Boolean(this.live || (!this.run && this.waiting?.waiting)));
     this.element.classList.toggle("busy", Boolean(unknown));
     this.progress.style.transform = `scaleX(${share ?? 0})`;
   }

@@ -115,7 +115,6 @@ class Player {
       if (this.row.children[n] !== column.element) this.row.insertBefore(column.element, this.row.children[n] ?? null);
     });
     this.columns = columns;
-    this.row.style.setProperty("--widths", this.data.columns.map(({ weight }) => `minmax(0, ${weight}fr)`).join(" "));
   }
 
   get tracks() {
@@ -251,8 +250,13 @@ class Player {
   layout() {
     const narrow = this.element.clientWidth < NARROW * rem();
     this.element.classList.toggle("narrow", narrow);
-    const noted = this.columns.some((column) => column.noted);
-    for (const column of this.columns) column.resize(narrow, noted);
+    this.element.classList.toggle("blending", this.tracks.some((track) => track.blends));
+    this.element.classList.toggle("gauging", this.tracks.some((track) => track.data.gauge));
+    const noted = this.columns.some((column) => column.noted), weights = this.columns.map(({ data }) => `minmax(0, ${data.weight}fr)`);
+    this.row.style.setProperty("--widths", weights.join(" "));
+    const used = this.columns.map((column) => column.resize(narrow, noted));
+    // Pictures that the height limits leave space: notes beside them get it.
+    if (used.includes(null)) this.row.style.setProperty("--widths", used.map((width, n) => (width ? `${width}px` : weights[n])).join(" "));
     this.timeline.draw();
   }
 

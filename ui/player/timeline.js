@@ -68,8 +68,10 @@ export class Timeline {
   // All of it anew: when the data or the size change, not while a replay goes on.
   draw() {
     const box = this.element.getBoundingClientRect(), unit = rem();
+    this.short = box.width < 30 * unit;
+    const right = (this.short ? 3.9 : 7.2) * unit;
     [this.left, this.top] = [2.9 * unit, 0.7 * unit];
-    [this.width, this.height] = [Math.max(1, box.width - this.left - 0.6 * unit), Math.max(1, box.height - this.top - 0.4 * unit)];
+    [this.width, this.height] = [Math.max(1, box.width - this.left - right), Math.max(1, box.height - this.top - 0.3 * unit)];
     const { curves, baseline, scored } = this.data;
     this.axis = axisOf(curves.map((curve) => curve.points), baseline, scored);
     this.head = svg("g", { class: "head" }, svg("path", { d: `M0 ${this.top - 6}V${this.top + this.height}` }));
@@ -84,16 +86,16 @@ export class Timeline {
 
   grid() {
     const right = this.left + this.width, lines = [];
-    const label = (y, words, where) =>
-      svg("text", { x: where === "end" ? this.left - 8 : right, y: y - (where === "end" ? -4 : 5), "text-anchor": "end" }, words);
+    const label = (y, words, left) =>
+      svg("text", { x: left ? this.left - 8 : right + 10, y: y + 4, "text-anchor": left ? "end" : "start" }, words);
     for (const tick of this.axis.ticks) {
       lines.push(svg("path", { class: "tick", d: `M${this.left} ${this.y(tick)}H${right}` }));
-      if (this.data.scored) lines.push(label(this.y(tick), `${tick} dB`, "end"));
+      if (this.data.scored) lines.push(label(this.y(tick), `${tick} dB`, true));
     }
     if (this.data.baseline != null) {
       const y = this.y(this.data.baseline);
       lines.push(svg("path", { class: "baseline", d: `M${this.left} ${y}H${right}` }));
-      lines.push(label(y, `flat grey ${decibels(this.data.baseline)}`, "right"));
+      lines.push(label(y, this.short ? "flat grey" : `flat grey ${decibels(this.data.baseline)}`, false));
     }
     lines.push(svg("path", { class: "axis", d: `M${this.left} ${this.top + this.height}H${right}` }));
     return lines;
