@@ -76,7 +76,7 @@ def live_frame(record: RunRecord) -> LiveFrame | None:
 def _curve(moments: Sequence[Moment]) -> tuple[tuple[float, float], ...]:
     """Seconds and mean PSNR in dB, or -log10 of the residual without a ground truth."""
     every = math.ceil(len(moments) / CURVE_POINTS) or 1
-    kept = [*moments[: -1 : every], *moments[-1:]]
+    kept = [*moments[:-1:every], *moments[-1:]]
     return tuple((m.seconds, m.score.mean_psnr if m.score else -math.log10(max(m.residual, 1e-30))) for m in kept)
 
 
