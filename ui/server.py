@@ -38,7 +38,8 @@ def document() -> str:
     head, end_of_head, rest = DOCUMENT.read_text().partition("</head>")
     start, body, rest = rest.partition("<body>")
     shell = f'<div class="dl-shell"><img src="data:image/svg+xml;base64,{logo}" alt="DeepLeak"></div>'
-    return f"{head}{ADDRESS}<style>{style}</style>{end_of_head}{start}{body}{shell}{rest}"
+    # In the body: Streamlit appends rules of equal weight to the head, and the later ones win.
+    return f"{head}{ADDRESS}{end_of_head}{start}{body}<style>{style}</style>{shell}{rest}"
 
 
 async def _answer(request: Request) -> HTMLResponse:
