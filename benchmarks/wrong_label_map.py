@@ -21,7 +21,7 @@ from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.wrong_labels import ITERATIONS, RECORDED, WrongLabelMap, empty_map, rows_of, to_values
 
-BATCHES = (Scenario(indices=(0, 1, 3, 4)), Scenario(indices=(0, 1, 3, 4), stage="late"))
+BATCHES = (Scenario(indices=(0, 1, 3, 4)),)
 
 
 def main() -> None:

@@ -10,11 +10,10 @@ from ui.comparisons.frame import comparison_page
 comparison_page(
     "gradinversion",
     gradinversion.CHOICE,
-    gradinversion.panels,
+    gradinversion.columns,
     gradinversion.sentence,
     invitation="One update, two attacks: some of its images share a label.",
-    section="labels",
-    curves=gradinversion.NAMES,
+    topic="gradinversion",
     follow_ups=(gradinversion.SWEEP,),
     remark="GradInversion (Yin et al. 2021) is reimplemented here, as its paper has no public code: column minima for "
     "the labels, squared distance, smoothness, L2, group consistency of three starts, and BatchNorm statistics where "

@@ -10,10 +10,10 @@ from ui.comparisons.frame import comparison_page
 comparison_page(
     "one-wrong-label",
     wrong_label.CHOICE,
-    wrong_label.panels,
+    wrong_label.columns,
     wrong_label.sentence,
-    invitation="One gradient, two attacks: all labels correct, or one wrong.",
-    section="wrong-label",
-    curves=("all labels correct", "one label wrong"),
+    invitation="Make one label wrong: pick another class below a private image.",
+    topic="wrong-label",
     follow_ups=(wrong_label.REPAIR, wrong_label.SWEEP),
+    below=wrong_label.below,
 )

@@ -10,10 +10,9 @@ from ui.comparisons.frame import comparison_page
 comparison_page(
     "same-label-fusion",
     fusion.CHOICE,
-    fusion.panels,
+    fusion.columns,
     fusion.sentence,
     invitation="One attack, two batches: all images of different classes, or several of one class.",
-    section="fusion",
-    curves=("all different", "same label"),
+    topic="fusion",
     follow_ups=(fusion.SEPARATE,),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -130,6 +131,18 @@ def checked(app: AppTest) -> AppTest:
 def page_html(app: AppTest) -> str:
     """All HTML on a page but the style sheet, which names every class."""
     return "\n".join(piece.value for piece in app.html if not piece.value.startswith("<style"))
+
+
+def component(app: AppTest, key: str) -> dict[str, Any]:
+    """What a browser component with this key was sent last; the player's are those of `ui.player.payload`."""
+    (sent,) = [element.proto.json for element in app.get("bidi_component") if element.key == key]
+    values: dict[str, Any] = json.loads(sent)
+    return values
+
+
+def tracks(app: AppTest, key: str = "compared") -> list[dict[str, Any]]:
+    """The columns of a player that show an attack."""
+    return [column for column in component(app, key)["columns"] if column["kind"] == "track"]
 
 
 def code_blocks(page: Path, language: str = "") -> list[str]:

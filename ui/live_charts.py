@@ -17,11 +17,10 @@ from deepleak_core.scoring.sentences import RECOVERED_DB
 from deepleak_core.text import NEGLIGIBLE_RESIDUAL
 
 HEIGHT = 360  # pixels
-SHORT = 260  # pixels of a chart below pictures
 POINTS = 300  # moments of a long run that are drawn
 LINES = 8  # images of a larger batch that get a line of their own
 SYMBOLS = ("circle", "rect", "triangle", "diamond", "emptyCircle", "emptyRect", "emptyTriangle")
-MEAN, RESIDUAL, THIRD, GREY = "#c2410c", "#2563eb", "#15803d", "#94a3b8"
+MEAN, RESIDUAL, GREY = "#c2410c", "#2563eb", "#94a3b8"
 PSNR_TITLE = "PSNR in dB: how close the images are"
 RESIDUAL_TITLE = "Residual: what is not matched"
 
@@ -65,39 +64,6 @@ def run_curves(moments: Sequence[Moment], titles: Sequence[str]) -> None:
         "curves",
         "PSNR and residual over the seconds of the attack",
     )
-
-
-def comparison_curves(named: Sequence[tuple[str, Sequence[Moment]]], key: str) -> None:
-    """Mean PSNR and residual of several runs over the same seconds: two charts, below each other on a narrow screen."""
-    psnr, residual = [], []
-    for (name, moments), color in zip(named, (RESIDUAL, MEAN, THIRD), strict=False):
-        drawn = _thinned(moments)
-        psnr.append(_line(name, color, 4, _means(drawn)))
-        residual.append(_line(name, color, 4, _residuals(drawn)))
-    last = max((moments[-1].seconds for _, moments in named if moments), default=5.0)
-    seconds = {"type": "value", "min": 0, "max": last, "axisLabel": {"formatter": "{value} s", "showMaxLabel": False}}
-    decibels = _decibels([moment for _, moments in named for moment in moments])
-    powers = _powers([point for line in residual for point in line["data"]])
-    charts = (
-        (f"Mean {PSNR_TITLE}", decibels, psnr, "psnr", "Mean PSNR of these runs over the seconds of the attack"),
-        (RESIDUAL_TITLE, powers, residual, "residual", "Residual of these runs over the seconds of the attack"),
-    )
-    for column, (title, axis, series, name, alt) in zip(st.columns(2), charts, strict=True):
-        with column:
-            _draw(
-                {
-                    "legend": {"bottom": 0, "left": "center", "data": [name for name, _ in named]},
-                    "title": [_title(title, 8)],
-                    "grid": {"top": 44, "bottom": 56, "left": 64, "right": 12},
-                    "xAxis": seconds,
-                    "yAxis": axis | {"gridIndex": 0},
-                    "tooltip": {"trigger": "axis"},
-                    "series": series,
-                },
-                SHORT,
-                f"{key}-{name}",
-                alt,
-            )
 
 
 def accuracy(

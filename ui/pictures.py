@@ -49,11 +49,6 @@ def hidden(count: int) -> Markup:
     return _grid("dl-thumbs", _thumb_columns(count), [Tile("private")] * min(count, SHOWN), count)
 
 
-def originals(pictures: Sequence[bytes], titles: Sequence[str]) -> Markup:
-    """The private images in the size of `rebuilt`, for comparison."""
-    return _grid("dl-rebuilt", _columns(len(pictures)), _tiles(pictures, titles), len(pictures))
-
-
 def rebuilt(
     pictures: Sequence[bytes],
     titles: Sequence[str],
@@ -93,11 +88,6 @@ def sheets(pictures: Mapping[str, bytes]) -> Markup:
     """Pictures by the words below them; more than four in rows of three."""
     tiles = _tiles(list(pictures.values()), list(pictures))
     return _grid("dl-sheets", len(tiles) if len(tiles) <= 4 else 3, tiles, len(tiles))
-
-
-def mean(picture: bytes, class_name: str, count: int) -> Markup:
-    """The mean image of a class in the batch, large."""
-    return render("mean.html", picture=_encoded(picture), words=f"mean of {count} of class {class_name}")
 
 
 def _tiles(pictures: Sequence[bytes], titles: Sequence[str]) -> list[Tile]:

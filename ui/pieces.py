@@ -1,14 +1,11 @@
-"""Small pieces of HTML that every page uses: headline, numbered steps, notes, progress bars, panels side by side."""
+"""Small pieces of HTML that every page uses: headline, numbered steps, notes, progress bars."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from deepleak_core.text import percent
-from ui.rendering import NOTHING, joined, render
+from ui.rendering import joined, render
 
 
 def headline(sentence: str, section: str = "") -> Markup:
@@ -41,11 +38,6 @@ def progress(done: float | None, left: str, right: str = "", *, hint: str = "") 
     return render("progress.html", done=done, left=left, right=right, hint=hint, blank=False)
 
 
-def no_progress() -> Markup:
-    """The space of a progress bar, empty, so that pictures beside one stand at the same height."""
-    return render("progress.html", done=0, left="", right="", hint="", blank=True)
-
-
 def not_matched(residual: float) -> str:
     """A residual in words, for viewers.
 
@@ -59,22 +51,3 @@ def residual_hint(mode: str) -> str:
     """What a residual is, for the tooltip beside it."""
     what = "gradient" if mode == "fedsgd" else "update"
     return f"share of the {what} that is not matched: squared distance to the shared one over its squared norm"
-
-
-def number(value: str, words: str) -> Markup:
-    """One large number and what it is."""
-    return render("number.html", value=value, words=words)
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One of several columns of a comparison; `weight` is its relative width."""
-
-    title: str
-    content: Markup = NOTHING
-    weight: int = 1
-
-
-def side_by_side(panels: Sequence[Panel]) -> Markup:
-    """Panels next to each other."""
-    return render("sides.html", panels=panels)

@@ -29,6 +29,7 @@ def track(
     asides: Asides = "none",
     against: str = "",
     average: bool = False,
+    gauge: bool = False,
     weight: float = 1,
 ) -> Track:
     """The track of one run, or of one that has not been started where `record` is None.
@@ -36,16 +37,20 @@ def track(
     `leader` is the first run of its group, which knows what all of them wait for. Pictures of a run under way are
     shown only where `together` says that all runs beside it have some.
     """
-    run, live, waiting, share = None, None, "", 0.0
+    run, live = None, None
     if record is not None:
         run = records.recording_of(record)
         live = live_frame(record) if run is None and together else None
-    if record is not None and run is None and live is None:
-        waiting, share = records.why_waiting(leader or record)[::-1] if record.under_way else (NEVER, 0.0)
+    share, waiting = _waiting(record, leader) if record and not run and not live else (0.0, "")
     return Track(
         title=title, name=name, run=run, live=live, count=count, waiting=waiting, waiting_share=share, asides=asides,
-        against=against, average=average, weight=weight,
+        against=against, average=average, gauge=gauge, weight=weight,
     )  # fmt: skip
+
+
+def _waiting(record: RunRecord, leader: RunRecord | None) -> tuple[float | None, str]:
+    """Why there are no pictures: a share in [0, 1] that is done, None where it is unknown, and words."""
+    return records.why_waiting(leader or record) if record.under_way else (0.0, NEVER)
 
 
 def live_frame(record: RunRecord) -> LiveFrame | None:

@@ -23,6 +23,7 @@ from deepleak_core.data.batches import load_batch, pick
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import (
     LABELS_CHANGED,
+    FinalScore,
     Finished,
     GroundTruthKnown,
     LabelsInferred,
@@ -35,7 +36,6 @@ from deepleak_core.scenario import Scenario
 from deepleak_core.text import percent, swap_text
 
 COMPARED = ("gradinversion", "general-deep-leakage")
-NOTABLE_DB = 3.0  # difference of PSNR that counts: half or twice the squared error
 
 
 # ------------------------------------------------------------------------------------------------ one wrong label
@@ -73,18 +73,20 @@ def wrong_label_sweep(scenario: Scenario) -> list[Scenario]:
 
 
 def what_it_cost(right: Finished, wrong: Finished) -> str:
-    """The effect of one wrong label on a batch."""
-    residuals = (
-        f"The residual shows the error: {percent(wrong.residual)} of the update is not matched, against "
-        f"{percent(right.residual)} with the right labels."
-    )
+    """The effect of one wrong label on a batch: how many images are still recognisable, by the rule of `scoring`."""
     if right.score is None or wrong.score is None:
-        return residuals
-    before, after = right.score.mean_psnr, wrong.score.mean_psnr
-    losses = [a - b for a, b in zip(right.score.psnr, wrong.score.psnr, strict=True)]
-    spoiled = sum(loss >= NOTABLE_DB for loss in losses)
-    which = "every image" if spoiled == len(losses) else f"{spoiled} of {len(losses)} images"
-    return f"One wrong label lowers the mean PSNR from {before:.0f} to {after:.0f} dB and spoils {which}. {residuals}"
+        return (
+            f"The residual shows the error: {percent(wrong.residual)} of the update is not matched, against "
+            f"{percent(right.residual)} with the right labels."
+        )
+    before, after = _recognisable(right.score), _recognisable(wrong.score)
+    total = len(right.score.outcomes)
+    return f"One wrong label: {after} of {total} images recognisable, {before} of {total} with all labels correct."
+
+
+def _recognisable(score: FinalScore) -> int:
+    """How many images are recognisable or recovered."""
+    return sum(outcome != "not recovered" for outcome in score.outcomes)
 
 
 def what_the_sweep_says(ends: Sequence[Finished]) -> str:
@@ -107,12 +109,13 @@ def what_was_repaired(wrong: Finished, repaired: Finished, stages: Sequence[Stag
     without = f"{percent(wrong.residual)} without"
     if wrong.score is None or repaired.score is None:
         return f"With label repair {left}, {without}."
-    before, after = wrong.score.mean_psnr, repaired.score.mean_psnr
-    if after < before + NOTABLE_DB:
-        return f"With label repair the attack reaches {after:.0f} dB, {before:.0f} dB without; {left}."
+    before, after, total = _recognisable(wrong.score), _recognisable(repaired.score), len(wrong.score.outcomes)
+    seen = f"{after} of {total} images recognisable, {before} of {total} before"
     sentences = (stage.sentence for stage in stages if stage.name == LABELS_CHANGED)
-    changed = next((sentence.partition(":")[0] for sentence in sentences), "wrong labels replaced")
-    return f"The attack found and corrected the wrong label ({changed}): {after:.0f} dB instead of {before:.0f} dB."
+    changed = next((sentence.partition(":")[0] for sentence in sentences), "")
+    if not changed:
+        return f"The attacker checked its labels and kept them: {seen}; {left}."
+    return f"The attacker checked its labels ({changed}): {seen}."
 
 
 # --------------------------------------------------------------------------------------------------------- fusion
@@ -184,9 +187,8 @@ def what_fused(distinct: Finished, same: Finished) -> str:
     """The effect of a shared label on a batch."""
     if distinct.score is None or same.score is None:
         return _not_matched({"all different": distinct, "same label": same})
-    clear = sum(outcome != "not recovered" for outcome in distinct.score.outcomes)
     sentence = (
-        f"All different: {clear} of {len(distinct.score.psnr)} images are recognisable, "
+        f"All different: {_recognisable(distinct.score)} of {len(distinct.score.psnr)} images are recognisable, "
         f"{distinct.score.mean_psnr:.0f} dB."
     )
     if same.score.fusion is None:

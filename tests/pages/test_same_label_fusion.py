@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from deepleak_core.runs.store import Store
-from tests.helpers import app_page, checked, compared, ended, headline, page_html
+from tests.helpers import app_page, checked, compared, component, ended, headline, tracks
 
 
 @pytest.fixture
@@ -25,15 +25,13 @@ def test_fusion_is_measured_shown_and_undone(visit: Any, store: Store) -> None:
     ended(checked(app.button(key="start").click().run()))
     distinct, same = compared(store, app, "pair")
     assert (distinct.indices, same.indices) == ((0, 1, 4), (4, 5, 7))
-    html = page_html(app)
     assert headline(app) != before
-    assert "dl-mean" in html
-    assert "dl-figure" in html
-    assert html.count("to mean") == 3
+    assert [track["asides"] for track in tracks(app)] == ["none", "to_mean"]
+    (mean,) = component(app, "compared")["columns"][4]["pictures"]
+    assert mean
     ended(checked(app.button(key="separate").click().run()))
     assert compared(store, app, "separate")[0].attack == "exact"
-    assert page_html(app).count("dl-map") == 2
-    assert "dl-stages" in page_html(app)
+    assert len(tracks(app)) == 3
     checked(app.select_slider(key="share").set_value(2).run())
     assert headline(app) == before
     assert "pair" not in app.query_params

@@ -189,18 +189,18 @@ def inferred(counts: tuple[int, ...], true: tuple[int, ...] | None) -> LabelsInf
     )
 
 
-GOOD, BAD = finished([31.0, 29.0], 0.001), finished([12.0, 28.0], 0.52, fusion=0.5)
+LOST = "not recovered"
+GOOD, BAD = finished([31.0, 29.0], 0.001), finished([12.0, 28.0], 0.52, fusion=0.5, outcomes=(LOST, LOST))
 STAGE = Stage(name=LABELS_CHANGED, sentence="deer changed to ship: certified by the last layer.")
 
 
 def test_sentences_hold_the_figures() -> None:
     for sentence, facts in (
-        (comparisons.what_it_cost(GOOD, BAD), ("30", "20 dB", "1 of 2", "52%", "0.1%")),
-        (comparisons.what_it_cost(GOOD, finished([10.0, 10.0])), ("every image",)),
-        (comparisons.what_it_cost(GOOD, GOOD), ("0 of 2",)),
+        (comparisons.what_it_cost(GOOD, BAD), ("0 of 2", "2 of 2")),
+        (comparisons.what_it_cost(GOOD, finished([10.0, 10.0], outcomes=("recovered", LOST))), ("1 of 2", "2 of 2")),
         (comparisons.what_the_sweep_says([GOOD, BAD]), ("0 to 1", "30, 20", "8 dB")),
-        (comparisons.what_was_repaired(BAD, GOOD, [STAGE]), ("deer changed to ship", "30", "20")),
-        (comparisons.what_was_repaired(BAD, BAD, [STAGE]), ("20", "52%")),
+        (comparisons.what_was_repaired(BAD, GOOD, [STAGE]), ("deer changed to ship", "2 of 2", "0 of 2")),
+        (comparisons.what_was_repaired(BAD, BAD, []), ("0 of 2", "52%")),
         (comparisons.what_fused(GOOD, BAD), ("2 of 2", "30", "20", "50%")),
         (comparisons.what_was_separated(BAD, GOOD), ("2.0 s", "30", "20", "29")),
         (comparisons.what_the_distributions_say([GOOD, BAD, BAD, GOOD]), ("30, 20", "20, 30")),

@@ -12,7 +12,7 @@ from deepleak_core.events import FeaturesSeparated, Stage, UpdateShared
 from tests.ui.samples import PNG, answered, inferred, read
 from ui import pictures, pieces, server_view
 from ui.label_inference import tables
-from ui.rendering import FOLDER, render
+from ui.rendering import FOLDER
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'"
 SHARED = UpdateShared(mode="fedsgd", batch_size=1, local_steps=0, layers=(HOSTILE,), sizes=(3,), norms=(1.0,), bytes=12)
@@ -22,10 +22,8 @@ FEATURES = FeaturesSeparated(
 )  # fmt: skip
 PIECES: dict[str, Callable[[], Markup]] = {
     "thumbnails": lambda: pictures.thumbnails([PNG], [HOSTILE]),
-    "originals": lambda: pictures.originals([PNG], [HOSTILE]),
     "rebuilt": lambda: pictures.rebuilt([PNG], [HOSTILE], [20.0], [True], asides=[HOSTILE]),
     "sheets": lambda: pictures.sheets({HOSTILE: PNG}),
-    "mean": lambda: pictures.mean(PNG, HOSTILE, 2),
     "labels": lambda: server_view.labels(
         replace(inferred([1, 0]), note=HOSTILE), [1], [HOSTILE, HOSTILE], true_counts=[0, 1]
     ),
@@ -36,8 +34,6 @@ PIECES: dict[str, Callable[[], Markup]] = {
     "step": lambda: pieces.step(1, HOSTILE),
     "note": lambda: pieces.note(HOSTILE),
     "progress": lambda: pieces.progress(0.5, HOSTILE, HOSTILE, hint=HOSTILE),
-    "panels": lambda: pieces.side_by_side([pieces.Panel(HOSTILE)]),
-    "label line": lambda: render("label_line.html", labels=HOSTILE, right=None, total=1),
     "label steps": lambda: tables.steps(read([1], [1]), [HOSTILE], [0]),
     "label matrix": lambda: tables.matrix([answered([1], [1], note=HOSTILE)], [HOSTILE], [0], awaited=HOSTILE),
 }

@@ -1,15 +1,14 @@
-"""The frame of a comparison page: headline and buttons, start and stop, panels on one clock, replay, curves, address.
+"""The frame of a comparison page: sentence and buttons, start and stop, the player, further runs, address.
 
-A page supplies scenarios, panels and words. One fragment draws all panels as one piece of HTML, so that their pictures
-change in the same instant.
+A page supplies scenarios, columns and words. One player shows all runs of the page on one clock, while they go on and
+afterwards; a further run adds a column and takes none away.
 """
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -18,19 +17,19 @@ from deepleak_core.errors import DeepLeakError
 from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from ui import charts, live_charts, messages, pieces, records
+from ui import charts, messages, records
 from ui.backend import engine, give_way, pace, store
 from ui.comparisons import groups
 from ui.comparisons.groups import Group, Groups
-from ui.comparisons.panels import Side
-from ui.pieces import Panel
-from ui.records import Frame
+from ui.comparisons.panels import Side, sides_of
+from ui.player import Click, Column, play
+from ui.top_row import top_row
+from ui.why import why
 
 PAIR = "pair"  # the name, in the address, of the runs that a page is about
-PICTURE_SECONDS, CURVE_SECONDS, SWEEP_SECONDS = 0.44, 3.0, 1.0  # between repetitions while runs go on
-STOPS = 500  # moments that the replay offers
+PICTURE_SECONDS, SWEEP_SECONDS = 0.44, 1.0  # between repetitions while runs go on
 
-Panels = Callable[[Groups, Sequence[Side]], Sequence[Panel]]
+Sides = Mapping[str, Sequence[Side]]  # the runs of each group, by its name; those of the pair also before they start
 
 
 @dataclass(frozen=True)
@@ -38,16 +37,18 @@ class Choice:
     """The control that is particular to a page.
 
     `scenarios` draws it into a menu and returns the scenarios to compare; it raises `DeepLeakError` where there are
-    none. `fill` sets it to a group of runs, None for the default.
+    none. `fill` sets it to a group of runs, None for the default. `pick` takes what a visitor picks in the player, and
+    returns the scenarios to start then, none to leave all as it is.
     """
 
     scenarios: Callable[[Scenario, DeltaGenerator, bool], Sequence[Scenario]]
     fill: Callable[[Group | None], None]
+    pick: Callable[[Click, Sequence[Scenario]], Sequence[Scenario]] = lambda click, scenarios: ()
 
 
 @dataclass(frozen=True)
 class FollowUp:
-    """Further runs that a page offers once its pair has ended: `panels` show them, or `sweep` does as a chart."""
+    """Further runs that a page offers once its pair has ended: the page's columns show them, or `sweep` as a chart."""
 
     name: str
     button: str
@@ -55,8 +56,6 @@ class FollowUp:
     scenarios: Callable[[Group], Sequence[Scenario]]
     sentence: Callable[[Groups], str]
     running: str = ""
-    panels: Panels | None = None
-    curve: str = ""
     sweep: Sweep | None = None
     schedule: Schedule = "side by side"
 
@@ -73,21 +72,22 @@ class Sweep:
 def comparison_page(
     name: str,
     choice: Choice,
-    panels: Panels,
+    columns: Callable[[Sides], Sequence[Column]],
     sentence: Callable[[Groups], str],
     *,
     invitation: str,
-    section: str,
-    curves: Sequence[str],
+    topic: str,
     follow_ups: Sequence[FollowUp] = (),
+    below: Callable[[Groups, Sequence[Scenario]], None] | None = None,
     remark: str = "",
 ) -> None:
     """Draw a page that compares runs.
 
-    `invitation` stands at the top before the runs have ended, `sentence` says what came out. `curves` are the names of
-    the runs in the chart, `section` is the section of How it works that explains them.
+    `columns` makes those of the player, of all runs that were started; before that of the scenarios to run. The
+    `invitation` stands at the top before the runs have ended, `sentence` says what came out. `topic` names the drawing
+    that explains it (`ui.why`). `below` draws what follows below the player.
     """
-    page = _Page(choice, panels, sentence, invitation, section, tuple(curves), tuple(follow_ups))
+    page = _Page(choice, columns, sentence, invitation, topic, tuple(follow_ups), below)
     engine()  # starts its workers while the visitor looks around
     give_way()
     messages.of_store(store())
@@ -102,33 +102,48 @@ def comparison_page(
 @dataclass(frozen=True)
 class _Page:
     choice: Choice
-    panels: Panels
+    columns: Callable[[Sides], Sequence[Column]]
     sentence: Callable[[Groups], str]
     invitation: str
-    section: str
-    curves: tuple[str, ...]
+    topic: str
     follow_ups: tuple[FollowUp, ...]
+    below: Callable[[Groups, Sequence[Scenario]], None] | None
 
     def draw(self) -> None:
         """The page, top to bottom."""
-        words, buttons = st.columns([5, 6], vertical_alignment="center")
-        with buttons, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="bottom"):
-            before = groups.started()  # read once, so that controls and buttons show the same moment
+        row = top_row()
+        with row.slot:
+            further, start, menu = (
+                st.container(width="content"),
+                st.container(width="content"),
+                st.container(width="content"),
+            )
+        before = groups.started()  # read once, so that controls and buttons show the same moment
+        with menu:
             scenarios, problems = self._settings(before)
-            started = {name: group for name, group in before.items() if name in st.session_state.groups}
-            self._buttons(started, scenarios)
-        with words:
-            latest = next(reversed(started), PAIR)
-            early = "Stopped early. " if started.get(latest, Group()).stopped else ""
-            st.html(pieces.headline(early + self._sentence(started, latest), self.section))
+        started = {name: group for name, group in before.items() if name in st.session_state.groups}
+        with start:
+            self._run_or_stop(started, scenarios)
+        with further:
+            self._next_action(started)
+        latest = next(reversed(started), PAIR)
+        early = "Stopped early. " if started.get(latest, Group()).stopped else ""
+        row.say(early + self._sentence(started, latest))
+        with row.why:
+            why(self.topic)
         messages.errors((*st.session_state.problems, *problems))
         messages.of_runs(*(run for group in started.values() for run in group.runs))
-        self._results(started, latest, scenarios)
+        self._stage(started, scenarios)
+        if self.below is not None:
+            self.below(started, scenarios)
+        self._sweeps(started)
+
+    # ------------------------------------------------------------------------------------------- the first row
 
     def _settings(self, started: Groups) -> tuple[Sequence[Scenario], tuple[str, ...]]:
         """The scenarios that the controls make, and why they make none; a changed setting leaves all groups."""
         running = any(group.under_way for group in started.values())
-        with st.popover("Change", icon=":material/tune:", disabled=running):
+        with st.popover("Settings", icon=":material/tune:", disabled=running):
             menu = st.container()
             scenario, problems = groups.settings(locked=running)
         if scenario is None or problems:
@@ -138,27 +153,35 @@ class _Page:
         except DeepLeakError as error:
             return (), (str(error),)
 
-    def _buttons(self, started: Groups, scenarios: Sequence[Scenario]) -> None:
+    def _run_or_stop(self, started: Groups, scenarios: Sequence[Scenario]) -> None:
         running = next((group for group in started.values() if group.under_way), None)
         if running is not None:
             st.button("Stop", icon=":material/stop:", key="stop", on_click=groups.stop, args=(running,))
             return
-        pair = started.get(PAIR, Group())
+        ended = started.get(PAIR, Group()).finished is not None
         st.button(
-            "Run again" if pair.finished else "Run both", type="secondary" if pair.finished else "primary",
+            "Run again" if ended else "Run both", type="secondary" if ended else "primary",
             key="start", icon=":material/play_arrow:", on_click=groups.start, args=(PAIR, scenarios, "side by side"),
-            kwargs={"instead_of_all": True, "again": bool(pair.finished)}, disabled=not scenarios,
+            kwargs={"instead_of_all": True, "again": ended}, disabled=not scenarios,
         )  # fmt: skip
-        if pair.finished is None:
+
+    def _next_action(self, started: Groups) -> None:
+        """The follow-up that the player would show next."""
+        shown = [follow_up for follow_up in self.follow_ups if follow_up.sweep is None]
+        follow_up = next((follow_up for follow_up in shown if follow_up.name not in started), None)
+        if follow_up is not None:
+            self._offer(follow_up, started, "primary")
+
+    def _offer(self, follow_up: FollowUp, started: Groups, kind: str) -> None:
+        """The button of a follow-up, once the pair has ended and while nothing goes on."""
+        pair = started.get(PAIR, Group())
+        if pair.finished is None or any(group.under_way for group in started.values()):
             return
-        suggested = next((follow_up.name for follow_up in self.follow_ups if follow_up.name not in started), None)
-        for follow_up in self.follow_ups:
-            st.button(
-                follow_up.button, type="primary" if follow_up.name == suggested else "secondary", key=follow_up.name,
-                icon=follow_up.icon, on_click=groups.start,
-                args=(follow_up.name, follow_up.scenarios(pair), follow_up.schedule),
-                kwargs={"instead_of_all": False},
-            )  # fmt: skip
+        st.button(
+            follow_up.button, type="primary" if kind == "primary" else "secondary", key=follow_up.name,
+            icon=follow_up.icon, on_click=groups.start,
+            args=(follow_up.name, follow_up.scenarios(pair), follow_up.schedule), kwargs={"instead_of_all": False},
+        )  # fmt: skip
 
     def _sentence(self, started: Groups, latest: str) -> str:
         """What the group that was started last has shown, else an earlier one."""
@@ -169,90 +192,70 @@ class _Page:
             return self.sentence(started)
         return follow_up.running if started[latest].finished is None else follow_up.sentence(started)
 
-    def _results(self, started: Groups, latest: str, scenarios: Sequence[Scenario]) -> None:
-        sweeps = [(f, f.sweep) for f in self.follow_ups if f.sweep and f.name in started]
-        with_panels = [f for f in self.follow_ups if f.panels and f.name in started]
-        for follow_up, sweep in sweeps:
-            if follow_up.name == latest:
-                _sweep(started[follow_up.name], sweep)
-        if with_panels and with_panels[-1].panels is not None:
-            _play(started[with_panels[-1].name], with_panels[-1].panels)
-        elif PAIR in started:
-            _play(started[PAIR], self.panels)
-        elif scenarios:
-            st.html(pieces.side_by_side(self.panels({}, [Side(scenario) for scenario in scenarios])))
-        if PAIR in started:
-            drawn = [started[PAIR], *(started[follow_up.name] for follow_up in with_panels)]
-            names = [*self.curves, *(follow_up.curve for follow_up in with_panels)]
-            every = CURVE_SECONDS * pace() if any(group.under_way for group in drawn) else None
-            st.fragment(_curves, run_every=every)(tuple(group.id for group in drawn), tuple(names))
-        for follow_up, sweep in sweeps:
-            if follow_up.name != latest:
-                _sweep(started[follow_up.name], sweep)
+    # ---------------------------------------------------------------------------------------------- the player
+
+    def _stage(self, started: Groups, scenarios: Sequence[Scenario]) -> None:
+        """The player: runs under way as they go on, or runs that have ended, or what is about to run."""
+        with_columns = {PAIR, *(follow_up.name for follow_up in self.follow_ups if follow_up.sweep is None)}
+        shown = {name: group for name, group in started.items() if name in with_columns}
+        if PAIR not in shown and not scenarios:
+            return
+        going = any(group.under_way for group in shown.values())
+        slowed = pace()
+        attempts = tuple(run.attempt for group in shown.values() for run in group.runs)
+        repeated = st.fragment(self._play, run_every=PICTURE_SECONDS * slowed if going else None)
+        repeated({name: group.id for name, group in shown.items()}, scenarios, going, attempts, slowed)
+        st.caption(_about_the_clock(shown))
+
+    def _play(
+        self,
+        group_ids: Mapping[str, str],
+        scenarios: Sequence[Scenario],
+        going: bool,
+        attempts: Sequence[int],
+        slowed: int,
+    ) -> None:
+        give_way()
+        runs = {name: store().members(group_id) for name, group_id in group_ids.items()}
+        if going and _is_over([run for group in runs.values() for run in group], attempts, slowed):
+            st.rerun()
+        sides = {name: sides_of(group) for name, group in runs.items()}
+        sides.setdefault(PAIR, tuple(map(Side, scenarios)))
+        click = play(self.columns(sides), key="compared")
+        if click is not None and not going and (picked := self.choice.pick(click, scenarios)):
+            groups.start(PAIR, picked, "side by side", instead_of_all=True)
+            st.rerun()
+
+    # ---------------------------------------------------------------------------------------------- the sweeps
+
+    def _sweeps(self, started: Groups) -> None:
+        for follow_up in self.follow_ups:
+            if follow_up.sweep is None:
+                continue
+            self._offer(follow_up, started, "secondary")
+            if follow_up.name in started:
+                _sweep(started[follow_up.name], follow_up.sweep)
 
 
 # ------------------------------------------------------------------------------------------- what repeats by itself
 
 
-def _play(group: Group, panels: Panels) -> None:
-    """Runs under way as they go on, or any moment of runs that have ended."""
-    if group.under_way:
-        slowed, attempts = pace(), tuple(run.attempt for run in group.runs)
-        st.fragment(_watch, run_every=PICTURE_SECONDS * slowed)(group.id, attempts, slowed, panels)
-    else:
-        st.fragment(_replay)(group.id, panels)
-
-
-def _watch(group_id: str, attempts: tuple[int, ...], slowed: int, panels: Panels) -> None:
-    give_way()
-    runs = store().members(group_id)
+def _is_over(runs: Sequence[RunRecord], attempts: Sequence[int], slowed: int) -> bool:
+    """Whether the whole page has to be drawn anew: nothing goes on, a run began again, or the pace is another."""
     again = any(run.attempt > max(1, attempt) for run, attempt in zip(runs, attempts, strict=True))
-    if again or not any(run.under_way for run in runs) or pace() != slowed:
-        st.rerun()
-    state, key = st.session_state, (group_id, *(run.snapshots for run in runs))
-    if state.get("frame", (None,))[0] != key or not all(run.snapshots for run in runs):
-        state.frame = key, _drawn(panels, runs, _together(runs, [records.frame_of(run) for run in runs]))
-    st.html(state.frame[1])
+    return again or not any(run.under_way for run in runs) or pace() != slowed
 
 
-def _together(runs: Sequence[RunRecord], frames: Sequence[Frame | None]) -> Sequence[Frame | None]:
-    """No pictures of any run while one has none yet: shown alone, a run would look like the faster one."""
-    awaited = any(run.under_way and frame is None for run, frame in zip(runs, frames, strict=True))
-    return [None] * len(runs) if awaited else frames
+def _about_the_clock(shown: Groups) -> str:
+    """What the seconds of the timeline are; runs of one group that overlap in time have shared a worker."""
+    shared = any(_overlap(group.runs) for group in shown.values())
+    own = "The clock shows each attack's own seconds."
+    return f"{own} Runs side by side share a core and take turns, so they take longer to watch." if shared else own
 
 
-def _drawn(panels: Panels, runs: Sequence[RunRecord], frames: Sequence[Frame | None]) -> str:
-    sides = [Side(run.scenario, run, frame, runs[0]) for run, frame in zip(runs, frames, strict=True)]
-    return pieces.side_by_side(panels(groups.started(), sides))
-
-
-def _replay(group_id: str, panels: Panels) -> None:
-    give_way()
-    runs = store().members(group_id)
-    curves = [records.moments_of(run.id) for run in runs]
-    space = st.container()  # above the slider, where the panels were while the runs went on
-    seconds = sorted({round(moment.seconds, 1) for curve in curves for moment in curve})
-    at = seconds[-1] if seconds else 0.0
-    if len(seconds) > 1:
-        offered = [*seconds[: -1 : math.ceil(len(seconds) / STOPS)], seconds[-1]]
-        at = st.select_slider(
-            "Replay", offered, value=offered[-1], key=f"at-{group_id}", label_visibility="collapsed",
-            format_func=lambda second: f"{second:.1f} s",
-        )  # fmt: skip
-    frames = [
-        records.frame_of(run, max(0, bisect_right(curve, at + 0.05, key=lambda moment: moment.seconds) - 1))
-        for run, curve in zip(runs, curves, strict=True)
-    ]
-    with space:
-        st.html(_drawn(panels, runs, frames))
-
-
-def _curves(group_ids: tuple[str, ...], names: tuple[str, ...]) -> None:
-    give_way()
-    runs = [run for group_id in group_ids for run in store().members(group_id)]
-    live_charts.comparison_curves(
-        list(zip(names, [records.moments_of(run.id) for run in runs], strict=False)), key="compared"
-    )
+def _overlap(runs: Sequence[RunRecord]) -> bool:
+    spans = sorted((run.started, run.ended or float("inf")) for run in runs if run.started is not None)
+    return any(later[0] < earlier[1] for earlier, later in pairwise(spans))
 
 
 def _sweep(group: Group, sweep: Sweep) -> None:

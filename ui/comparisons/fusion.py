@@ -6,23 +6,20 @@ from collections.abc import Sequence
 
 from streamlit.delta_generator import DeltaGenerator
 
-from deepleak_core.events import FeaturesSeparated
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import comparisons
-from ui import pieces, server_view
-from ui.backend import store
 from ui.comparisons import sharing
-from ui.comparisons.frame import PAIR, Choice, FollowUp
+from ui.comparisons.frame import PAIR, Choice, FollowUp, Sides
 from ui.comparisons.groups import Group, Groups
-from ui.comparisons.panels import Side, attacked, changes, means, private, side_of, stages, to_mean
-from ui.pieces import Panel
-from ui.rendering import NOTHING, joined
+from ui.comparisons.panels import attacked, means, private
+from ui.player import Column
 
-FUSION_INDEX = "fusion index: share of images closer to their mean than to any one image"
+DISTINCT, SAME, SEPARATED = "all different", "same label", "separated"  # the curves
 
 
 def _scenarios(scenario: Scenario, menu: DeltaGenerator, locked: bool) -> Sequence[Scenario]:
-    return comparisons.distinct_and_same(scenario, sharing.share(scenario, locked=locked))
+    with menu:
+        return comparisons.distinct_and_same(scenario, sharing.share(scenario, locked=locked))
 
 
 def _fill(pair: Group | None) -> None:
@@ -32,32 +29,19 @@ def _fill(pair: Group | None) -> None:
 CHOICE = Choice(_scenarios, _fill)
 
 
-def panels(started: Groups, sides: Sequence[Side]) -> list[Panel]:
-    """Each batch beside its reconstructions, and the mean that those of one class come close to."""
-    distinct, same = sides
-    fusion = same.frame.score.fusion if same.frame and same.frame.score else None
-    measured = NOTHING if fusion is None else pieces.number(f"{fusion:.2f}", FUSION_INDEX)
-    return [
+def columns(sides: Sides) -> list[Column]:
+    """Each batch beside its reconstructions, then the mean of the shared class, and the separated images."""
+    distinct, same = sides[PAIR]
+    drawn = [
         private("All different", distinct, weight=2),
-        attacked("Rebuilt", distinct, weight=3),
+        attacked("Rebuilt", distinct, name=DISTINCT, weight=3),
         private("Same label", same, weight=2),
-        attacked("Rebuilt", same, asides=to_mean(same), weight=3),
-        Panel("Their mean", joined([pieces.no_progress(), means(same), measured]), 2),
+        attacked("Rebuilt", same, name=SAME, asides="to_mean", weight=3),
+        *means(same),
     ]
-
-
-def separated_panels(started: Groups, sides: Sequence[Side]) -> list[Panel]:
-    """The fused pictures as they ended, the separated features, and the pictures that follow from them."""
-    (exact,), fused = sides, side_of(started[PAIR].runs[1])
-    features = store().latest(exact.run.id, FeaturesSeparated) if exact.run else None
-    prepared = fused.facts.prepared
-    maps = server_view.separated(features, prepared.class_names) if features and prepared else NOTHING
-    return [
-        private("Private images", exact, weight=2),
-        attacked("Fused", fused, asides=to_mean(fused), weight=3),
-        attacked("Separated", exact, asides=changes(fused, exact), weight=3),
-        Panel("", joined([maps, stages(exact)]), 3),
-    ]
+    for exact in sides.get("separate", ()):
+        drawn.append(attacked("Separated", exact, name=SEPARATED, asides="change", against=SAME, weight=3))
+    return drawn
 
 
 def sentence(started: Groups) -> str:
@@ -79,6 +63,4 @@ SEPARATE = FollowUp(
     ":material/call_split:",
     scenarios=lambda pair: [comparisons.separated(pair.runs[1].scenario)],
     sentence=_separated,
-    panels=separated_panels,
-    curve="separated",
 )

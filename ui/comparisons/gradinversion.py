@@ -10,17 +10,18 @@ from deepleak_core.scenario import Scenario
 from deepleak_core.studies import comparisons
 from ui import records
 from ui.comparisons import sharing
-from ui.comparisons.frame import PAIR, Choice, FollowUp, Sweep
+from ui.comparisons.frame import PAIR, Choice, FollowUp, Sides, Sweep
 from ui.comparisons.groups import Group, Groups
-from ui.comparisons.panels import Side, attacked, inferred_labels, private, similarity, true_labels
-from ui.pieces import Panel
+from ui.comparisons.panels import Side, attacked, private
+from ui.player import Column
 
 NAMES = ("GradInversion", "General Deep Leakage")
 SHARED = 2  # images that share a label at first
 
 
 def _scenarios(scenario: Scenario, menu: DeltaGenerator, locked: bool) -> Sequence[Scenario]:
-    return comparisons.compared(comparisons.same_label(scenario, sharing.share(scenario, locked=locked)))
+    with menu:
+        return comparisons.compared(comparisons.same_label(scenario, sharing.share(scenario, locked=locked)))
 
 
 def _fill(pair: Group | None) -> None:
@@ -30,13 +31,18 @@ def _fill(pair: Group | None) -> None:
 CHOICE = Choice(_scenarios, _fill)
 
 
-def panels(started: Groups, sides: Sequence[Side]) -> list[Panel]:
-    """The private images, and for each attack the labels it infers and the images it reconstructs."""
-    reconstructed = [
-        attacked(name, side, asides=similarity(side), above=inferred_labels(side))
-        for name, side in zip(NAMES, sides, strict=True)
-    ]
-    return [private("Private images", sides[0], above=true_labels(sides[0])), *reconstructed]
+def columns(sides: Sides) -> list[Column]:
+    """The private images, and for each attack how many labels it infers and the images it reconstructs."""
+    attacks = [attacked(_title(name, side), side, name=name) for name, side in zip(NAMES, sides[PAIR], strict=True)]
+    return [private("Private images", sides[PAIR][0]), *attacks]
+
+
+def _title(name: str, side: Side) -> str:
+    inferred = side.facts.inferred
+    if inferred is None or inferred.score is None:
+        return name
+    right, total = comparisons.labels_right(inferred), len(inferred.order)
+    return f"{name}: {right} of {total} labels {'✓' if right == total else '✗'}"
 
 
 def sentence(started: Groups) -> str:

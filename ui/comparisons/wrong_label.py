@@ -1,4 +1,4 @@
-"""One wrong label: which label is wrong, and the panels of the page."""
+"""One wrong label: which label is wrong, the columns of the page, its sentences and further runs."""
 
 from __future__ import annotations
 
@@ -8,96 +8,119 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from deepleak_core.data import datasets
-from deepleak_core.data.batches import load_batch
+from deepleak_core.data.batches import labels_of_batch
 from deepleak_core.events import LABELS_CHANGED
 from deepleak_core.scenario import Scenario
-from deepleak_core.studies import comparisons
+from deepleak_core.studies import comparisons, wrong_labels
 from deepleak_core.text import split_list, swap_text
 from ui import records
-from ui.comparisons import groups
-from ui.comparisons.frame import PAIR, Choice, FollowUp, Sweep
+from ui.comparisons import groups, wrong_label_map
+from ui.comparisons.frame import PAIR, Choice, FollowUp, Sides, Sweep
 from ui.comparisons.groups import Group, Groups
-from ui.comparisons.panels import Side, attacked, changes, private, side_of, stages
+from ui.comparisons.panels import Side, attacked, private
 from ui.controls import inputs
-from ui.pieces import Panel
+from ui.player import Click, Column
 
+CORRECT, WRONG, REPAIRED = "all labels correct", "one wrong", "corrected"  # the curves
 WORST = "worst"  # the choice of the label whose error costs most
-WORST_HELP = (
-    "The worst case is the image whose features weigh most in the last layer, mislabelled as the absent class that the "
-    "network finds least likely for it."
+WORST_OF_MAP = "The worst case is the wrong label that costs most of all possible ones, see the map below the pictures."
+WORST_BY_RULE = (
+    "The worst case, by a rule: the image whose features weigh most in the last layer, taken for the absent class that "
+    "the network finds least likely for it."
 )
-
-
-def in_words(swap: str) -> str:
-    """A pair of classes as words.
-
-    >>> in_words("cat>dog")
-    'cat mislabelled as dog'
-    """
-    return " mislabelled as ".join(split_list(swap, ">"))
-
 
 # ------------------------------------------------------------------------------------------------ which label is wrong
 
 
 def _fill(pair: Group | None) -> None:
     wrong = pair.runs[1].scenario if pair else None
-    swap = wrong.mislabel[0] if wrong and wrong.mislabel else None
-    if wrong is None or swap is None or swap == _worst_swap(wrong.changed(mislabel=None).to_json()):
-        st.session_state.wrong_image, st.session_state.wrong_class = WORST, None
+    _choose(wrong.changed(mislabel=None), wrong.mislabel[0]) if wrong and wrong.mislabel else _set(WORST, None)
+
+
+def _choose(scenario: Scenario, swap: str) -> None:
+    """Set the controls to a wrong label of this attack."""
+    if swap == _worst(scenario.to_json()):
+        _set(WORST, None)
     else:
-        st.session_state.wrong_image, st.session_state.wrong_class = split_list(swap, ">")
+        _set(*split_list(swap, ">"))
+
+
+def _set(image: str, other: str | None) -> None:
+    st.session_state.wrong_image, st.session_state.wrong_class = image, other
 
 
 def _scenarios(scenario: Scenario, menu: DeltaGenerator, locked: bool) -> Sequence[Scenario]:
     """The attack with all labels correct, and with the chosen one wrong. Raises `DeepLeakError`."""
-    labels = load_batch(scenario).labels.tolist()
-    names, worst = datasets.names_of_classes(scenario), _worst_swap(scenario.to_json())
-    offered = {WORST: f"Worst case: {in_words(worst)}"} | {names[label]: names[label] for label in labels}
+    labels, names = labels_of_batch(scenario), datasets.names_of_classes(scenario)
+    worst = _worst(scenario.to_json())
+    if (picked := st.session_state.pop("picked", None)) is not None:
+        _choose(scenario, picked)
+    offered = {WORST: f"Worst case: {wrong_labels.in_words(worst)}"} | {names[label]: names[label] for label in labels}
+    known = wrong_labels.recorded(scenario) is not None
     with menu:
         image = inputs.select(
-            "Wrong label", "wrong_image", offered, locked=locked, help=WORST_HELP, on_change=groups.leave
-        )
+            "Wrong label", "wrong_image", offered, locked=locked, help=WORST_OF_MAP if known else WORST_BY_RULE,
+            on_change=groups.leave,
+        )  # fmt: skip
         if image == WORST:
             return comparisons.wrong_label(scenario, worst)
         others = {name: name for name in names if name != image}
-        other = inputs.select("Mislabelled as", "wrong_class", others, locked=locked, on_change=groups.leave)
+        other = inputs.select("Taken for", "wrong_class", others, locked=locked, on_change=groups.leave)
     return comparisons.wrong_label(scenario, swap_text(image, other))
 
 
-CHOICE = Choice(_scenarios, _fill)
+def _pick(click: Click, scenarios: Sequence[Scenario]) -> Sequence[Scenario]:
+    """A class chosen below a private image: that label is wrong from now on."""
+    correct = scenarios[0]
+    true = datasets.names_of_classes(correct)[labels_of_batch(correct)[click.image]]
+    return chosen(correct, swap_text(true, click.choice)) if click.choice != true else ()
+
+
+def chosen(correct: Scenario, swap: str) -> Sequence[Scenario]:
+    """The scenarios with this label wrong, which the controls show from the next time on that they are drawn."""
+    st.session_state.picked = swap
+    return comparisons.wrong_label(correct, swap)
+
+
+CHOICE = Choice(_scenarios, _fill, _pick)
 
 
 @st.cache_data(max_entries=50, show_spinner=False)
-def _worst_swap(scenario: str) -> str:
-    return comparisons.worst_swap(Scenario.from_json(scenario))
+def _worst(scenario: str) -> str:
+    return wrong_labels.wrong_label_of(Scenario.from_json(scenario))
 
 
-# ------------------------------------------------------------------------------------------------------- panels
+# ------------------------------------------------------------------------------------------------------- columns
 
 
-def panels(started: Groups, sides: Sequence[Side]) -> list[Panel]:
-    """The private images, the attack with correct labels, the attack with a wrong one and what it lost."""
-    correct, wrong = sides
-    return [
-        private("Private images", correct),
-        attacked("All labels correct", correct),
-        attacked(_wrong_title(wrong.scenario), wrong, asides=changes(correct, wrong)),
+def columns(sides: Sides) -> list[Column]:
+    """The private images with the labels that are assumed, the attacks, and what each leaves unexplained."""
+    correct, wrong = sides[PAIR]
+    attacks = [
+        attacked("All labels correct", correct, name=CORRECT, gauge=True, weight=2),
+        attacked(_title(wrong.scenario), wrong, name=WRONG, gauge=True, weight=2),
     ]
+    for repaired in sides.get("repair", ()):
+        title = "Corrected by the attacker"
+        attacks.append(attacked(title, repaired, name=REPAIRED, gauge=True, weight=2))
+    return [_private(correct, wrong), *attacks]
 
 
-def repair_panels(started: Groups, sides: Sequence[Side]) -> list[Panel]:
-    """The attack with the wrong label as it ended, beside the one that checks its labels."""
-    (repaired,), wrong = sides, side_of(started[PAIR].runs[1])
-    return [
-        private("Private images", repaired),
-        attacked(_wrong_title(wrong.scenario), wrong),
-        attacked("The attacker checks its labels", repaired, asides=changes(wrong, repaired), below=stages(repaired)),
-    ]
+def _private(correct: Side, wrong: Side) -> Column:
+    """The private images; the wrong label stands below the image that it is assumed for."""
+    scenario, swap = correct.scenario, (wrong.scenario.mislabel or (None,))[0]
+    names = datasets.names_of_classes(scenario)
+    true = [names[label] for label in labels_of_batch(scenario)]
+    shown = list(true)
+    if swap is not None:
+        before, after = split_list(swap, ">")
+        shown[true.index(before)] = after
+    locked = wrong.run is not None and wrong.run.under_way
+    return private("Private images", correct, shown=shown, choices=() if locked else names, weight=2)
 
 
-def _wrong_title(scenario: Scenario) -> str:
-    return f"One label wrong: {in_words(scenario.mislabel[0])}" if scenario.mislabel else "One label wrong"
+def _title(scenario: Scenario) -> str:
+    return f"Wrong: {' as '.join(split_list(scenario.mislabel[0], '>'))}" if scenario.mislabel else "One wrong label"
 
 
 # ---------------------------------------------------------------------------------------------- sentences, further runs
@@ -119,16 +142,14 @@ def _repaired(started: Groups) -> str:
 
 REPAIR = FollowUp(
     "repair",
-    "Let the attacker check its labels",
+    "Check the labels",
     ":material/auto_fix_high:",
     scenarios=lambda pair: [pair.runs[1].scenario.changed(repair_labels=True)],
     sentence=_repaired,
-    panels=repair_panels,
-    curve="the attacker checks its labels",
 )
 SWEEP = FollowUp(
     "sweep",
-    "Sweep",
+    "More wrong labels",
     ":material/stacked_line_chart:",
     scenarios=lambda pair: comparisons.wrong_label_sweep(pair.runs[0].scenario),
     sentence=lambda started: comparisons.what_the_sweep_says(started["sweep"].finished or ()),
@@ -136,3 +157,15 @@ SWEEP = FollowUp(
     sweep=Sweep("wrong labels"),
     schedule="in turn",
 )
+
+
+def below(started: Groups, scenarios: Sequence[Scenario]) -> None:
+    """The map of every possible wrong label; a cell shows its run."""
+    if not scenarios:
+        return
+    going = any(group.under_way for group in started.values())
+    correct, wrong = scenarios
+    swap = wrong_label_map.draw(correct, (wrong.mislabel or ("",))[0], locked=going)
+    if swap is not None and not going:
+        groups.start(PAIR, chosen(correct, swap), "side by side", instead_of_all=True)
+        st.rerun()

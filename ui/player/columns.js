@@ -100,7 +100,7 @@ class Gauge {
   constructor() {
     this.number = el("b");
     this.bar = el("i");
-    this.element = el("div", { class: "gauge" }, this.number, el("span", {}, "of the update unexplained"), el("div", {}, this.bar));
+    this.element = el("div", { class: "gauge" }, this.number, el("span", { title: "Share of the shared update that the rebuilt pictures do not explain" }, "unexplained"), el("div", {}, this.bar));
   }
 
   show(residual) {
@@ -212,7 +212,7 @@ export class TrackColumn extends PictureColumn {
     this.grid.setCount(count);
     for (let place = 0; place < count; place++) this.grid.show(place, this.tile(moment, place, mixed, against));
     this.filled = true;
-    const quality = moment.mean != null ? `mean ${decibels(moment.mean)}` : "";
+    const quality = moment.mean != null ? `${decibels(moment.mean)} on average` : "";
     setText(this.status, [this.live ? `iteration ${moment.step}` : "", quality || notMatched(moment.residual)].filter(Boolean).join(", "));
     setAttribute(this.status, "title", notMatched(moment.residual));
     this.advance(this.live ? moment.progress : 0, this.live && moment.progress == null);

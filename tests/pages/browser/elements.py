@@ -8,7 +8,7 @@ from benchmarks.browser import button
 
 PATIENCE = 90_000  # milliseconds: these tests ask whether things happen, not how fast
 expect.set_options(timeout=PATIENCE)
-PANELS = (".dl-sides img",)  # of a comparison page that is ready
+PANELS = (".st-key-player-compared canvas",)  # of a comparison page that is ready
 
 
 def rebuilt(page: Page) -> list[str]:
@@ -27,9 +27,19 @@ def headline(page: Page) -> Locator:
     return page.locator(".dl-headline")
 
 
-def slider(page: Page) -> Locator:
-    """The slider of the replay."""
-    return page.get_by_role("slider").last
+def column(page: Page, n: int) -> Locator:
+    """The n-th column of a player, from the left."""
+    return page.locator(".st-key-player-compared section.column").nth(n)
+
+
+def timeline(page: Page) -> Locator:
+    """The timeline of a player, with which a recording can be moved."""
+    return page.locator(".st-key-player-compared").get_by_role("slider", name="Time in the attack")
+
+
+def expect_recorded(page: Page) -> None:
+    """The player shows runs that have ended: they can be played again."""
+    expect(page.locator(".st-key-player-compared").get_by_role("button", name="Play")).to_be_enabled()
 
 
 def start(page: Page) -> None:

@@ -6,70 +6,118 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from benchmarks.browser import button
-from tests.pages.browser.elements import PANELS, expect_no_error, headline, rebuilt, slider, start
+from tests.pages.browser.elements import (
+    PANELS,
+    column,
+    expect_no_error,
+    expect_recorded,
+    headline,
+    start,
+    timeline,
+)
 
 pytestmark = pytest.mark.browser
+QUICK = "/one_wrong_label?indices=0,4&max_iterations=150"
 
 
-def panel(page: Page, n: int) -> Locator:
-    """The n-th panel from the left."""
-    return page.locator(".dl-sides section").nth(n)
+def captions(page: Page, n: int) -> list[str]:
+    """The words below the pictures of a column."""
+    return column(page, n).locator("figcaption").all_inner_texts()
+
+
+def picture(page: Page, n: int) -> str:
+    """The first picture of a column, as data."""
+    return column(page, n).locator("canvas").first.evaluate("canvas => canvas.toDataURL()")
 
 
 def test_one_wrong_label_streams_beside_the_correct_ones(visit: Any) -> None:
-    page = visit("/one_wrong_label?indices=0,4&max_iterations=150", ready=PANELS)
+    page = visit(QUICK, ready=PANELS)
     start(page)
-    correct, wrong = panel(page, 1), panel(page, 2)
-    wrong.locator(".dl-rebuilt img").first.wait_for()
-    assert correct.locator(".dl-rebuilt img").count() == 2, "both are shown from the first picture on"
-    slider(page).wait_for()  # drawn with the last pictures
-    expect(wrong.locator(".dl-wrong")).to_have_count(1)
-    expect(correct.locator(".dl-wrong")).to_have_count(0)
+    expect(column(page, 1).locator("figcaption", has_text="dB")).to_have_count(2)
+    expect(column(page, 2).locator("figcaption", has_text="dB")).to_have_count(2)
+    expect_recorded(page)
+    expect(column(page, 2).locator("figure.wrong")).to_have_count(1)
+    expect(column(page, 1).locator("figure.wrong")).to_have_count(0)
+    expect(column(page, 2).locator(".gauge b")).to_contain_text("%")
     expect(page).to_have_url(re.compile(r".*/one_wrong_label\?pair=[\w-]+$"))
-    last, sentence = rebuilt(page), headline(page).inner_text()
+    last, sentence = captions(page, 2), headline(page).inner_text()
     page.reload()
-    slider(page).wait_for()
+    expect_recorded(page)
     expect(headline(page)).to_have_text(sentence)
-    assert rebuilt(page) == last
-    slider(page).focus()
-    slider(page).press("Home")
-    page.wait_for_function("last => document.querySelector('.dl-aside') && "
-                           "document.querySelectorAll('.dl-rebuilt img')[3].src != last", arg=last[3])  # fmt: skip
+    assert captions(page, 2) == last
+    shown = picture(page, 2)
+    timeline(page).focus()
+    timeline(page).press("Home")
+    expect(column(page, 2).locator("figcaption").first).not_to_have_text(last[0])
+    assert picture(page, 2) != shown
+    expect_no_error(page)
+
+
+def test_a_label_picked_below_a_private_image_is_wrong_and_the_attacker_corrects_it(visit: Any) -> None:
+    page = visit(QUICK, ready=PANELS)
+    column(page, 0).locator("select").nth(1).select_option("truck")
+    expect(column(page, 2).locator("figure.wrong")).to_contain_text("truck")
+    expect_recorded(page)
+    before = captions(page, 2)
+    button(page, "repair").click()
+    expect(page.locator(".st-key-player-compared section.track")).to_have_count(3)
+    expect(button(page, "start")).to_be_visible()
+    expect(column(page, 3).locator("figcaption", has_text="dB")).to_have_count(2)
+    assert captions(page, 2) == before, "columns stay"
+    expect(page).to_have_url(re.compile(r"\?pair=[\w-]+&repair=[\w-]+$"))
     button(page, "sweep").click()
     button(page, "stop").wait_for()
     expect(button(page, "start")).to_be_visible()
     expect(page.locator(".st-key-sweep-chart").first).to_be_visible()
-    expect(headline(page)).not_to_have_text(sentence)
+    expect_no_error(page)
+
+
+def test_a_cell_of_the_map_shows_its_attack_and_arrow_keys_move_between_cells(visit: Any) -> None:
+    page = visit("/one_wrong_label", ready=PANELS)
+    cells = page.locator(".st-key-every-wrong-label button")
+    expect(cells).to_have_count(36)
+    cell = cells.filter(has_text=re.compile("worst"))
+    expect(cell).to_have_class(re.compile("chosen"))
+    cell.focus()
+    cell.press("ArrowUp")
+    other = page.locator(".st-key-every-wrong-label button:focus")
+    assert other.get_attribute("data-id") != cell.get_attribute("data-id")
+    chosen = other.get_attribute("data-id")
+    other.press("Enter")
+    button(page, "stop").wait_for()
+    expect(page.locator(".st-key-every-wrong-label button.chosen")).to_have_attribute("data-id", str(chosen))
+    button(page, "stop").click()
+    expect(button(page, "start")).to_be_visible()
     expect_no_error(page)
 
 
 def test_fused_pictures_stand_beside_their_mean_and_are_separated(visit: Any) -> None:
     page = visit("/same_label_fusion?indices=0,4&max_iterations=40", ready=PANELS)
     start(page)
-    expect(page.locator(".dl-mean img")).to_have_count(1)
+    expect_recorded(page)
     button(page, "separate").click()
-    expect(page.locator(".dl-map")).to_have_count(2)
-    slider(page).wait_for()
+    expect(page.locator(".st-key-player-compared section.track")).to_have_count(3)
+    expect_recorded(page)
     page.reload()
-    expect(page.locator(".dl-map")).to_have_count(2)
+    expect(page.locator(".st-key-player-compared section.track")).to_have_count(3)
     expect_no_error(page)
 
 
 def test_gradinversion_infers_a_label_too_few(visit: Any) -> None:
     page = visit("/gradinversion?indices=0,1,4&max_iterations=10", ready=PANELS)
     start(page)
-    expect(panel(page, 1)).to_contain_text("2 of 3")
-    expect(panel(page, 2)).to_contain_text("3 of 3")
-    slider(page).wait_for()
+    expect(column(page, 1)).to_contain_text("2 of 3")
+    expect(column(page, 2)).to_contain_text("3 of 3")
+    expect_recorded(page)
     page.get_by_role("link", name="Live attack").click()  # and back to the page of single runs
     expect(button(page, "start")).to_be_enabled()
     expect_no_error(page)
 
 
 @pytest.mark.parametrize("name", ["one_wrong_label", "same_label_fusion", "gradinversion"])
-def test_panels_stack_on_a_narrow_window(visit: Any, name: str) -> None:
+def test_columns_stack_on_a_narrow_window(visit: Any, name: str) -> None:
     page = visit(f"/{name}", ready=PANELS, width=390, height=844)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -15,10 +15,11 @@ from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
 from tests.pages.browser.elements import (
     PANELS,
+    column,
     expect_drawn_by_the_app,
     expect_no_error,
     expect_private,
-    slider,
+    expect_recorded,
     start,
 )
 
@@ -28,10 +29,10 @@ Fresh = tuple[str, Path]
 
 def test_a_link_to_a_comparison_with_a_scenario(visit: Callable[..., Page], fresh_app: Fresh) -> None:
     page = visit("/one_wrong_label?indices=0,4&max_iterations=40", url=fresh_app[0], ready=PANELS)
-    expect(page.locator(".dl-sides section").first.locator("img")).to_have_count(2)  # the images of the query
+    expect(column(page, 0).locator("canvas")).to_have_count(2)  # the images of the query
     expect_drawn_by_the_app(page)
     start(page)
-    expect(slider(page)).to_be_visible()
+    expect_recorded(page)
     expect_no_error(page)
 
 
