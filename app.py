@@ -15,7 +15,6 @@ def main() -> None:
 
     st.set_page_config(page_title="DeepLeak", page_icon=str(ASSETS / "icon.svg"), layout="wide")
     st.logo(str(ASSETS / "logo.svg"), size="large")
-    st.html(ASSETS / "style.css")
     pages = [
         st.Page(ROOT / "pages/live_attack.py", title="Live attack", default=True),
         st.Page(ROOT / "pages/label_inference.py", title="Label inference"),
@@ -33,6 +32,12 @@ def main() -> None:
     shell.run(page)
 
 
-# Python imports the main module again in every worker process that it spawns: there it must do nothing.
-if __name__ == "__main__":
+if __name__ == "__main__":  # Streamlit runs this file for each visitor
     main()
+elif __name__ == "app":  # `streamlit run` imports it, to serve it; worker processes import it too, by another name
+    from streamlit.starlette import App
+
+    from ui.server import announce_navigation, ending, routes
+
+    announce_navigation()
+    server = App(__file__, routes=routes(), lifespan=ending)

@@ -25,12 +25,12 @@ START_SECONDS = 60
 
 
 @contextmanager
-def running_app(database: Path, **environment: str) -> Iterator[str]:
-    """`streamlit run app.py` on a free port with a run database of its own; gives its address."""
+def running_app(database: Path, script: str = "app.py", **environment: str) -> Iterator[str]:
+    """`streamlit run SCRIPT` on a free port with a run database of its own; gives its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true"]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true"]
     command += ["--server.address=127.0.0.1", f"--server.port={port}"]
     variables = os.environ | {"DEEPLEAK_DB": f"sqlite:///{database}"} | environment
     app = subprocess.Popen(command, cwd=ROOT, env=variables)

@@ -28,11 +28,21 @@ def store() -> Store:
     return Store()
 
 
+_started: list[Engine] = []
+
+
+@atexit.register
+def close() -> None:
+    """End every run as interrupted, and the workers."""
+    while _started:
+        _started.pop().close()
+
+
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
     """The engine that executes runs. The first call returns at once; workers start in the background."""
     started = Engine(store())
-    atexit.register(started.close)
+    _started.append(started)
     # Streamlit collects garbage after every rerun, which scans the million objects of PyTorch and Dask: a quarter of a
     # second for every picture. Objects that exist by now stay, so the collector need not look at them again.
     gc.collect()

@@ -329,8 +329,8 @@ def test_a_group_takes_the_answers_there_are_and_runs_the_others(engine: Engine)
 def test_a_crowd_with_one_question_needs_no_place_in_the_line(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = engine.submit(SHORT)
     ended(engine, answer)
-    monkeypatch.setattr(engine, "max_waiting", 0)
     busy = engine.submit(LONG, again=True)
+    monkeypatch.setattr(engine, "max_waiting", 0)
     assert engine.submit(LONG) == busy
     assert engine.submit(SHORT) == answer
     engine.stop(busy)

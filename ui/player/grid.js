@@ -81,6 +81,7 @@ export class Grid {
     this.element.style.setProperty("--side", `${side}px`);
     this.element.classList.toggle("noted", noted);
     this.element.classList.toggle("wide", side >= 14 * unit);
+    this.element.classList.toggle("snug", side < 10 * unit);
     this.element.classList.toggle("tight", side < 7 * unit);
     this.element.classList.toggle("tiny", side < 4 * unit);
     for (const { canvas } of this.tiles) canvas.classList.toggle("smooth", canvas.width > side * devicePixelRatio);

@@ -126,7 +126,7 @@ export class Timeline {
     if (!this.head) return;
     const x = this.x(this.data.live ? this.data.end : time);
     this.head.setAttribute("transform", `translate(${x} 0)`);
-    this.clip.setAttribute("width", x);
+    this.clip.setAttribute("width", Math.max(0, x));
     this.dots.forEach((dot, i) => dot.setAttribute("transform", `translate(${x} ${this.y(this.valueAt(i, time))})`));
   }
 

@@ -1,0 +1,40 @@
+"""The document that a browser loads first has the server's address, the style sheet and the header."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.routing import Match
+from streamlit.runtime.pages_manager import PagesManager
+
+from tests.helpers import ROOT
+from ui import server
+
+
+def answered(path: str) -> bool:
+    """Whether a path is answered with the document, not left to Streamlit."""
+    (route,) = server.routes()
+    return route.matches({"type": "http", "method": "GET", "path": path})[0] is Match.FULL
+
+
+def test_additions_stand_in_the_document_of_streamlit() -> None:
+    html, own = server.document(), server.DOCUMENT.read_text()
+    assert html.index("BACKEND_BASE_URL") < html.index("</head>")
+    assert (ROOT / "assets/style.css").read_text() in html
+    assert html.index("<body>") < html.index('class="dl-shell"') < html.index('id="root"')
+    assert len(html) > len(own)
+
+
+@pytest.mark.parametrize("path", ["/", "/label_inference", "/how_it_works", "/no_such_page"])
+def test_addresses_of_pages_are_answered_with_it(path: str) -> None:
+    assert answered(path)
+
+
+@pytest.mark.parametrize("path", ["/favicon.png", "/static/js/index.js", "/_stcore/health", "/media/a.png"])
+def test_files_and_paths_of_streamlit_are_not(path: str) -> None:
+    assert not answered(path)
+
+
+def test_the_folder_of_pages_is_no_app_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PagesManager, "uses_pages_directory", None)
+    server.announce_navigation()
+    assert PagesManager("app.py").uses_pages_directory is False

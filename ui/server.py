@@ -1,0 +1,86 @@
+"""What the web server does beside Streamlit: the document that a browser loads first, and an orderly end.
+
+The document is Streamlit's own, at the address of every page, with three additions:
+
+- The address of the server. Streamlit's front end otherwise tries the page's own path first, and every visit by a
+  page's link makes two requests that are answered 404.
+- The style sheet, so that nothing is ever drawn without it.
+- The header with the logo, until Streamlit has drawn its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import streamlit
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
+from streamlit.config import get_option
+from streamlit.starlette import App
+
+DOCUMENT = Path(streamlit.__file__).parent / "static" / "index.html"
+ASSETS = Path(__file__).parent.parent / "assets"
+# Relative, as the document's own links to scripts are, so that it holds below any path of a reverse proxy.
+ADDRESS = '<script>window.__streamlit = {BACKEND_BASE_URL: new URL(".", location.href).href}</script>'
+
+
+def document() -> str:
+    """The document with its additions."""
+    logo = b64encode((ASSETS / "logo.svg").read_bytes()).decode()
+    style = (ASSETS / "style.css").read_text()
+    head, end_of_head, rest = DOCUMENT.read_text().partition("</head>")
+    start, body, rest = rest.partition("<body>")
+    shell = f'<div class="dl-shell"><img src="data:image/svg+xml;base64,{logo}" alt="DeepLeak"></div>'
+    # In the body: Streamlit appends rules of equal weight to the head, and the later ones win.
+    return f"{head}{ADDRESS}{end_of_head}{start}{body}<style>{style}</style>{shell}{rest}"
+
+
+async def _answer(request: Request) -> HTMLResponse:
+    return HTMLResponse(document(), headers={"Cache-Control": "no-cache"})
+
+
+class _PageName(Convertor[str]):
+    """The path of a page: one name without a dot, or nothing; files and Streamlit's own paths are left to it."""
+
+    regex = r"[^/.]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+def routes() -> list[Route]:
+    """What the server answers before Streamlit does: the addresses of pages."""
+    register_url_convertor("page", _PageName())
+    base = str(get_option("server.baseUrlPath")).strip("/")
+    return [Route(f"/{base}/{{page:page}}" if base else "/{page:page}", _answer, methods=["GET", "HEAD"])]
+
+
+def announce_navigation() -> None:
+    """Tell Streamlit, before the first visit, that the folder `pages` is not an app of its own.
+
+    It learns that from `st.navigation` otherwise: the first visitor after a start would see a sidebar with the names of
+    the files, and at a link "Page not found". Where a later version of Streamlit works otherwise, `shell.within_app`
+    still draws the right page.
+    """
+    with suppress(ImportError):
+        from streamlit.runtime.pages_manager import PagesManager
+
+        PagesManager.uses_pages_directory = False
+
+
+@asynccontextmanager
+async def ending(app: App) -> AsyncIterator[None]:
+    """Close the engine when the server ends; its signal ends the process before Python's own exit handlers run."""
+    yield
+    if (backend := sys.modules.get("ui.backend")) is not None:  # else nobody has visited yet
+        await asyncio.to_thread(backend.close)
