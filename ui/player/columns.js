@@ -2,7 +2,7 @@
 
 import { el, setAttribute, setText } from "./dom.js";
 import { Grid } from "./grid.js";
-import { blended, curveOf, decibels, meanOf, notMatched, percent, psnr, repeated, signed } from "./model.js";
+import { blended, curveOf, decibels, frameAt, meanOf, notMatched, percent, psnr, repeated, signed } from "./model.js";
 import { colours, countOf, decoded, drawColours, drawNoise, drawPart } from "./pictures.js";
 import { swatch } from "./timeline.js";
 
@@ -146,7 +146,7 @@ export class TrackColumn extends PictureColumn {
       this.strips?.forEach((strip) => strip.close());
       [this.key, this.strips, this.own] = [key, strips, own?.map((strip) => colours(strip, 0)) ?? []];
     }
-    if (this.run) this.live = null;
+    if (this.run) this.leave();
     this.shown = null;
     this.noted = data.asides !== "none" || data.average;
     this.foot.classList.toggle("averaged", this.blends);
@@ -154,17 +154,23 @@ export class TrackColumn extends PictureColumn {
     this.leftOut(data.run?.more ?? 0);
   }
 
+  leave() {
+    this.live?.strip.close();
+    this.live = null;
+  }
+
   async hear(news) {
     const strip = news.live ? await decoded(news.live.strip) : null;
     return () => {
-      this.live = news.live && !this.run ? { ...news.live, strip } : null;
+      this.leave();
+      if (this.run) strip?.close();
+      else if (strip) this.live = { ...news.live, strip };
       this.waiting = news;
-      if (!this.live) strip?.close();
     };
   }
 
   // The moment of attack time `t`: of a run that goes on always the newest.
-  at(t, frameAt) {
+  at(t) {
     if (this.live) return { ...this.live, strip: this.live.strip, place: -1, last: false };
     if (!this.run) return null;
     const place = frameAt(this.run.frames, t), frame = this.run.frames[place];

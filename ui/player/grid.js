@@ -6,6 +6,7 @@ import { fit, fitWidth } from "./model.js";
 const LINE = 1.55; // rem of a line below a picture, and of a small one; as in player.css
 const SMALL = 1.25;
 const GAP = 0.6;
+const BARE = 3; // rem of side below which pictures stand without words, and closer
 
 export class Grid {
   constructor(onChoice) {
@@ -39,6 +40,7 @@ export class Grid {
     const tile = this.tiles[place];
     draw?.(tile.canvas);
     setAttribute(tile.canvas, "aria-label", alt);
+    setAttribute(tile.canvas, "title", alt);
     tile.figure.classList.toggle("wrong", wrong);
     setText(tile.value, value);
     setAttribute(tile.value, "class", tone || null);
@@ -71,12 +73,14 @@ export class Grid {
 
   // Sizes follow from the space of the column alone, never from what is shown: nothing moves during a run.
   resize(width, height, { stacked, small, noted }) {
-    const unit = rem(), gap = GAP * unit, count = Math.max(1, this.tiles.length);
-    const below = (LINE + (noted ? SMALL : 0)) * unit;
+    const unit = rem(), count = Math.max(1, this.tiles.length);
     const columns = small ? Math.max(4, Math.ceil(Math.sqrt(count))) : Math.ceil(Math.sqrt(count));
-    const { columns: used, side } = stacked
-      ? fitWidth(count, width, gap, columns, (small ? 8 : 22) * unit)
-      : fit(count, width, height, gap, below);
+    const sized = (gap, below) => (stacked ? fitWidth(count, width, gap, columns, (small ? 8 : 22) * unit) : fit(count, width, height, gap, below));
+    let gap = GAP * unit, { columns: used, side } = sized(gap, (LINE + (noted ? SMALL : 0)) * unit);
+    const bare = side < BARE * unit;
+    if (bare) ({ columns: used, side } = sized((gap = (GAP / 3) * unit), 0));
+    this.element.classList.toggle("bare", bare);
+    this.element.style.setProperty("--gap", `${gap}px`);
     this.element.style.setProperty("--columns", used);
     this.element.style.setProperty("--side", `${side}px`);
     this.element.classList.toggle("noted", noted);

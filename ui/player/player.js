@@ -2,7 +2,7 @@
 
 import { el, reducedMotion, rem, setAttribute, setText, svg } from "./dom.js";
 import { NoteColumn, StillColumn, TrackColumn } from "./columns.js";
-import { frameAt, rateOf, scaleWords, secondsText, stageAt } from "./model.js";
+import { rateOf, scaleWords, secondsText, stageAt } from "./model.js";
 import { Timeline } from "./timeline.js";
 
 const NARROW = 50; // rem of width below which columns stand below each other; as in player.css
@@ -79,9 +79,8 @@ class Player {
   receive(data, send) {
     this.send = send;
     if (data.stamp === this.data?.stamp) return this.timeline.draw(); // the theme has changed, or nothing
-    const first = !this.data;
+    if (data.loop !== this.data?.loop) this.setLoop(data.loop);
     this.data = data;
-    if (first) this.setLoop(data.loop);
     if (data.height) this.element.style.setProperty("--height", data.height);
     else this.element.style.removeProperty("--height");
     this.load(data);
@@ -262,8 +261,9 @@ class Player {
 
   paint() {
     if (!this.data) return;
-    const moments = new Map(this.tracks.map((track) => [track.data?.name, track.at(this.time, frameAt)]));
-    for (const track of this.tracks) track.show(moments.get(track.data.name), moments.get(track.data.against));
+    const tracks = this.tracks, moments = tracks.map((track) => track.at(this.time));
+    const named = (name) => moments[tracks.findIndex((track) => name && track.data.name === name)];
+    tracks.forEach((track, n) => track.show(moments[n], named(track.data.against)));
     this.timeline.setTime(this.time);
     this.paintWords();
   }

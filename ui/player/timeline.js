@@ -80,6 +80,7 @@ export class Timeline {
     const ahead = svg("g", { class: "ahead" }, ...this.lines());
     const clip = svg("clipPath", { id: "past" }, this.clip);
     this.dots = curves.map(({ n }) => svg("path", { class: `marker c${n % MARKERS.length}`, d: MARKERS[n % MARKERS.length] }));
+    this.head.classList.toggle("nowhere", curves.length === 0);
     this.svg.replaceChildren(svg("defs", {}, clip), ...this.grid(), ahead, past, ...this.marks(), this.head, ...this.dots);
     this.setTime(this.time);
   }

@@ -9,9 +9,6 @@ from deepleak_core.runs.recording import RecordedFrame, RecordedRun, load
 from ui.cards import Card, cards
 from ui.player import Column, LiveFrame, Still, Track, play
 
-st.set_page_config(layout="wide")
-st.html(Path("assets/style.css"))
-
 
 def live(run: RecordedRun, frame: RecordedFrame) -> LiveFrame:
     return LiveFrame(
@@ -55,14 +52,21 @@ def forward() -> None:
     st.session_state.step += 1
 
 
-query = dict(st.query_params)
-recording = load(Path(os.environ["DEEPLEAK_TEST_RECORDING"]))
-click = play(columns(query, *recording.runs), key="stage", autoplay="autoplay" in query, loop="loop" in query)
-st.text_input("Words", key="words")
-st.button("Next", key="next", on_click=forward)
-pictures = recording.runs[0].truth.pictures if recording.runs[0].truth else ()
-picked = cards(
-    [Card(id=name, title=name.title(), pictures=pictures) for name in ("one", "two")], key="cards", chosen="one"
-)
-st.text(f"click {click.column} {click.image} {click.choice}" if click else "no click")
-st.text(f"picked {picked}")
+def main() -> None:
+    st.set_page_config(layout="wide")
+    st.html(Path("assets/style.css"))
+    query = dict(st.query_params)
+    recording = load(Path(os.environ["DEEPLEAK_TEST_RECORDING"]))
+    click = play(columns(query, *recording.runs), key="stage", autoplay="autoplay" in query, loop="loop" in query)
+    st.text_input("Words", key="words")
+    st.button("Next", key="next", on_click=forward)
+    pictures = recording.runs[0].truth.pictures if recording.runs[0].truth else ()
+    picked = cards(
+        [Card(id=name, title=name.title(), pictures=pictures) for name in ("one", "two")], key="cards", chosen="one"
+    )
+    st.text(f"click {click.column} {click.image} {click.choice}" if click else "no click")
+    st.text(f"picked {picked}")
+
+
+if __name__ == "__main__":
+    main()
