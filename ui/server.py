@@ -82,5 +82,6 @@ def announce_navigation() -> None:
 async def ending(app: App) -> AsyncIterator[None]:
     """Close the engine when the server ends; its signal ends the process before Python's own exit handlers run."""
     yield
-    if (backend := sys.modules.get("ui.backend")) is not None:  # else nobody has visited yet
-        await asyncio.to_thread(backend.close)
+    close = getattr(sys.modules.get("ui.backend"), "close", None)  # None where nobody has visited yet
+    if close is not None:
+        await asyncio.to_thread(close)
