@@ -33,7 +33,7 @@ from benchmarks.machine import describe_machine
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import LabelsInferred
 from deepleak_core.scenario import Scenario
-from deepleak_core.studies import comparisons
+from deepleak_core.studies.fusion import same_label
 
 RESULTS = outcomes.RESULTS / "against_gradinversion.json"
 SHARES = {"distinct": 0.0, "half": 0.5, "same": 1.0}
@@ -100,7 +100,7 @@ def scenario_of(options: argparse.Namespace, model: str, batch: int, share: int,
         images=options.images, composition="random", batch_size=batch, model=model, seed=seed,
         max_iterations=options.iterations, device="cpu",
     )  # fmt: skip
-    return comparisons.same_label(drawn, share)
+    return same_label(drawn, share)
 
 
 def run(scenario: Scenario) -> Measured:

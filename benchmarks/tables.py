@@ -248,6 +248,25 @@ def wrong_labels() -> str:
     return source(found) + chart + markdown(("batch", *(f"{n} wrong" for n in wrong)), rows)
 
 
+# -------------------------------------------------------------------------------------------- same-label fusion
+
+FUSION_HEAD = (
+    "batch", "start", "to the mean", "to the nearest image", "their average to the mean", "other images",
+)  # fmt: skip
+
+
+def fusion() -> str:
+    """What becomes of images that share a label, from shared and from independent starting points."""
+    found = result("fusion")
+    return source(found) + markdown(FUSION_HEAD, map(fusion_row, found["cells"]))
+
+
+def fusion_row(cell: Result) -> Row:
+    """One attack as a row of the table."""
+    figures = (cell[name] for name in ("to_mean", "to_nearest", "average_to_mean", "alone"))
+    return (", ".join(cell["labels"]), cell["start"], *(None if psnr is None else decibels(psnr) for psnr in figures))
+
+
 # ----------------------------------------------------------------------------------------------- label inference
 
 
@@ -360,6 +379,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "against-gradinversion": against_gradinversion,
     "against-breaching": against_breaching,
     "wrong-labels": wrong_labels,
+    "fusion": fusion,
     "label-summary": label_summary,
     "labels-random": lambda: label_accuracy("random"),
     "labels-skewed": lambda: label_accuracy("skewed"),

@@ -75,16 +75,18 @@ class FinalScore(Score):
     """The score at the end of a run, one value for each private image.
 
     `ssim` is in [-1, 1], `max_error_8bit` in 0..255, `pixel_exact` is where that is 0. `outcomes` are verdicts by the
-    rule of `scoring.sentences`; `fused` is where a reconstruction shows the blend of its class, empty where no label
-    repeats. `noise_psnr` and `grey_psnr` are the mean PSNR in dB of uniform noise and of flat grey images against the
-    same private images. `time_to` maps psnr20, psnr30 and pixel_exact to the attack time in seconds at which every
-    image had reached it, None where it never was.
+    rule of `scoring.sentences`. Where labels repeat, `nearest_psnr` is the PSNR in dB of each reconstruction to the
+    private image that it is closest to, and `fused` is where it shows the blend of its class. `noise_psnr` and
+    `grey_psnr` are the mean PSNR in dB of uniform noise and of flat grey images against the same private images.
+    `time_to` maps psnr20, psnr30 and pixel_exact to the attack time in seconds at which every image had reached it,
+    None where it never was.
     """
 
     ssim: tuple[float, ...]
     max_error_8bit: tuple[int, ...]
     pixel_exact: tuple[bool, ...]
     outcomes: tuple[Outcome, ...]
+    nearest_psnr: tuple[float, ...] = ()
     fused: tuple[bool, ...] = ()
     noise_psnr: float
     grey_psnr: float

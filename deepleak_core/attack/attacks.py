@@ -3,6 +3,9 @@
 To add an attack, write a file with a frozen settings dataclass and a generator with the signature of `Reconstruct`, and
 add one entry to `ATTACKS`; other packages add theirs by an entry point in the group `deepleak.attacks`. The app, the
 command line and the docs read the registry.
+
+Gradient matching starts images that share a label from one point (see `matching`). The attacks of Zhu, Geiping and Yin
+et al. draw noise for each image, so these presets start independently, as their papers do.
 """
 
 from __future__ import annotations
@@ -79,7 +82,7 @@ ATTACKS = Registry(
             source="Geiping et al. 2020, arXiv 2003.14053",
             label_strategy="idlg",
             reconstruct=match_update,
-            settings=MatchingSettings(iterations=1200, priors=(("total-variation", 1e-2),)),
+            settings=MatchingSettings(iterations=1200, start="independent", priors=(("total-variation", 1e-2),)),
         ),
         "gradinversion": Attack(
             title="GradInversion",
@@ -91,6 +94,7 @@ ATTACKS = Registry(
                 solver="adam",
                 distance="squared-l2",
                 restarts=3,
+                start="independent",
                 priors=(("total-variation", 1e-4), ("l2", 1e-6), ("group-consistency", 1e-2), ("batchnorm", 1e-1)),
             ),
         ),
@@ -101,7 +105,9 @@ ATTACKS = Registry(
             source="Zhu et al. 2019, arXiv 1906.08935",
             label_strategy="idlg",
             reconstruct=match_update,
-            settings=MatchingSettings(solver="lbfgs", distance="squared-l2", iterations=300, learning_rate=None),
+            settings=MatchingSettings(
+                solver="lbfgs", distance="squared-l2", iterations=300, learning_rate=None, start="independent"
+            ),
         ),
         "exact": Attack(
             title="Exact",

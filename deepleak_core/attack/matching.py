@@ -1,4 +1,10 @@
-"""Gradient matching: search images whose simulated update equals the shared one."""
+"""Gradient matching: search images whose simulated update equals the shared one.
+
+Two images with the same believed label play the same part in the update, so where they start from the same point their
+gradients are equal in every iteration, and they end as one picture: the blend of their class. From different points
+they share its content between them and look like noise, whose mean is the same blend. A term that tells them apart ends
+this symmetry: separated features, or the mini-batches of a simulated FedAvg round.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +28,7 @@ from deepleak_core.scenario import FEDAVG_METHODS, FedAvgMethod
 from deepleak_core.seeds import derive_seed
 
 Weighted = tuple[tuple[str, float], ...]  # names of priors with their weights
+STARTS = ("shared", "independent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,7 @@ class MatchingSettings:
     iterations: int = setting(400, "iterations at most", least=1, most=10**6)
     learning_rate: float | None = setting(0.1, "attack step", above=0, most=10)
     restarts: int = setting(1, "starting points", least=1, most=16)
+    start: str = setting("shared", "whether images that share a believed label start from one point", choices=STARTS)
     feature_weight: float = setting(0.0, "weight of the distance from the separated features", least=0, most=100)
     fedavg: FedAvgMethod = setting("averaged", "how a FedAvg update is read", choices=tuple(FEDAVG_METHODS))
     priors: Weighted = ()
@@ -69,13 +77,22 @@ def match_update(
     )
     yield from SOLVERS[settings.solver].minimise(
         objective,
-        noise(case, settings.restarts, seed=seed),
+        starting_points(case, believed, settings.restarts, settings.start, seed=seed),
         low=case.model.low,
         high=case.model.high,
         iterations=settings.iterations,
         learning_rate=settings.learning_rate,
         stop=stop,
     )
+
+
+def starting_points(case: Case, believed: Sequence[int], restarts: int, start: str, *, seed: int) -> Tensor:
+    """Starting points (R, B, C, H, W): noise of its own for each image, or for each believed label where `shared`.
+
+    A label that does not repeat starts from the same noise either way.
+    """
+    own = noise(case, restarts, seed=seed)
+    return own[:, [believed.index(label) for label in believed]] if start == "shared" else own
 
 
 def noise(case: Case, restarts: int, *, seed: int) -> Tensor:

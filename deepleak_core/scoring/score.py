@@ -108,6 +108,7 @@ class _Scorer:
         images, nearest, score = self._last
         errors = metrics.max_error_8bit(images, self._images)
         ssim, flat = metrics.ssim(images, self._images), metrics.flat_psnr(self._images)
+        fused = self._fused(images, nearest, score) if self._repeats else (False,) * len(images)
         final = FinalScore(
             **{field.name: getattr(score, field.name) for field in fields(score)},
             ssim=tuple(ssim.tolist()),
@@ -115,13 +116,19 @@ class _Scorer:
             pixel_exact=tuple(errors.eq(0).tolist()),
             noise_psnr=self._noise,
             grey_psnr=metrics.grey_psnr(self._images),
-            outcomes=tuple(map(outcome, score.psnr, ssim.tolist(), flat.tolist(), errors.eq(0).tolist())),
-            fused=tuple(map(is_blend, score.psnr_to_mean, nearest.tolist())),
+            outcomes=tuple(map(outcome, score.psnr, ssim.tolist(), flat.tolist(), errors.eq(0).tolist(), fused)),
+            nearest_psnr=tuple(nearest.tolist()) if self._repeats else (),
+            fused=fused if self._repeats else (),
             time_to=self._time_to,
         )
         if event.reason in TROUBLE:
             return replace(event, score=final)
-        sentence = what_leaked(event, final, self._inferred, self._revised, self._mode, self._truth.class_names)
+        labels, names = self._truth.labels.tolist(), self._truth.class_names
+        sentence = what_leaked(event, final, self._inferred, self._revised, self._mode, labels, names)
         if self.assumed and "recovered" not in final.outcomes:
             sentence += ORDER_ASSUMED
         return replace(event, score=final, sentence=sentence)
+
+    def _fused(self, images: Tensor, nearest: Tensor, score: Score) -> tuple[bool, ...]:
+        ssim, flat = metrics.ssim(images, self._means), metrics.flat_psnr(self._means)
+        return tuple(map(is_blend, score.psnr_to_mean, ssim.tolist(), flat.tolist(), nearest.tolist()))

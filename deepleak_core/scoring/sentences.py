@@ -9,37 +9,41 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from statistics import fmean
 
 from deepleak_core.events import FinalScore, Finished, LabelsInferred, LabelsRevised, Outcome
 from deepleak_core.labels.wrong_labels import instead_of
 
 RECOVERED_DB, RECOVERED_SSIM = 30.0, 0.9  # PSNR and SSIM from which a reconstruction shows the image in photo quality
 ABOVE_FLAT_DB, RECOGNISABLE_SSIM = 3.0, 0.5  # PSNR above the best flat image, and SSIM, from which it is recognisable
-BLEND_DB = 15.0  # PSNR to the mean of a class from which a reconstruction shows it; uniform noise scores 8 to 10
+IN_WORDS = dict(enumerate(["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 2))
 
 
-def outcome(psnr: float, ssim: float, flat_psnr: float, pixel_exact: bool = False) -> Outcome:
+def outcome(psnr: float, ssim: float, flat_psnr: float, pixel_exact: bool = False, blend: bool = False) -> Outcome:
     """The verdict on one reconstruction, from its PSNR and SSIM and the PSNR in dB of the best flat image.
 
-    An exact copy is recovered, of a flat image as well.
+    An exact copy is recovered, of a flat image as well. A blend of several images makes none of them recognisable.
 
     >>> outcome(45.0, 0.99, 15.0), outcome(22.8, 0.27, 15.0), outcome(19.0, 0.7, 15.0)
     ('recovered', 'not recovered', 'recognisable')
     """
     if pixel_exact or (psnr >= RECOVERED_DB and ssim >= RECOVERED_SSIM and psnr >= flat_psnr + ABOVE_FLAT_DB):
         return "recovered"
-    if psnr >= flat_psnr + ABOVE_FLAT_DB and ssim >= RECOGNISABLE_SSIM:
+    if psnr >= flat_psnr + ABOVE_FLAT_DB and ssim >= RECOGNISABLE_SSIM and not blend:
         return "recognisable"
     return "not recovered"
 
 
-def is_blend(psnr_to_mean: float, nearest_psnr: float) -> bool:
-    """Whether a reconstruction shows the blend of its class, from its PSNR in dB to the mean and to the nearest image.
+def is_blend(psnr_to_mean: float, ssim_to_mean: float, flat_psnr: float, nearest_psnr: float) -> bool:
+    """Whether a reconstruction shows the mean of its class: recognisable by the same rule, and closer than any image.
 
-    >>> is_blend(17.0, 14.0), is_blend(9.5, 9.0), is_blend(17.0, 25.0)
+    `psnr_to_mean` and `ssim_to_mean` are those to the mean image of the class, `flat_psnr` is the PSNR in dB of the
+    best flat image to it, and `nearest_psnr` that of the reconstruction to the private image closest to it.
+
+    >>> is_blend(35.0, 0.96, 18.0, 18.0), is_blend(18.0, 0.4, 20.5, 15.0), is_blend(27.0, 0.9, 18.0, 40.0)
     (True, False, False)
     """
-    return psnr_to_mean >= BLEND_DB and psnr_to_mean > nearest_psnr
+    return psnr_to_mean > nearest_psnr and outcome(psnr_to_mean, ssim_to_mean, flat_psnr) != "not recovered"
 
 
 def what_leaked(
@@ -48,13 +52,14 @@ def what_leaked(
     inferred: LabelsInferred,
     revised: LabelsRevised | None,
     mode: str,
+    labels: Sequence[int],
     class_names: Sequence[str],
 ) -> str:
-    """The outcome of a run in one or two sentences, from its figures."""
+    """The outcome of a run in a few sentences, from its figures; `labels` are the true ones."""
     sentence = _images(score, "gradient" if mode == "fedsgd" else "weights")
     if all(score.pixel_exact):
         return sentence
-    remark = _remark(finished, score, inferred, class_names)
+    remark = _remark(finished, score, inferred, labels, class_names)
     if revised is not None:
         right = revised.score is not None and revised.score.exact
         remark += f" The attack corrected its own labels{'' if right else ', but not to the true ones'}."
@@ -96,6 +101,7 @@ def _remark(
     finished: Finished,
     score: FinalScore,
     inferred: LabelsInferred,
+    labels: Sequence[int],
     class_names: Sequence[str],
 ) -> str:
     """What explains the outcome: wrong labels, or labels that are shared."""
@@ -106,8 +112,33 @@ def _remark(
         return f" {wrong} of the {total} labels that the attack used {were} wrong: {swapped}."
     if inferred.score is not None and not inferred.score.exact:
         return " Not every label was inferred correctly."
-    if fused := sum(score.fused):
-        return f" {fused} of them {'is' if fused == 1 else 'are'} the blend of images that share a label."
+    if any(score.fused):
+        return f" {what_blended(score, labels, class_names)}"
     if finished.reason == "seconds" and "not recovered" in score.outcomes:
         return " The time limit ended the attack."
     return ""
+
+
+def what_blended(score: FinalScore, labels: Sequence[int], class_names: Sequence[str]) -> str:
+    """For each class whose images came back as their blend, how close it is to their mean and to any single image.
+
+    `labels` are the true ones; empty where nothing is blended.
+    """
+    fused = [label for label, blend in zip(labels, score.fused, strict=False) if blend]
+    return " ".join(_blend(score, labels, label, class_names[label]) for label in sorted(set(fused)))
+
+
+def _blend(score: FinalScore, labels: Sequence[int], label: int, name: str) -> str:
+    total = sum(one == label for one in labels)
+    places = [i for i, blend in enumerate(score.fused) if blend and labels[i] == label]
+    figures = score.psnr_to_mean, score.nearest_psnr or score.psnr
+    to_mean, nearest = ([values[i] for i in places] for values in figures)
+    images = f"{len(places)}" if len(places) == total else f"{len(places)} of {total}"
+    return (
+        f"{images} images of class {name} came back as one blend of {_all(total)}: {fmean(to_mean):.0f} dB to their "
+        f"mean, {max(nearest):.0f} dB to the nearest single image."
+    )
+
+
+def _all(count: int) -> str:
+    return "both" if count == 2 else f"all {IN_WORDS.get(count, count)}"

@@ -3,36 +3,27 @@
 Sentences are made of the scores of finished runs. Where one has none, because the private batch is not known, they say
 how much of the updates is not matched.
 
->>> base = Scenario(indices=(0, 1, 3, 4))
->>> [scenario.indices for scenario in (same_label(base, 2), same_label(base, 4))]
-[(0, 1, 4, 5), (4, 5, 7, 19)]
->>> worst_swap(base)
+>>> worst_swap(Scenario(indices=(0, 1, 3, 4)))
 'ship>deer'
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 
-from deepleak_core.data import datasets
-from deepleak_core.data.batches import load_batch, pick
-from deepleak_core.errors import UnsupportedScenario
+from deepleak_core.data.batches import load_batch
 from deepleak_core.events import (
     LABELS_CHANGED,
     FinalScore,
     Finished,
-    GroundTruthKnown,
     LabelsInferred,
     Stage,
-    from_png,
-    png,
 )
 from deepleak_core.federated.case import target_model
 from deepleak_core.scenario import Scenario
+from deepleak_core.studies.fusion import same_label, shares
 from deepleak_core.text import percent, swap_text
 
 COMPARED = ("gradinversion", "general-deep-leakage")
@@ -116,103 +107,6 @@ def what_was_repaired(wrong: Finished, repaired: Finished, stages: Sequence[Stag
     if not changed:
         return f"The attacker checked its labels and kept them: {seen}; {left}."
     return f"The attacker checked its labels ({changed}): {seen}."
-
-
-# --------------------------------------------------------------------------------------------------------- fusion
-
-
-def same_label(scenario: Scenario, share: int) -> Scenario:
-    """A batch of the same size in which `share` images have one label and every other image a label of its own.
-
-    The shared class is the one with most images in the data set; of several, one of the batch. Its images come last,
-    so that applying this function to the new batch finds the same class. Raises `UnsupportedScenario` where the data
-    set has too few images.
-    """
-    label, mates, others = _groups(scenario)
-    wanted = scenario.batch_size - share
-    if share > len(mates) or wanted > len(others):
-        raise UnsupportedScenario(
-            [
-                f"{share} of {scenario.batch_size} images were to share a label and the others to have their own; "
-                f"{scenario.images or scenario.dataset} has {len(mates)} of class "
-                f"{datasets.names_of_classes(scenario)[label]} and {len(others)} other classes; make the batch smaller."
-            ]
-        )
-    chosen = (*others[:wanted], *mates[:share])
-    return scenario.changed(indices=chosen, labels=None, composition=None, batch_size=len(chosen))
-
-
-def shares(scenario: Scenario) -> range:
-    """How many images of a batch of this size can share a label: 1 up to all of them, or as many as there are."""
-    _, mates, others = _groups(scenario)
-    return range(max(1, scenario.batch_size - len(others)), min(scenario.batch_size, len(mates)) + 1)
-
-
-def _groups(scenario: Scenario) -> tuple[int, list[int], list[int]]:
-    """The class to share, its images, and one image of every other class; those of the batch come first."""
-    labels = datasets.items(scenario).labels
-    batch = list(pick(scenario, labels))
-    ordered = batch + sorted(set(range(len(labels))) - set(batch))
-    size = Counter(labels)
-    label = max([*size, *(labels[i] for i in batch)][::-1], key=lambda label: size[label])
-    others: dict[int, int] = {}
-    for i in ordered:
-        others.setdefault(labels[i], i)
-    del others[label]
-    return label, [i for i in ordered if labels[i] == label], list(others.values())
-
-
-def distinct_and_same(scenario: Scenario, share: int) -> tuple[Scenario, Scenario]:
-    """Two batches of one size, one with all labels different. Raises what `same_label` does."""
-    return same_label(scenario, 1), same_label(scenario, share)
-
-
-def sharing(scenario: Scenario) -> int:
-    """How many images of the batch share the label that most of them share."""
-    return max(Counter(load_batch(scenario).labels.tolist()).values())
-
-
-def mean_pictures(truth: GroundTruthKnown, class_names: Sequence[str]) -> list[tuple[bytes, str, int]]:
-    """For each class that repeats in the batch: the mean of its private images as PNG, its name, its images."""
-    images = np.stack([from_png(picture) for picture in truth.pictures])
-    classes = np.array(truth.labels)
-    return [
-        (png(images[classes == label].mean(0)), class_names[label], count)
-        for label, count in sorted(Counter(truth.labels).items())
-        if count > 1
-    ]
-
-
-def what_fused(distinct: Finished, same: Finished) -> str:
-    """The effect of a shared label on a batch."""
-    if distinct.score is None or same.score is None:
-        return _not_matched({"all different": distinct, "same label": same})
-    sentence = (
-        f"All different: {_recognisable(distinct.score)} of {len(distinct.score.psnr)} images are recognisable, "
-        f"{distinct.score.mean_psnr:.0f} dB."
-    )
-    if same.score.fusion is None:
-        return sentence
-    return (
-        f"{sentence} Same label: {same.score.mean_psnr:.0f} dB, and {same.score.fusion:.0%} of the results that share "
-        "a label are closer to the mean of their class than to any single image."
-    )
-
-
-def separated(scenario: Scenario) -> Scenario:
-    """The same update attacked by `exact` with its default settings."""
-    own = dict.fromkeys(("learning_rate", "total_variation", "restarts", "max_iterations", "label_strategy", "fedavg"))
-    return scenario.changed(attack="exact", feature_term=False, prior=None, setting=None, **own)
-
-
-def what_was_separated(fused: Finished, exact: Finished) -> str:
-    """The effect of feature separation on a fused batch."""
-    if fused.score is None or exact.score is None:
-        return _not_matched({"matching": fused, "separation": exact})
-    return (
-        f"The same update with separated features, after {exact.seconds:.1f} s: {exact.score.mean_psnr:.0f} dB on "
-        f"average instead of {fused.score.mean_psnr:.0f} dB, every image at least {min(exact.score.psnr):.0f} dB."
-    )
 
 
 # -------------------------------------------------------------------------------------------------- GradInversion

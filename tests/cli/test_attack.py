@@ -356,3 +356,19 @@ def test_an_interrupt_stops_and_keeps_what_there_is(
     assert 0 < values["iterations"] < 1000000
     assert values["reason"] == "stopped"
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("start", ["shared", "independent"])
+def test_images_that_share_a_label_start_as_asked(command: Callable[..., Any], tmp_path: Path, start: str) -> None:
+    ended = command(
+        "attack", "--indices", "4,5", *QUICK, "--setting", f"start={start}", "--out", str(tmp_path)
+    )  # fmt: skip
+    assert ended.status == 0
+    first, second = (to_tensor(Image.open(path), 32) for path in sorted(tmp_path.glob("rebuilt*")))
+    assert first.equal(second) == (start == "shared")
+
+
+def test_a_start_that_is_none_is_refused(command: Callable[..., Any]) -> None:
+    ended = command("attack", "--indices", "4,5", *QUICK, "--setting", "start=elsewhere")
+    assert ended.status == 2
+    assert "shared, independent" in ended.err

@@ -21,11 +21,11 @@ from deepleak_core.scenario import Scenario
 from deepleak_core.scoring import metrics
 from deepleak_core.scoring.sentences import (
     ABOVE_FLAT_DB,
-    BLEND_DB,
     RECOGNISABLE_SSIM,
     RECOVERED_DB,
     is_blend,
     outcome,
+    what_blended,
     what_leaked,
 )
 
@@ -167,7 +167,7 @@ def finished(reason: Any = "iterations") -> Finished:
 def sentence(result: FinalScore, labels: LabelsInferred | None = None, **values: Any) -> str:
     settings: dict[str, Any] = {"revised": None, "mode": "fedsgd", "reason": "iterations"} | values
     end = finished(settings.pop("reason"))
-    return what_leaked(end, result, labels or inferred(), class_names=NAMES, **settings)
+    return what_leaked(end, result, labels or inferred(), labels=(0, 1), class_names=NAMES, **settings)
 
 
 GOOD, FAIR, BAD = "recovered", "recognisable", "not recovered"
@@ -216,13 +216,38 @@ def test_wrong_labels_are_named() -> None:
 
 
 def test_a_blend_is_said_where_reconstructions_show_one_and_only_there() -> None:
-    result = score([15.0, 15.0], (BAD, BAD), psnr_to_mean=(18.0, 18.0), fusion=1.0)
-    assert "blend" in sentence(replace(result, fused=(True, False)))
+    result = score([15.0, 15.0], (BAD, BAD), psnr_to_mean=(33.0, 33.0), nearest_psnr=(16.0, 15.0), fusion=1.0)
     assert "blend" not in sentence(replace(result, fused=(False, False)))
     assert "blend" not in sentence(result)
-    assert is_blend(BLEND_DB, BLEND_DB - 1)
-    assert not is_blend(BLEND_DB - 0.1, 5.0)
-    assert not is_blend(30.0, 30.0)
+    assert "blend" in sentence(replace(result, fused=(True, False)))
+
+
+def test_a_blend_is_described_class_by_class() -> None:
+    figures = {"psnr_to_mean": (33.0, 33.0, 28.0, 28.0), "nearest_psnr": (16.0, 16.0, 14.0, 13.0)}
+    result = score([15.0] * 4, (BAD,) * 4, **figures, fused=(True,) * 4)
+    both = what_blended(result, (1, 1, 2, 2), NAMES)
+    assert all(part in both for part in ("2 images of class cat", "both", "33 dB", "16 dB", "dog", "28 dB", "14 dB"))
+    assert "all four" in what_blended(result, (1, 1, 1, 1), NAMES)
+    assert what_blended(replace(result, fused=(True, False, False, True)), (1, 1, 2, 2), NAMES).startswith("1 of 2")
+    assert what_blended(replace(result, fused=(False,) * 4), (1, 1, 2, 2), NAMES) == ""
+    assert what_blended(replace(result, fused=()), (0, 1, 2, 2), NAMES) == ""
+
+
+def test_a_blend_looks_like_the_mean_and_like_no_image(photos: Tensor) -> None:
+    """Noise around a mean, a flat square in its colour, and a picture of one image are no blend."""
+    pair = photos[[3, 10]]
+    mean = pair.mean(0, keepdim=True).expand_as(pair)
+
+    def blends(rebuilt: Tensor) -> list[bool]:
+        figures = (metrics.psnr(rebuilt, mean), metrics.ssim(rebuilt, mean), metrics.flat_psnr(mean))
+        return list(map(is_blend, *(f.tolist() for f in (*figures, metrics.nearest_psnr(rebuilt, pair)))))
+
+    assert blends(mean + 0.01 * noise(mean)) == [True, True]
+    assert blends((mean + 0.2 * noise(mean)).clamp(0, 1)) == [False, False]
+    assert blends(flat(mean)) == [False, False]
+    assert blends(pair) == [False, False]
+    assert outcome(20.0, 0.7, 15.0, blend=True) == "not recovered"
+    assert outcome(40.0, 0.99, 15.0, blend=True) == "recovered", "images that hardly differ are seen in their blend"
 
 
 def test_labels_that_the_attack_revised_are_said_to_be_right_or_not() -> None:

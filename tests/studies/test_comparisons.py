@@ -9,28 +9,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepleak_core.data.batches import load_batch
-from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import (
     LABELS_CHANGED,
     Event,
     FinalScore,
     Finished,
-    GroundTruthKnown,
     LabelScore,
     LabelsInferred,
     Stage,
-    from_png,
 )
 from deepleak_core.federated.case import target_model
 from deepleak_core.federated.client import mean_gradient, weights_of
 from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import comparisons
+from deepleak_core.studies.fusion import same_label, shares
 from tests.helpers import end_of, only
 
 BASE = Scenario(indices=(0, 1, 3, 4), max_iterations=200)
@@ -95,58 +92,11 @@ def test_the_sweep_goes_from_no_wrong_label_to_all() -> None:
     assert all(scenario.mislabel is None and scenario.indices == BASE.indices for scenario in sweep)
 
 
-# ------------------------------------------------------------------------------------------------------- fusion
-
-
-@pytest.mark.parametrize("base", [BASE, Scenario(batch_size=6), Scenario(composition="half", batch_size=4, seed=3)])
-def test_so_many_images_share_a_label(base: Scenario) -> None:
-    for share in comparisons.shares(base):
-        scenario = comparisons.same_label(base, share)
-        counts = sorted(Counter(labels_of(scenario)).values())
-        assert scenario.batch_size == base.batch_size
-        assert counts == [1] * (base.batch_size - share) + [share]
-        assert comparisons.sharing(scenario) == share
-        assert comparisons.same_label(scenario, share) == scenario, "applied again, it changes nothing"
-
-
-def test_more_images_of_a_class_than_there_are_cannot_share_a_label() -> None:
-    with pytest.raises(UnsupportedScenario, match="frog"):
-        comparisons.same_label(BASE, 5)
-
-
-@pytest.mark.slow
-def test_a_shared_label_fuses_images_and_separation_undoes_it(right: FinalScore) -> None:
-    scenario = comparisons.same_label(BASE, 4)
-    assert scenario.indices == (4, 5, 7, 19)
-    fused, exact = score_of(scenario), score_of(comparisons.separated(scenario))
-    assert fused.fusion is not None
-    assert fused.fusion > 0.5
-    assert min(right.psnr) > 20
-    assert exact.fusion == 0
-    assert min(exact.psnr) > 30
-
-
-def test_the_exact_attack_runs_with_its_own_settings() -> None:
-    scenario = BASE.changed(
-        attack="dlg", restarts=3, total_variation=0.1, prior=("l2=1",), setting=("feature_weight=1",), feature_term=True
-    )
-    assert comparisons.separated(scenario) == Scenario(indices=BASE.indices, attack="exact")
-
-
-def test_the_mean_picture_is_that_of_the_class() -> None:
-    scenario = Scenario(indices=(4, 5, 0), max_iterations=1)
-    truth = only(GroundTruthKnown, list(run(scenario)))
-    ((picture, name, count),) = comparisons.mean_pictures(truth, [f"class {n}" for n in range(10)])
-    expected = load_batch(scenario).images[:2].mean(0)
-    assert (name, count) == ("class 6", 2)
-    assert torch.allclose(torch.from_numpy(from_png(picture)), expected, atol=0.51 / 255)
-
-
 # ------------------------------------------------------------------------------------------------ GradInversion
 
 
 def test_gradinversions_labels_fail_where_zero_shot_is_exact() -> None:
-    scenario = comparisons.same_label(BASE.changed(max_iterations=1), 2)
+    scenario = same_label(BASE.changed(max_iterations=1), 2)
     right = []
     for one in comparisons.compared(scenario):
         events: list[Event] = list(run(one))
@@ -159,7 +109,7 @@ def test_gradinversions_labels_fail_where_zero_shot_is_exact() -> None:
 def test_both_attacks_run_on_every_distribution_of_labels() -> None:
     scenarios = comparisons.over_label_distributions(BASE)
     assert [scenario.attack for scenario in scenarios[:2]] == list(comparisons.COMPARED)
-    assert len(scenarios) == 2 * len(comparisons.shares(BASE))
+    assert len(scenarios) == 2 * len(shares(BASE))
     assert all(a.indices == b.indices for a, b in zip(scenarios[::2], scenarios[1::2], strict=True))
 
 
@@ -201,8 +151,6 @@ def test_sentences_hold_the_figures() -> None:
         (comparisons.what_the_sweep_says([GOOD, BAD]), ("0 to 1", "30, 20", "8 dB")),
         (comparisons.what_was_repaired(BAD, GOOD, [STAGE]), ("deer changed to ship", "2 of 2", "0 of 2")),
         (comparisons.what_was_repaired(BAD, BAD, []), ("0 of 2", "52%")),
-        (comparisons.what_fused(GOOD, BAD), ("2 of 2", "30", "20", "50%")),
-        (comparisons.what_was_separated(BAD, GOOD), ("2.0 s", "30", "20", "29")),
         (comparisons.what_the_distributions_say([GOOD, BAD, BAD, GOOD]), ("30, 20", "20, 30")),
         (
             comparisons.what_differs((inferred((1, 1), (2, 0)), BAD), (inferred((2, 0), (2, 0)), GOOD)),
@@ -218,8 +166,6 @@ def test_without_a_ground_truth_sentences_hold_the_residuals() -> None:
         comparisons.what_it_cost(good, bad),
         comparisons.what_the_sweep_says([good, bad]),
         comparisons.what_was_repaired(bad, good, []),
-        comparisons.what_fused(good, bad),
-        comparisons.what_was_separated(bad, good),
         comparisons.what_the_distributions_say([good, bad]),
         comparisons.what_differs((inferred((1, 1), None), bad), (inferred((2, 0), None), good)),
     ):
@@ -238,5 +184,4 @@ def test_a_sweep_without_results_yet_says_nothing() -> None:
 def test_every_pair_of_ends_gives_a_sentence(pairs: list[tuple[float, float]], known: bool) -> None:
     first, second = (finished(side) for side in zip(*pairs, strict=True))
     second = second if known else unknown(second)
-    for compare in (comparisons.what_it_cost, comparisons.what_fused, comparisons.what_was_separated):
-        assert compare(first, second).endswith(".")
+    assert comparisons.what_it_cost(first, second).endswith(".")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from streamlit.delta_generator import DeltaGenerator
 
 from deepleak_core.scenario import Scenario
-from deepleak_core.studies import comparisons
+from deepleak_core.studies import fusion
+from ui import records
 from ui.comparisons import sharing
 from ui.comparisons.frame import PAIR, Choice, FollowUp, Sides
 from ui.comparisons.groups import Group, Groups
@@ -19,7 +20,8 @@ DISTINCT, SAME, SEPARATED = "all different", "same label", "separated"  # the cu
 
 def _scenarios(scenario: Scenario, menu: DeltaGenerator, locked: bool) -> Sequence[Scenario]:
     with menu:
-        return comparisons.distinct_and_same(scenario, sharing.share(scenario, locked=locked))
+        share = sharing.share(scenario, locked=locked)
+    return fusion.same_label(scenario, 1), fusion.same_label(scenario, share)
 
 
 def _fill(pair: Group | None) -> None:
@@ -46,21 +48,22 @@ def columns(sides: Sides) -> list[Column]:
 
 def sentence(started: Groups) -> str:
     """What sharing a label does to a batch."""
-    distinct, same = started[PAIR].finished or ()
-    return comparisons.what_fused(distinct, same)
+    _, same = started[PAIR].finished or ()
+    facts = records.facts_of(started[PAIR].runs[1])
+    return fusion.what_fused(same, facts.truth, facts.prepared.class_names if facts.prepared else ())
 
 
 def _separated(started: Groups) -> str:
     pair, exact = started[PAIR].finished, started["separate"].finished
     assert pair is not None
     assert exact is not None
-    return comparisons.what_was_separated(pair[1], exact[0])
+    return fusion.what_was_separated(pair[1], exact[0])
 
 
 SEPARATE = FollowUp(
     "separate",
     "Separate the images",
     ":material/call_split:",
-    scenarios=lambda pair: [comparisons.separated(pair.runs[1].scenario)],
+    scenarios=lambda pair: [fusion.separated(pair.runs[1].scenario)],
     sentence=_separated,
 )

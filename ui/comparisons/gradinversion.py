@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from streamlit.delta_generator import DeltaGenerator
 
 from deepleak_core.scenario import Scenario
-from deepleak_core.studies import comparisons
+from deepleak_core.studies import comparisons, fusion
 from ui import records
 from ui.comparisons import sharing
 from ui.comparisons.frame import PAIR, Choice, FollowUp, Sides, Sweep
@@ -21,7 +21,7 @@ SHARED = 2  # images that share a label at first
 
 def _scenarios(scenario: Scenario, menu: DeltaGenerator, locked: bool) -> Sequence[Scenario]:
     with menu:
-        return comparisons.compared(comparisons.same_label(scenario, sharing.share(scenario, locked=locked)))
+        return comparisons.compared(fusion.same_label(scenario, sharing.share(scenario, locked=locked)))
 
 
 def _fill(pair: Group | None) -> None:
@@ -61,6 +61,6 @@ SWEEP = FollowUp(
     scenarios=lambda pair: comparisons.over_label_distributions(pair.runs[0].scenario),
     sentence=lambda started: comparisons.what_the_distributions_say(started["sweep"].finished or ()),
     running="From all labels different to all the same, one attack after the other.",
-    sweep=Sweep("images that share a label", NAMES, lambda scenario: comparisons.shares(scenario).start),
+    sweep=Sweep("images that share a label", NAMES, lambda scenario: fusion.shares(scenario).start),
     schedule="in turn",
 )

@@ -5,18 +5,18 @@ from __future__ import annotations
 import streamlit as st
 
 from deepleak_core.scenario import Scenario
-from deepleak_core.studies import comparisons
+from deepleak_core.studies import fusion
 from ui.comparisons import groups
 
 
 def fill(scenario: Scenario | None, default: int | None = None) -> None:
     """Set the control to a scenario's batch, or to the default."""
-    st.session_state.share = comparisons.sharing(scenario) if scenario else default
+    st.session_state.share = fusion.sharing(scenario) if scenario else default
 
 
 def share(scenario: Scenario, *, locked: bool) -> int:
     """Draw the control; from 1, all labels different, to all images. Raises `DeepLeakError` for want of images."""
-    offered = list(comparisons.shares(scenario)) or [scenario.batch_size]
+    offered = list(fusion.shares(scenario)) or [scenario.batch_size]
     if st.session_state.get("share") not in offered:
         st.session_state.share = offered[-1]
     if len(offered) == 1:

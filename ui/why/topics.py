@@ -151,7 +151,7 @@ def _repeats(scenario: Scenario) -> bool:
 
 
 def _fused(scenario: Scenario, end: Finished | None) -> bool:
-    return any(end.score.fused) if end and end.score else _repeats(scenario)
+    return bool(end.score.fusion) if end and end.score else _repeats(scenario)
 
 
 def _separated(end: Finished | None) -> bool:

@@ -49,7 +49,7 @@ def finished(*, fused: tuple[bool, ...], exact: bool) -> Finished:
     score = FinalScore(
         places=tuple(range(images)), psnr=(120.0 if exact else 12.0,) * images, ssim=(1.0,) * images,
         max_error_8bit=(0 if exact else 90,) * images, pixel_exact=(exact,) * images, outcomes=(outcome,) * images,
-        fused=fused, noise_psnr=8.0, grey_psnr=13.0, time_to={},
+        fused=fused, fusion=sum(fused) / len(fused) if fused else None, noise_psnr=8.0, grey_psnr=13.0, time_to={},
     )  # fmt: skip
     return Finished(reason="converged", sentence="", step=1, seconds=1.0, residual=0.0, score=score)
 

@@ -1,0 +1,176 @@
+"""Same-label fusion: batches whose images share a label, and what an attack makes of them, in sentences.
+
+>>> base = Scenario(indices=(0, 1, 3, 4))
+>>> [same_label(base, share).indices for share in shares(base)]
+[(0, 1, 3, 4), (0, 1, 3, 10), (0, 4, 5, 7), (4, 5, 7, 19)]
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+
+from deepleak_core.data import datasets
+from deepleak_core.data.batches import load_batch, pick
+from deepleak_core.errors import UnsupportedScenario
+from deepleak_core.events import Finished, GroundTruthKnown, Images, from_png, png
+from deepleak_core.scenario import Scenario
+from deepleak_core.scoring.metrics import PIXEL_EXACT_FLOOR
+from deepleak_core.scoring.sentences import RECOVERED_DB, what_blended
+from deepleak_core.text import percent
+
+# ------------------------------------------------------------------------------------------------------ scenarios
+
+
+def same_label(scenario: Scenario, share: int) -> Scenario:
+    """A batch of the same size in which `share` images have one label and every other image a label of its own.
+
+    The shared class is the one with the fewest images that are enough; of several, the one that occurs most often in
+    the batch, and then the last one there. Its images come last, so that applying this function to the new batch finds
+    the same class. A batch whose labels all differ is left as it is for `share` 1.
+
+    Raises `UnsupportedScenario` where the data set has too few images.
+    """
+    labels = datasets.items(scenario).labels
+    batch, size = pick(scenario, labels), Counter(labels)
+    occurs, last = Counter(labels[i] for i in batch), {labels[i]: place for place, i in enumerate(batch)}
+    enough = [label for label in size if size[label] >= share]
+    if not enough or scenario.batch_size - share > len(size) - 1:
+        largest = max(size, key=lambda label: size[label])
+        raise UnsupportedScenario(
+            [
+                f"{share} of {scenario.batch_size} images were to share a label and the others to have their own; "
+                f"{scenario.images or scenario.dataset} has {size[largest]} of class "
+                f"{datasets.names_of_classes(scenario)[largest]} and {len(size) - 1} other classes; make the batch "
+                "smaller."
+            ]
+        )
+    shared = min(enough, key=lambda label: (share > 1 and size[label], -occurs[label], -last.get(label, -1)))
+    ordered = [*batch, *sorted(set(range(len(labels))) - set(batch))]
+    others: dict[int, int] = {}
+    for i in ordered:
+        others.setdefault(labels[i], i)
+    del others[shared]
+    mates = [i for i in ordered if labels[i] == shared]
+    chosen = (*list(others.values())[: scenario.batch_size - share], *mates[:share])
+    return scenario.changed(indices=chosen, labels=None, composition=None, batch_size=len(chosen))
+
+
+def shares(scenario: Scenario) -> range:
+    """How many images of a batch of this size can share a label: 1 up to all of them, or as many as there are."""
+    size = Counter(datasets.items(scenario).labels)
+    return range(max(1, scenario.batch_size - len(size) + 1), min(scenario.batch_size, max(size.values())) + 1)
+
+
+def sharing(scenario: Scenario) -> int:
+    """How many images of the batch share the label that most of them share."""
+    return max(Counter(load_batch(scenario).labels.tolist()).values())
+
+
+def independently(scenario: Scenario) -> Scenario:
+    """The same attack with a starting point of its own for each image."""
+    kept = tuple(pair for pair in scenario.setting or () if pair.partition("=")[0].strip() != "start")
+    return scenario.changed(setting=(*kept, "start=independent"))
+
+
+def separated(scenario: Scenario) -> Scenario:
+    """The same update attacked by `exact` with its default settings."""
+    own = dict.fromkeys(("learning_rate", "total_variation", "restarts", "max_iterations", "label_strategy", "fedavg"))
+    return scenario.changed(attack="exact", feature_term=False, prior=None, setting=None, **own)
+
+
+# ------------------------------------------------------------------------------------------------------- pictures
+
+
+def mean_pictures(truth: GroundTruthKnown, class_names: Sequence[str]) -> list[tuple[bytes, str, int]]:
+    """For each class that repeats in the batch: the mean of its private images as PNG, its name, its images."""
+    return [
+        (png(mean), class_names[label], truth.labels.count(label))
+        for label, mean in _means(truth.pictures, truth.labels).items()
+    ]
+
+
+def averages_to_mean(rebuilt: Sequence[bytes], truth: GroundTruthKnown) -> dict[int, float]:
+    """For each class that repeats: the PSNR in dB of the average of its reconstructions to the mean of its images.
+
+    `rebuilt` are PNG bytes in the order of the private images.
+    """
+    averages, means = _means(rebuilt, truth.labels), _means(truth.pictures, truth.labels)
+    errors = {label: float(np.square(averages[label] - mean).mean()) for label, mean in means.items()}
+    return {label: float(-10 * np.log10(max(error, PIXEL_EXACT_FLOOR))) for label, error in errors.items()}
+
+
+def _means(pictures: Sequence[bytes], labels: Sequence[int]) -> dict[int, Images]:
+    """The mean picture of each class that repeats, (C, H, W) in [0, 1]."""
+    images, classes = np.stack([from_png(picture) for picture in pictures]), np.array(labels)
+    repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
+    return {label: images[classes == label].mean(0) for label in repeated}
+
+
+# ------------------------------------------------------------------------------------------------------ sentences
+
+
+def what_fused(end: Finished, truth: GroundTruthKnown | None, class_names: Sequence[str]) -> str:
+    """What came back of the images that share a label, and of the others."""
+    if end.score is None or truth is None:
+        return f"No ground truth: {percent(end.residual)} of the update is not matched."
+    score, labels = end.score, truth.labels
+    alone, shared = _places(labels)
+    if not shared:
+        clear = sum(outcome != "not recovered" for outcome in score.outcomes)
+        return f"Every image has its own label: {clear} of {len(labels)} came back, {score.mean_psnr:.0f} dB."
+    sentence = what_blended(score, labels, class_names) or (
+        f"{len(shared)} images share a label and came back neither one by one nor as a clear blend: "
+        f"{_mean(score.psnr_to_mean, shared):.0f} dB to their mean, "
+        f"{_mean(score.nearest_psnr or score.psnr, shared):.0f} dB to the nearest single image."
+    )
+    if not alone:
+        return sentence
+    others = "The image with its" if len(alone) == 1 else f"The {len(alone)} images with their"
+    return f"{sentence} {others} own label: {_mean(score.psnr, alone):.0f} dB."
+
+
+def what_averaging_shows(end: Finished, rebuilt: Sequence[bytes], truth: GroundTruthKnown | None) -> str:
+    """How close results from independent starting points are to the mean of their class, one by one and averaged.
+
+    `rebuilt` are the last pictures as PNG bytes, in the order of the private images.
+    """
+    shared = _places(truth.labels)[1] if truth else []
+    if end.score is None or truth is None or not shared:
+        return f"From independent starting points {percent(end.residual)} of the update is not matched."
+    average = fmean(averages_to_mean(rebuilt, truth).values())
+    return (
+        f"From independent starting points the {len(shared)} images that share a label are "
+        f"{_mean(end.score.psnr_to_mean, shared):.0f} dB from their mean. Their average is "
+        f"{f'the same blend: {average:.0f} dB' if average >= RECOVERED_DB else f'{average:.0f} dB from it'}."
+    )
+
+
+def what_was_separated(fused: Finished, exact: Finished) -> str:
+    """The effect of feature separation on a fused batch."""
+    if fused.score is None or exact.score is None:
+        left = f"{percent(exact.residual)} of the update is not matched, {percent(fused.residual)} before"
+        return f"No ground truth; with separated features {left}."
+    total = len(exact.score.psnr)
+    if all(exact.score.pixel_exact):
+        every = f"all {total} images came back, each" if total > 1 else "the image came back,"
+        return f"The same update, separated: {every} exact in every pixel, after {exact.seconds:.1f} s."
+    return (
+        f"The same update, separated: {exact.score.mean_psnr:.0f} dB on average instead of "
+        f"{fused.score.mean_psnr:.0f} dB, every image at least {min(exact.score.psnr):.0f} dB, after "
+        f"{exact.seconds:.1f} s."
+    )
+
+
+def _places(labels: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The places of the images whose label is their own, and of those that share one."""
+    counts = Counter(labels)
+    alone = [place for place, label in enumerate(labels) if counts[label] == 1]
+    return alone, [place for place, label in enumerate(labels) if counts[label] > 1]
+
+
+def _mean(values: Sequence[float], places: Sequence[int]) -> float:
+    return fmean(values[place] for place in places)
