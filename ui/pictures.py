@@ -44,6 +44,11 @@ def thumbnails(pictures: Sequence[bytes], titles: Sequence[str]) -> Markup:
     return _grid("dl-thumbs", _thumb_columns(len(pictures)), _tiles(pictures, titles), len(pictures))
 
 
+def square(pictures: Sequence[bytes], titles: Sequence[str]) -> Markup:
+    """Pictures as large as their column and the window allow, as many rows as columns."""
+    return _grid("dl-square", _columns(len(pictures)), _tiles(pictures, titles), len(pictures))
+
+
 def hidden(count: int) -> Markup:
     """Placeholders for hidden private images, in the space of `thumbnails`."""
     return _grid("dl-thumbs", _thumb_columns(count), [Tile("private")] * min(count, SHOWN), count)

@@ -220,7 +220,8 @@ def verdict(answers: Sequence[StrategyAnswered], class_names: Sequence[str]) -> 
     who = f"{len(right) or 'None'} of {len(answers)} strategies {'have' if len(right) > 1 else 'has'}"
     best, worst = (choice(answers, key=lambda answer: answer.found) for choice in (max, min))
     closest = f". {titles[best.strategy]} comes closest with {best.found} of {sum(best.true_counts)} labels"
-    names = f": {', '.join(titles[answer.strategy] for answer in right)}" if right else closest
+    named = f": {', '.join(titles[answer.strategy] for answer in right)}" if len(right) < 3 else ""
+    names = named if right else closest
     missing = [there - found for found, there in zip(worst.counts, worst.true_counts, strict=True)]
     most = missing.index(max(missing))
     there = worst.true_counts[most]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import streamlit as st
 
@@ -29,7 +29,6 @@ from ui.controls.images import MODES, PICKS, image_labels
 from ui.controls.inputs import segments
 
 LOOK_SECONDS = 1.0  # how often new points are looked for
-CHART = 680  # pixels of one of two charts, which are side by side where the window is wide enough
 OVER = {"batch_size": "Batch size", "stage": "Stage"}
 DRAWS = {"5": "5", "10": "10", "50": "50"}
 CORRECT = {"exact_rate": "Batches", "instance_accuracy": "Labels"}
@@ -79,15 +78,14 @@ def draw(scenario: Scenario) -> None:
                 on_click=_start, args=(points,), disabled=complete,
                 help="All points are measured. Change a setting to measure others." if complete else None,
             )  # fmt: skip
-    width: int | Literal["stretch"] = CHART if measured else "stretch"
-    beside = st.container(horizontal=True)
-    with beside.container(width=width):
+    before, now = st.columns(2, gap="medium") if measured else (st.container(), st.container())
+    if measured:
+        with before:
+            _measured(measured, scenario)
+    with now:
         slowed = pace() if busy else 0
         st.fragment(_computed, run_every=LOOK_SECONDS * slowed or None)(points, slowed)
         st.html(pieces.note(_limit(scenario, points) if state.over == "batch_size" else ""))
-    if measured:
-        with beside.container(width=width):
-            _measured(measured, scenario)
 
 
 def _limit(scenario: Scenario, points: Sequence[Study]) -> str:

@@ -21,12 +21,13 @@ from deepleak_core.scenario import Scenario
 from deepleak_core.studies.label_accuracy import Study, verdict
 from ui import pictures, pieces, records
 from ui.backend import engine, give_way, store
-from ui.label_inference import tables
+from ui.label_inference import chips, tables
 from ui.rendering import render
 
 LOOK_SECONDS = 0.4  # how often a missing answer is looked for
 PATIENCE_SECONDS = 1.0  # how long the page waits for answers before it is drawn without them
-STEPS = ("From update to labels", "Every strategy, same update")
+KEPT, READ = "What the client keeps", "What the server reads from the update"
+TABLES = ("Step by step: from the update to labels", "Every strategy, class by class")
 QUEUED = "Waiting for a free worker: attacks go first."
 
 
@@ -63,7 +64,7 @@ def sentence(record: RunRecord | None) -> str:
 
 
 def draw(record: RunRecord) -> None:
-    """Steps 1 and 2: the private batch, from its update to labels, and every strategy's answer so far."""
+    """The private batch beside every strategy's answer so far, and two tables on request."""
     st.fragment(_draw, run_every=LOOK_SECONDS if record.under_way else None)(record.id, record.under_way)
 
 
@@ -75,25 +76,24 @@ def _draw(run_id: str, busy: bool) -> None:
     names = names_of_classes(record.scenario)
     read = store().latest(run_id, LastLayerRead)
     answers = store().events(run_id, StrategyAnswered)[-len(STRATEGIES) :]  # the last attempt's, if a worker was lost
-    batch = _batch(record.scenario)
+    awaited = _words(record) if record.under_way or not answers else ""
+    given = chips.answers(answers, names, awaited=awaited)
+    st.html(render("inference.html", kept=KEPT, batch=_batch(record.scenario), read=READ, answers=given))
     if read is None or not answers:
-        st.html(pieces.step(1, STEPS[0], batch, pieces.waiting(_words(record))))
         return
     shown = tables.columns(read, answers)
-    awaited = _words(record) if record.under_way else ""
-    st.html(
-        pieces.step(1, STEPS[0], batch, tables.steps(read, names, shown, answers))
-        + pieces.step(2, STEPS[1], tables.matrix(answers, names, shown, awaited=awaited))
-    )
+    with st.expander(TABLES[0], icon=":material/stairs:"):
+        st.html(tables.steps(read, names, shown, answers))
+    with st.expander(TABLES[1], icon=":material/table:"):
+        st.html(tables.matrix(answers, names, shown, awaited=awaited))
 
 
 def _batch(scenario: Scenario) -> Markup:
-    """The private images, small, or why they cannot be shown."""
+    """The private images, or why they cannot be shown."""
     try:
-        content = pictures.thumbnails(*records.private_batch(scenario))
+        return pictures.square(*records.private_batch(scenario))
     except DeepLeakError as error:
-        content = pieces.note(str(error))
-    return render("small.html", content=content)
+        return pieces.note(str(error))
 
 
 def _words(record: RunRecord) -> str:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from deepleak_core.events import LastLayerRead, StrategyAnswered
 from deepleak_core.labels.strategies import STRATEGIES
+from ui.label_inference.chips import badge
 from ui.rendering import render
 from ui.server_view import ROWS, certainty, two_digits
 
@@ -108,16 +109,12 @@ def matrix(
 
 
 def _answer(title: str, answer: StrategyAnswered, class_names: Sequence[str], shown: Sequence[int], about: str) -> _Row:
-    badge, kind = "", ""
-    if answer.certified:
-        badge, kind = ("certified", "") if answer.exact else ("certified, but wrong", "dl-false")
-    elif answer.confidence:
-        badge, kind = "estimated", "dl-estimated"
+    words, kind = badge(answer)
     unseen = sum(answer.counts) - sum(answer.counts[c] for c in shown)
     doubts = "" if answer.certified else certainty(False, answer.confidence, class_names)
     note = " ".join(filter(None, (answer.note, doubts, f"{unseen} in further classes" if unseen else "")))
     return _Row(
-        title, note, _marks(answer.counts, answer.true_counts, shown), badge=badge, badge_kind=kind,
+        title, note, _marks(answer.counts, answer.true_counts, shown), badge=words, badge_kind=kind,
         seconds=_seconds(answer.seconds), about=about, correct=(answer.found, sum(answer.true_counts)),
     )  # fmt: skip
 

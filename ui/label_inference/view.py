@@ -70,7 +70,7 @@ def answers(view: View) -> None:
 def accuracy(view: View, title: str) -> None:
     """How often each strategy is right."""
     if view.scenario is not None:
-        st.html(pieces.step(3, title))
+        st.html(pieces.step(0, title))
         curves.draw(view.scenario)
 
 

@@ -19,7 +19,7 @@ def rebuilt(page: Page) -> list[str]:
 
 def expect_private(page: Page, names: list[str]) -> None:
     """The labels of the private images, in order."""
-    expect(page.locator(".dl-thumbs figcaption")).to_have_text(names)
+    expect(page.locator(".dl-thumbs figcaption, .dl-square figcaption")).to_have_text(names)
 
 
 def headline(page: Page) -> Locator:

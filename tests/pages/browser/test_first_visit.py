@@ -55,7 +55,7 @@ def test_a_link_to_a_run(visit: Callable[..., Page], fresh_app: Fresh) -> None:
     ("link", "ready"),
     [
         ("/?indices=4,5", LIVE_ATTACK),
-        ("/label_inference?indices=4,5", (".dl-matrix",)),
+        ("/label_inference?indices=4,5", (".dl-answers",)),
         ("/how_it_works#ethics", ("#ethics",)),
     ],
 )

@@ -12,7 +12,7 @@ from tests.pages.browser.elements import expect_private, headline, start
 
 pytestmark = pytest.mark.browser
 LINK = "/label_inference?indices=4,5,7,19&model=lenet64-elu"
-READY = (".dl-matrix", ".st-key-accuracy")
+READY = (".dl-answers", ".st-key-accuracy")
 
 
 def points(page: Page) -> int:
@@ -20,19 +20,24 @@ def points(page: Page) -> int:
     return int((page.locator(".dl-progress span").last.inner_text() or "0").split()[0])
 
 
-def test_every_strategy_stands_beside_the_truth_and_shapes_say_who_is_right(visit: Any) -> None:
+def test_every_strategy_stands_beside_the_pictures_and_tables_come_on_request(visit: Any) -> None:
     page = visit(LINK, ready=READY)
     expect(headline(page)).to_contain_text("1 of 4 frog")
-    expect_private(page, ["frog"] * 4)
-    expect(page.locator(".dl-steps tbody tr")).to_have_count(5)
+    expect(page.locator(".dl-square figcaption")).to_have_text(["frog"] * 4)
+    expect(page.locator(".dl-answers > li")).to_have_count(6)
+    expect(page.locator(".dl-answers .dl-wrong").first).to_be_visible()
+    assert page.locator(".dl-answers").bounding_box()["y"] < 720
+    steps, matrix = page.get_by_test_id("stExpander").all()
+    expect(steps.locator(".dl-steps")).to_be_hidden()
+    steps.locator("summary").click()
+    expect(steps.locator(".dl-steps tbody tr")).to_have_count(5)
+    matrix.locator("summary").click()
     hit, miss = page.locator(".dl-matrix .dl-hit").first, page.locator(".dl-matrix .dl-miss").first
-    assert hit.inner_text() == "4"
-    assert miss.inner_text() == "1"
+    expect(hit).to_have_text("4")
+    expect(miss).to_have_text("1")
     look = "e => [getComputedStyle(e).borderRadius, getComputedStyle(e).borderTopStyle]"
     assert hit.evaluate(look)[0] == "50%"
     assert miss.evaluate(look)[1] == "dashed"
-    assert page.locator(".dl-steps").bounding_box()["y"] < 720
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_curves_come_point_by_point_stop_and_outlive_a_reload(visit: Any) -> None:

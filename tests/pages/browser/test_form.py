@@ -1,0 +1,49 @@
+"""Every page, as a visitor finds it, in windows from a phone to a lecture hall, light and dark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.helpers import ROOT
+from tests.pages.browser.elements import PATIENCE
+
+pytestmark = pytest.mark.browser
+
+PAGES = sorted(file.stem for file in (ROOT / "pages").glob("*.py"))
+WINDOWS = {"laptop": (1280, 720), "hall": (1920, 1080), "phone": (390, 844)}
+FAULTS = (Path(__file__).parent / "form.js").read_text()
+SETTLED = "document.querySelector('.stApp')?.dataset.testScriptState === 'notRunning'"
+SETTLING_MS = 1200  # for charts, pictures and components after the last message
+
+
+def opened(browser: Any, url: str, name: str, window: str) -> tuple[Page, list[str]]:
+    """A page that has come to rest, and what its console says of errors, then and later."""
+    width, height = WINDOWS[window]
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
+    page.set_default_timeout(PATIENCE)
+    errors: list[str] = []
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(url + ("/" if name == "live_attack" else f"/{name}"))
+    page.locator(".dl-headline, .stHeading").first.wait_for()
+    page.wait_for_function(SETTLED)
+    page.wait_for_timeout(SETTLING_MS)
+    return page, errors
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_overlaps_is_cut_or_too_faint(chrome: Any, app_url: str, name: str, window: str) -> None:
+    page, errors = opened(chrome, app_url, name, window)
+    faults = {}
+    for appearance in ("light", "dark"):
+        page.emulate_media(color_scheme=appearance)
+        page.wait_for_timeout(SETTLING_MS // 2)
+        faults[appearance] = page.evaluate(FAULTS)
+    page.close()
+    assert faults == {"light": [], "dark": []}
+    assert errors == []
