@@ -58,8 +58,8 @@ FOLDER = Path(__file__).parent.parent / "assets" / "explain"
 GAP = 2  # transparent pixels between the images of a sheet
 DISTINCT, FROGS, MIXED = (0, 1, 3, 4), (4, 5, 7, 19), (4, 5, 0, 1)
 THREE = (4, 5, 1)  # the features of three images span a plane
-MOMENTS = (0, 10, 40, 100, 400)  # iterations at which an attack is pictured
-NOISE = (0.0, 1e-2, 1e-1, 1.0, 10.0)  # standard deviation over the root mean square of the update's entries
+MOMENTS = (0, 40, 100, 400)  # iterations at which an attack is pictured
+NOISE = (0.0, 1e-1, 1.0, 10.0)  # standard deviation over the root mean square of the update's entries
 BATCHES, LOCAL_STEPS = (1, 2, 4, 8, 16), (1, 5, 20, 50)
 SMALL = [name for name in models.MODELS if name != "resnet18"]  # which takes many minutes on two cores
 NETWORKS = tuple((name, stage) for name in SMALL for stage in checkpoints.stages(name, "cifar10"))
@@ -102,7 +102,8 @@ def shared() -> dict[str, Any]:
     """The private images, and what the server receives."""
     scenario = Scenario(indices=DISTINCT, max_iterations=1)
     update = outcomes.attack(scenario).last(UpdateShared)
-    return {"picture": sheet("private", load_batch(scenario).images), "update": to_message(update)}
+    kept = replace(update, sample=())  # not drawn here
+    return {"picture": sheet("private", load_batch(scenario).images), "update": to_message(kept)}
 
 
 def pixels() -> dict[str, Any]:

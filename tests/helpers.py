@@ -154,7 +154,7 @@ def code_blocks(page: Path, language: str = "") -> list[str]:
 def headline(app: AppTest) -> str:
     """The sentence at the top of a page, without markup."""
     (piece,) = [piece.value for piece in app.html if piece.value.startswith('<p class="dl-headline"')]
-    return html.unescape(re.sub(r"<small>.*</small>|<[^>]*>", "", piece)).strip()
+    return html.unescape(re.sub(r"<[^>]*>", "", piece)).strip()
 
 
 def keys(app: AppTest) -> set[str | None]:

@@ -8,9 +8,9 @@ from deepleak_core.text import percent
 from ui.rendering import joined, render
 
 
-def headline(sentence: str, section: str = "") -> Markup:
-    """The sentence at the top of a page, with a link to a section of How it works where one is named."""
-    return render("headline.html", sentence=sentence, link=f"how_it_works#{section}" if section else "")
+def headline(sentence: str) -> Markup:
+    """The sentence at the top of a page."""
+    return render("headline.html", sentence=sentence)
 
 
 def step(number: int, title: str, *content: Markup) -> Markup:

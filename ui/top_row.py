@@ -29,9 +29,9 @@ class TopRow:
     why: DeltaGenerator
     slot: DeltaGenerator
 
-    def say(self, sentence: str, section: str = "") -> None:
-        """Draw the sentence, with a link to a section of How it works where one is named."""
-        self.words.html(pieces.headline(sentence, section))
+    def say(self, sentence: str) -> None:
+        """Draw the sentence."""
+        self.words.html(pieces.headline(sentence))
 
 
 def top_row() -> TopRow:

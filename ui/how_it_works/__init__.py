@@ -1,1 +1,1 @@
-"""The widgets of the page How it works."""
+"""The page How it works: its levels and sections, their figures, and the widgets that draw them."""

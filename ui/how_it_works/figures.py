@@ -120,34 +120,35 @@ def training() -> None:
 
 
 def wrong_label() -> None:
-    """The same update attacked with correct labels and with wrong ones."""
+    """The same update attacked with correct labels and with one wrong label."""
+    cases = measured()["wrong_label"]["cases"]
+    shown = [case for case in cases if "picture" in case]
+    st.html(_sheets({f"{_wrong(case['wrong'])}: {case['mean_psnr']:.0f} dB": case["picture"] for case in shown}))
+    right, wrong = cases[0], cases[1]
+    _caption(
+        f"One wrong label of {len(right['psnr'])}: the best image has {max(wrong['psnr']):.0f} dB; with correct labels "
+        f"the worst has {min(right['psnr']):.0f} dB."
+    )
+
+
+def wrong_labels() -> None:
+    """The quality and the residual by the number of wrong labels."""
     of = measured()["wrong_label"]
     cases = of["cases"]
-    st.html(
-        _sheets(
-            {
-                f"{_wrong(case['wrong'])}: {case['mean_psnr']:.0f} dB": case["picture"]
-                for case in cases
-                if "picture" in case
-            }
-        )
-    )
     charts.bars(
         {f"{case['wrong']} wrong": case["mean_psnr"] for case in cases},
         title="Mean PSNR in dB",
         baseline=("noise", of["noise_psnr"]),
         key="wrong",
     )
-    right, wrong = cases[0], cases[1]
     _caption(
-        f"One wrong label of {len(right['psnr'])}: the best image has {max(wrong['psnr']):.0f} dB; with correct labels "
-        f"the worst has {min(right['psnr']):.0f} dB. The residual gives it away: {wrong['residual']:.2g} instead of "
-        f"{right['residual']:.1g}."
+        f"The residual gives a wrong label away: {cases[1]['residual']:.2g} instead of {cases[0]['residual']:.1g} with "
+        "correct labels."
     )
 
 
 def fused() -> None:
-    """Four images of one class after gradient matching, beside their mean."""
+    """Four images of one class, their mean, what gradient matching returns, and what the exact attack does."""
     of = measured()["fusion"]
     st.html(
         _sheets(
@@ -155,14 +156,16 @@ def fused() -> None:
                 "private": of["private"],
                 f"matched: {of['searched_psnr']:.0f} dB": of["searched"],
                 "their mean": of["mean"],
+                f"separated: {_quality(of['exact_psnr'])}": of["exact"],
             }
         )
     )
     closer = "closer to their mean" if of["psnr_to_mean"] > of["searched_psnr"] else "no closer to their mean"
+    every = "every pixel is exact" if of["exact_pixels"] else "not every pixel is exact"
     _caption(
         f"Four images of one class ({of['label']}). What gradient matching returns is {closer} "
         f"({of['psnr_to_mean']:.0f} dB) than to the single images ({of['searched_psnr']:.0f} dB), yet its residual is "
-        f"only {of['searched_residual']:.1g}."
+        f"only {of['searched_residual']:.1g}. Separated, no label given: {every}."
     )
 
 
@@ -219,21 +222,6 @@ def certificate() -> None:
         f"The batch {', '.join(of['labels'])}. All {wrong} label counts that differ from the true ones in one image "
         f"leave a squared residual at least 10{_power(gap)} times as large, untrained and trained."
     )
-
-
-def exact() -> None:
-    """The same four images, solved for exactly."""
-    of = measured()["fusion"]
-    st.html(
-        _sheets(
-            {
-                f"matched: {of['searched_psnr']:.0f} dB": of["searched"],
-                f"exact attack: {of['exact_psnr']:.0f} dB": of["exact"],
-            }
-        )
-    )
-    every = "every pixel of every image is exact" if of["exact_pixels"] else "not every pixel is exact"
-    _caption(f"The same update, no label given: {every}.")
 
 
 # ---------------------------------------------------------------------------------------- what leaks less

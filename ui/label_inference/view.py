@@ -15,6 +15,7 @@ from ui.backend import engine, give_way, store
 from ui.controls import examples
 from ui.label_inference import curves, study
 from ui.top_row import TopRow, top_row
+from ui.why import why
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def opened(offered: Mapping[str, Scenario]) -> View:
 def top(view: View, invitation: str) -> None:
     """The sentence at the top, and problems below."""
     view.row.say(study.sentence(view.record) or invitation)
+    with view.row.why:
+        why("label-inference" if view.scenario is None or view.scenario.stage == "untrained" else "trained")
     messages.errors((*st.session_state.problems, *view.problems))
     if view.record is not None:
         messages.of_runs(view.record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from ui.drawings import drawing
+from ui.how_it_works.levels import link_to
 from ui.rendering import render
 from ui.why.topics import TOPICS
 
@@ -16,4 +17,4 @@ def why(name: str) -> None:
         st.html(render("why.html", sentence=topic.sentence, drawing=drawing(topic.drawing, topic.shows)))
         with st.expander("The formula"):
             st.markdown(topic.formula)
-        st.html(render("why_more.html", link=f"how_it_works#{topic.section}"))
+        st.html(render("why_more.html", link=link_to(topic.section)))

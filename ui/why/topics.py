@@ -50,7 +50,7 @@ $$ g \approx \frac{\theta_0 - \theta_T}{\eta\, T} $$
 
 The more steps and the larger the rate, the rougher the approximation (McMahan et al. 2017; Geng et al. 2021).
 """,
-        section="shared",
+        section="holds-images",
     ),
     "wrong-label": Topic(
         sentence="The attack sorts the images by class. With one image in the wrong place nothing adds up, and every "
@@ -97,7 +97,7 @@ $$ a_k = \mathrm{softmax}(W f_k + b) - e_{y_k} $$
 
 With fewer images than classes there are more equations than unknowns.
 """,
-        section="separation",
+        section="fusion",
     ),
     "label-inference": Topic(
         sentence="Training pushes up exactly the classes that are in the batch, so these classes stand out in the "
@@ -139,7 +139,7 @@ $$ a_k = p_k - e_{y_k} $$
 which tends to zero for images that the network has learnt. Rules that estimate the mean prediction $\bar p$ from noise
 fail as well: a trained network predicts something else for noise.
 """,
-        section="training",
+        section="labels",
     ),
 }
 

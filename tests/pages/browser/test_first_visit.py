@@ -56,7 +56,7 @@ def test_a_link_to_a_run(visit: Callable[..., Page], fresh_app: Fresh) -> None:
     [
         ("/?indices=4,5", LIVE_ATTACK),
         ("/label_inference?indices=4,5", (".dl-answers",)),
-        ("/how_it_works#ethics", ("#ethics",)),
+        ("/how_it_works#defences", ("#defences",)),
     ],
 )
 def test_any_other_link(visit: Any, fresh_app: Fresh, link: str, ready: tuple[str, ...]) -> None:

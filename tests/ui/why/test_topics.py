@@ -30,7 +30,7 @@ def test_every_topic_has_a_sentence_a_drawing_and_a_formula(name: str) -> None:
     html = "\n".join(piece.value for piece in page.html)
     assert f'alt="{topic.shows}"' in html
     assert "data:image/svg+xml" in html
-    assert f"how_it_works#{topic.section}" in html
+    assert f'#{topic.section}"' in html
     assert topic.sentence.endswith(".")
     assert page.expander[0].markdown[0].value.count("$$") >= 2
 
