@@ -21,6 +21,7 @@ def main() -> None:
         st.Page(ROOT / "pages/one_wrong_label.py", title="One wrong label"),
         st.Page(ROOT / "pages/same_label_fusion.py", title="Same-label fusion"),
         st.Page(ROOT / "pages/gradinversion.py", title="GradInversion"),
+        st.Page(ROOT / "pages/gallery.py", title="Gallery"),
         st.Page(ROOT / "pages/how_it_works.py", title="How it works"),
         st.Page(ROOT / "pages/tour.py", title="Tour"),
     ]

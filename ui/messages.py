@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -29,3 +30,12 @@ def of_runs(*records: RunRecord) -> None:
     for message in dict.fromkeys(record.message for record in records if record.message):
         failed = any(record.status == "failed" and record.message == message for record in records)
         (st.error if failed else st.warning)(message)
+
+
+def plain(text: str) -> str:
+    r"""A text that Streamlit's Markdown shows as it is.
+
+    >>> print(plain("![x](http://a)"))
+    \!\[x\]\(http\://a\)
+    """
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:-])", r"\\\1", text)

@@ -137,22 +137,40 @@ class Recording:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head:
-    """What a list of recordings shows of one: `pictures` are the last ones of its last run, as PNG.
+class RunHead:
+    """What a list of recordings shows of one run: `pictures` are its last ones, as PNG."""
 
-    `scenario` is that of the first run, `seconds` the attack time of all runs, `size` the archive's in bytes.
-    """
+    scenario: Scenario
+    device: str
+    seconds: float
+    pictures: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What a list of recordings shows of one; `size` is the archive's in bytes."""
 
     name: str
     title: str
     sentence: str
     page: Page
-    scenario: Scenario
-    device: str
-    runs: int
-    seconds: float
+    runs: tuple[RunHead, ...]
     size: int
-    pictures: tuple[bytes, ...]
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario of the first run."""
+        return self.runs[0].scenario
+
+    @property
+    def pictures(self) -> tuple[bytes, ...]:
+        """The last pictures of the last run, as PNG."""
+        return self.runs[-1].pictures
+
+    @property
+    def seconds(self) -> float:
+        """The attack time of all runs."""
+        return sum(run.seconds for run in self.runs)
 
 
 # ----------------------------------------------------------------------------------------------------- from events
@@ -540,6 +558,15 @@ def gallery_recording(name: str, folder: Path = GALLERY) -> Recording:
     return load(paths[name])
 
 
+def recording_with(scenario: Scenario, folder: Path = GALLERY) -> RecordedRun | None:
+    """A run of this scenario from a folder of recordings, None where there is none."""
+    for head in gallery(folder):
+        for number, run in enumerate(head.runs):
+            if run.scenario == scenario:
+                return gallery_recording(head.name, folder).runs[number]
+    return None
+
+
 def _name_of(path: Path) -> str:
     """The name of a recording, from that of its file, which may begin with a number for the order.
 
@@ -553,22 +580,25 @@ def _head(path: Path) -> Head:
     """What a list shows of an archive, from run.json and one frame."""
     archive = Archive(_bytes_of(path), ENTRIES)
     values = _described(archive)
-    runs: list[dict[str, Any]] = values["runs"]
-    last = len(runs) - 1
     try:
-        frames = runs[last]["frames"]
-        pictures = archive.read(f"frames/{last}/{len(frames) - 1:04d}.webp")
         return Head(
             name=_name_of(path),
             title=values["title"],
             sentence=values["sentence"],
             page=values["page"],
-            scenario=Scenario(**runs[0]["scenario"]),
-            device=runs[0]["device"],
-            runs=len(runs),
-            seconds=sum(run["finished"]["seconds"] for run in runs),
+            runs=tuple(_run_head(archive, number, run) for number, run in enumerate(values["runs"])),
             size=path.stat().st_size,
-            pictures=split(pictures, min(len(frames[-1]["labels"]), SHOWN)),
         )
     except (KeyError, TypeError, IndexError, OSError) as error:
         raise UnusableRecording(f"{path.name} is no complete recording; {ADVICE}") from error
+
+
+def _run_head(archive: Archive, number: int, run: dict[str, Any]) -> RunHead:
+    frames = run["frames"]
+    pictures = archive.read(f"frames/{number}/{len(frames) - 1:04d}.webp")
+    return RunHead(
+        scenario=Scenario(**run["scenario"]),
+        device=run["device"],
+        seconds=run["finished"]["seconds"],
+        pictures=split(pictures, min(len(frames[-1]["labels"]), SHOWN)),
+    )

@@ -302,7 +302,10 @@ def test_the_gallery_lists_heads_and_leaves_out_what_it_cannot_read(tmp_path: Pa
     heads = recording.gallery(tmp_path)
     assert [head.name for head in heads] == ["first", "second"]
     assert heads[0].scenario == SCENARIO
-    assert (heads[0].runs, heads[0].size, len(heads[0].pictures)) == (2, len(archive), 4)
+    assert [len(run.pictures) for run in heads[0].runs] == [4, 4]
+    assert (heads[0].size, heads[0].pictures) == (len(archive), heads[0].runs[1].pictures)
+    assert recording.recording_with(SCENARIO, tmp_path) == load(archive).runs[0]
+    assert recording.recording_with(SCENARIO.changed(seed=1), tmp_path) is None
     assert recording.gallery_recording("second", tmp_path) == load(archive)
     with pytest.raises(UnusableRecording, match="first, second"):
         recording.gallery_recording("third", tmp_path)

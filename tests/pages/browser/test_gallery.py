@@ -1,0 +1,39 @@
+"""The gallery in a real browser: a click plays a recording, and nothing is computed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from benchmarks.browser import button
+from deepleak_core.runs.recording import gallery
+from deepleak_core.runs.store import Store
+from tests.pages.browser.elements import expect_no_error, headline
+
+pytestmark = pytest.mark.browser
+
+
+def time_of(page: Page) -> Locator:
+    """The slider of the player, whose value is the time in the attack."""
+    return page.get_by_role("slider", name="Time in the attack")
+
+
+def test_a_click_on_a_card_plays_it_without_a_run(visit: Callable[..., Page], fresh_app: tuple[str, Path]) -> None:
+    url, database = fresh_app
+    first = gallery()[0]
+    page = visit("/gallery", url=url, ready=(".dl-mosaic",))
+    page.locator(".dl-mosaic").first.click()  # the whole card is its button
+    expect(headline(page)).to_have_text(first.sentence)
+    time_of(page).wait_for()
+    page.wait_for_function(
+        "slider => Number(slider.ariaValueNow) > 0 && Number(slider.ariaValueNow) < Number(slider.ariaValueMax)",
+        arg=time_of(page).element_handle(),
+    )
+    assert f"recording={first.name}" in page.url
+    button(page, "all").click()
+    expect(page.locator(".dl-mosaic").first).to_be_visible()
+    expect_no_error(page)
+    assert not database.exists() or not Store(f"sqlite:///{database}").runs()
