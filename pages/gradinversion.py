@@ -14,6 +14,7 @@ comparison_page(
     gradinversion.sentence,
     invitation="One update, two attacks: some of its images share a label.",
     topic="gradinversion",
+    recordings="gradinversion",
     follow_ups=(gradinversion.SWEEP,),
     remark="GradInversion (Yin et al. 2021) is reimplemented here, as its paper has no public code: column minima for "
     "the labels, squared distance, smoothness, L2, group consistency of three starts, and BatchNorm statistics where "

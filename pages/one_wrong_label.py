@@ -14,6 +14,7 @@ comparison_page(
     wrong_label.sentence,
     invitation="Make one label wrong: pick another class below a private image.",
     topic="wrong-label",
+    recordings="wrong-label",
     follow_ups=(wrong_label.REPAIR, wrong_label.SWEEP),
     below=wrong_label.below,
 )

@@ -14,5 +14,6 @@ comparison_page(
     fusion.sentence,
     invitation="One attack, two batches: all images of different classes, or several of one class.",
     topic="fusion",
+    recordings="fusion",
     follow_ups=(fusion.SEPARATE,),
 )

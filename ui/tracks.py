@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 
 from deepleak_core.events import GroundTruthKnown, from_png
+from deepleak_core.runs.recording import RecordedRun
 from deepleak_core.runs.store import Moment, RunRecord
 from ui import records
 from ui.player import LiveFrame, Track, strip
@@ -26,18 +27,19 @@ def track(
     count: int,
     leader: RunRecord | None = None,
     together: bool = True,
+    recorded: RecordedRun | None = None,
     asides: Asides = "none",
     against: str = "",
     average: bool = False,
     gauge: bool = False,
     weight: float = 1,
 ) -> Track:
-    """The track of one run, or of one that has not been started where `record` is None.
+    """The track of one run, or of one that has not been started where `record` is None, or of a recording.
 
     `leader` is the first run of its group, which knows what all of them wait for. Pictures of a run under way are
     shown only where `together` says that all runs beside it have some.
     """
-    run, live = None, None
+    run, live = recorded, None
     if record is not None:
         run = records.recording_of(record)
         live = live_frame(record) if run is None and together else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from streamlit.testing.v1 import AppTest
 
 from deepleak_core import run
 from deepleak_core.events import Finished
+from deepleak_core.runs.recording import Recording, recorded, save
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.comparisons import wrong_label
 from deepleak_core.studies.wrong_labels import wrong_label_of
 from tests.helpers import PATIENCE, app_page, checked, compared, component, ended, headline, keys, tracks
 from ui import backend
+from ui.comparisons import opening
 
 QUICK = {"indices": "0,4", "max_iterations": "12"}
 
@@ -88,6 +91,28 @@ def test_the_visitor_chooses_the_wrong_label(visit: Any, store: Store) -> None:
     again = visit(pair=app.query_params["pair"])
     assert (again.selectbox(key="wrong_image").value, again.selectbox(key="wrong_class").value) == ("frog", "truck")
     assert "cat" in private(again)["choices"]
+
+
+def test_a_link_to_a_wrong_label_chooses_it(visit: Any) -> None:
+    app = visit(**QUICK, mislabel="cat>bird")
+    assert (private(app)["captions"], private(app)["wrong"]) == (["bird", "frog"], [True, False])
+
+
+def test_a_recording_of_the_same_scenarios_plays_until_they_are_run(
+    visit: Any, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    scenario = Scenario(indices=(0, 4), max_iterations=3)
+    scenarios = (*wrong_label(scenario, wrong_label_of(scenario)), scenario.changed(repair_labels=True))
+    runs = tuple(recorded(one, run(one)) for one in scenarios)
+    story = Recording(name="short", title="Short", sentence="Short.", page="wrong-label", runs=runs)
+    (tmp_path / "short.zip").write_bytes(save(story))
+    monkeypatch.setattr(opening, "GALLERY", tmp_path)
+    app = visit(**QUICK)
+    assert component(app, "compared")["autoplay"]
+    assert rebuilt(app) == 3
+    checked(app.selectbox(key="wrong_image").set_value("frog").run())
+    assert rebuilt(app) == 0, "another wrong label is not recorded"
+    assert not component(app, "compared")["autoplay"]
 
 
 def test_equal_questions_share_the_run_with_correct_labels(visit: Any, store: Store) -> None:

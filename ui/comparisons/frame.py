@@ -21,12 +21,16 @@ from ui import charts, messages, records
 from ui.backend import engine, give_way, pace, store
 from ui.comparisons import groups
 from ui.comparisons.groups import Group, Groups
+from ui.comparisons.opening import recording_for
 from ui.comparisons.panels import Side, sides_of
 from ui.player import Click, Column, play
 from ui.top_row import top_row
 from ui.why import why
 
 PAIR = "pair"  # the name, in the address, of the runs that a page is about
+OWN_SECONDS = "The clock shows each attack's own seconds."
+TAKING_TURNS = "Runs side by side share a core and take turns, so they take longer to watch."
+RECORDED = "A recording, made earlier."
 PICTURE_SECONDS, SWEEP_SECONDS = 0.44, 1.0  # between repetitions while runs go on
 
 Sides = Mapping[str, Sequence[Side]]  # the runs of each group, by its name; those of the pair also before they start
@@ -77,6 +81,7 @@ def comparison_page(
     *,
     invitation: str,
     topic: str,
+    recordings: str = "",
     follow_ups: Sequence[FollowUp] = (),
     below: Callable[[Groups, Sequence[Scenario]], None] | None = None,
     remark: str = "",
@@ -85,9 +90,10 @@ def comparison_page(
 
     `columns` makes those of the player, of all runs that were started; before that of the scenarios to run. The
     `invitation` stands at the top before the runs have ended, `sentence` says what came out. `topic` names the drawing
-    that explains it (`ui.why`). `below` draws what follows below the player.
+    that explains it (`ui.why`). `recordings` names the page of recordings in the gallery, one of which plays first.
+    `below` draws what follows below the player.
     """
-    page = _Page(choice, columns, sentence, invitation, topic, tuple(follow_ups), below)
+    page = _Page(choice, columns, sentence, invitation, topic, recordings, tuple(follow_ups), below)
     engine()  # starts its workers while the visitor looks around
     give_way()
     messages.of_store(store())
@@ -106,6 +112,7 @@ class _Page:
     sentence: Callable[[Groups], str]
     invitation: str
     topic: str
+    recordings: str
     follow_ups: tuple[FollowUp, ...]
     below: Callable[[Groups, Sequence[Scenario]], None] | None
 
@@ -205,7 +212,8 @@ class _Page:
         attempts = tuple(run.attempt for group in shown.values() for run in group.runs)
         repeated = st.fragment(self._play, run_every=PICTURE_SECONDS * slowed if going else None)
         repeated({name: group.id for name, group in shown.items()}, scenarios, going, attempts, slowed)
-        st.caption(_about_the_clock(shown))
+        recorded = PAIR not in shown and self._recorded(scenarios)
+        st.caption(f"{RECORDED} {OWN_SECONDS}" if recorded else _about_the_clock(shown))
 
     def _play(
         self,
@@ -219,12 +227,22 @@ class _Page:
         runs = {name: store().members(group_id) for name, group_id in group_ids.items()}
         if going and _is_over([run for group in runs.values() for run in group], attempts, slowed):
             st.rerun()
-        sides = {name: sides_of(group) for name, group in runs.items()}
-        sides.setdefault(PAIR, tuple(map(Side, scenarios)))
-        click = play(self.columns(sides), key="compared")
+        sides: dict[str, Sequence[Side]] = {name: sides_of(group) for name, group in runs.items()}
+        recorded = {} if PAIR in sides else self._recorded(scenarios)
+        sides = recorded or {PAIR: tuple(map(Side, scenarios))} | sides
+        click = play(self.columns(sides), key="compared", autoplay=bool(recorded))
         if click is not None and not going and (picked := self.choice.pick(click, scenarios)):
             groups.start(PAIR, picked, "side by side", instead_of_all=True)
             st.rerun()
+
+    def _recorded(self, scenarios: Sequence[Scenario]) -> dict[str, Sequence[Side]]:
+        """A recording of these scenarios, and of the first follow-up where it has one."""
+        runs = recording_for(self.recordings, scenarios)
+        names = [PAIR] * len(scenarios) + [f.name for f in self.follow_ups if f.sweep is None]
+        found: dict[str, Sequence[Side]] = {}
+        for name, run in zip(names, runs, strict=False):
+            found[name] = (*found.get(name, ()), Side(run.scenario, recorded=run))
+        return found
 
     # ---------------------------------------------------------------------------------------------- the sweeps
 
@@ -249,8 +267,7 @@ def _is_over(runs: Sequence[RunRecord], attempts: Sequence[int], slowed: int) ->
 def _about_the_clock(shown: Groups) -> str:
     """What the seconds of the timeline are; runs of one group that overlap in time have shared a worker."""
     shared = any(_overlap(group.runs) for group in shown.values())
-    own = "The clock shows each attack's own seconds."
-    return f"{own} Runs side by side share a core and take turns, so they take longer to watch." if shared else own
+    return f"{OWN_SECONDS} {TAKING_TURNS}" if shared else OWN_SECONDS
 
 
 def _overlap(runs: Sequence[RunRecord]) -> bool:

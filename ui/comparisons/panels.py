@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deepleak_core.errors import DeepLeakError
+from deepleak_core.runs.recording import RecordedRun
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import fusion
@@ -19,27 +20,32 @@ from ui.player.parts import Asides
 
 @dataclass(frozen=True)
 class Side:
-    """One run of a comparison, None before it is started.
+    """One run of a comparison, None before it is started, or a recording.
 
-    `leader` is the first run of its group, which knows what all of them wait for. `together` is whether every run of
-    the group has pictures: shown alone, a run would look like the faster one.
+    `leader` is the first run of its group that has not ended, which knows what all of them wait for. `together` is
+    whether every run of the group has pictures: shown alone, a run would look like the faster one.
     """
 
     scenario: Scenario
     run: RunRecord | None = None
     leader: RunRecord | None = None
     together: bool = True
+    recorded: RecordedRun | None = None
 
     @property
     def facts(self) -> records.Facts:
         """The facts of the run, none before it."""
+        if self.recorded is not None:
+            run = self.recorded
+            return records.Facts(run.prepared, run.truth, run.shared, run.inferred)
         return records.facts_of(self.run) if self.run else records.Facts()
 
 
 def sides_of(runs: Sequence[RunRecord]) -> tuple[Side, ...]:
     """The runs of a group."""
     together = all(run.snapshots or not run.under_way for run in runs)
-    return tuple(Side(run.scenario, run, runs[0], together) for run in runs)
+    leader = next((run for run in runs if run.under_way), runs[0])
+    return tuple(Side(run.scenario, run, leader, together) for run in runs)
 
 
 def private(
@@ -80,7 +86,7 @@ def attacked(
     """What an attack has reconstructed; `name` is that of its curve, `asides` are small words below its pictures."""
     return tracks.track(
         title, side.run, name=name, count=side.scenario.batch_size, leader=side.leader, together=side.together,
-        asides=asides, against=against, average=average, gauge=gauge, weight=weight,
+        recorded=side.recorded, asides=asides, against=against, average=average, gauge=gauge, weight=weight,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from ui.controls import inputs
 from ui.player import Click, Column
 
 CORRECT, WRONG, REPAIRED = "all labels correct", "one wrong", "corrected"  # the curves
+NONE_WRONG = {"mislabel": None, "wrong_labels": 0}
 WORST = "worst"  # the choice of the label whose error costs most
 WORST_OF_MAP = "The worst case is the wrong label that costs most of all possible ones, see the map below the pictures."
 WORST_BY_RULE = (
@@ -33,8 +34,14 @@ WORST_BY_RULE = (
 
 
 def _fill(pair: Group | None) -> None:
-    wrong = pair.runs[1].scenario if pair else None
-    _choose(wrong.changed(mislabel=None), wrong.mislabel[0]) if wrong and wrong.mislabel else _set(WORST, None)
+    """Take the wrong label from a pair of runs, or from a link to a scenario."""
+    state = st.session_state
+    scenario = pair.runs[1].scenario if pair else state.base
+    state.base = state.base.changed(**NONE_WRONG)
+    if scenario.mislabel:
+        _choose(scenario.changed(**NONE_WRONG), scenario.mislabel[0])
+    else:
+        _set(WORST, None)
 
 
 def _choose(scenario: Scenario, swap: str) -> None:
