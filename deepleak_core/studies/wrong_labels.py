@@ -217,6 +217,6 @@ def in_words(swap: str) -> str:
     """A wrong label as words.
 
     >>> in_words("cat>dog")
-    'cat taken for dog'
+    'cat mislabelled as dog'
     """
-    return " taken for ".join(split_list(swap, ">"))
+    return " mislabelled as ".join(split_list(swap, ">"))

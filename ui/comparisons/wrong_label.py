@@ -26,8 +26,8 @@ NONE_WRONG = {"mislabel": None, "wrong_labels": 0}
 WORST = "worst"  # the choice of the label whose error costs most
 WORST_OF_MAP = "The worst case is the wrong label that costs most of all possible ones, see the map below the pictures."
 WORST_BY_RULE = (
-    "The worst case, by a rule: the image whose features weigh most in the last layer, taken for the absent class that "
-    "the network finds least likely for it."
+    "The worst case, by a rule: the image whose features weigh most in the last layer, mislabelled as the absent class "
+    "that the network finds least likely for it."
 )
 
 # ------------------------------------------------------------------------------------------------ which label is wrong
@@ -72,7 +72,7 @@ def _scenarios(scenario: Scenario, menu: DeltaGenerator, locked: bool) -> Sequen
         if image == WORST:
             return comparisons.wrong_label(scenario, worst)
         others = {name: name for name in names if name != image}
-        other = inputs.select("Taken for", "wrong_class", others, locked=locked, on_change=groups.leave)
+        other = inputs.select("Mislabelled as", "wrong_class", others, locked=locked, on_change=groups.leave)
     return comparisons.wrong_label(scenario, swap_text(image, other))
 
 

@@ -89,7 +89,7 @@ def _table(found: WrongLabelMap, chosen: str, *, locked: bool) -> str | None:
         cells = tuple(_cell(found, label, other) for other in range(len(found.class_names)))
         rows.append(Row(title=name + several, picture=images[labels.index(name)], cells=cells))
     return heat_map(
-        rows, found.class_names, key="every-wrong-label", caption=_caption(found), corner="is \\ taken for",
+        rows, found.class_names, key="every-wrong-label", caption=_caption(found), corner="is \\ labelled as",
         chosen=chosen, marked=found.worst or "", mark="worst", locked=locked,
     )  # fmt: skip
 

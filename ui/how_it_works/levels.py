@@ -62,7 +62,7 @@ PICTURES = (
         "fusion",
         "Images of one kind come back as one blend, which small differences take apart again.",
         "blend",
-        "Four frogs are added to one blurred blend, which small differences separate into four frogs.",
+        "Four frogs come back as the same blurred blend; small differences separate them into four frogs.",
     ),
     Picture(
         "defences",

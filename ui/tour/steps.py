@@ -17,13 +17,13 @@ class Step:
 
 STEPS = (
     Step("live_attack", "The photos stay on the client, only a gradient is shared. The server rebuilds the photos."),
-    Step("label_inference", "First the server reads which classes are in the batch: they stand out in the update."),
-    Step("one_wrong_label", "Everything hangs on the labels: a single wrong one spoils all images."),
-    Step("same_label_fusion", "Images that share a label come back as their blend. Then separate them."),
     Step(
-        "live_attack",
-        "Sharing trained weights instead of a gradient hides little: run it and see.",
-        {"indices": "0,1,3,4", "mode": "fedavg", "local_epochs": "5"},
+        "label_inference",
+        "First the server reads which classes are in the batch: they stand out in the update.",
+        {"indices": "0,1,4,5"},
     ),
+    Step("one_wrong_label", "The attack needs the right labels: a single wrong one spoils all images."),
+    Step("same_label_fusion", "Images that share a label come back as their blend, until they are separated."),
+    Step("gallery", "Shared weights, trained networks, larger photos: recorded attacks, ready to play."),
     Step("how_it_works", "Why all this works, and what helps against it."),
 )

@@ -53,8 +53,8 @@ The more steps and the larger the rate, the rougher the approximation (McMahan e
         section="holds-images",
     ),
     "wrong-label": Topic(
-        sentence="The attack sorts the images by class. With one image in the wrong place nothing adds up, and every "
-        "image is bent to make up for it.",
+        sentence="The attack sorts the images by class. With one in the wrong place the sums do not fit, and all "
+        "images are distorted to make up for it.",
         drawing="wrong-label",
         shows="A ship is assumed to be a horse: two rows of the gradient disagree, and all four images are spoilt.",
         formula=r"""
@@ -71,7 +71,7 @@ One wrong $y_k$ makes two rows wrong. All images share the layers below, so all 
         sentence="Images of one class are added up before they are shared, and a sum does not say what its parts were: "
         "what comes back is their blend.",
         drawing="fusion",
-        shows="Four frogs are added to one sum, which comes back as one blurred blend.",
+        shows="Four frogs are added to one sum, which comes back as the same blurred blend four times.",
         formula=r"""
 As long as the network predicts the same for two images $i, j$ of class $c$, only their sum enters:
 
@@ -85,7 +85,7 @@ So $f_i + v$ and $f_j - v$ fit as well for any $v$ (Geng et al. 2021).
         sentence="The network predicts something slightly different for each image, and these small differences are "
         "enough equations to take the blend apart.",
         drawing="separation",
-        shows="A blend of four frogs and four slightly different predictions give four separate frogs.",
+        shows="Four equal blends and four slightly different predictions give four separate frogs.",
         formula=r"""
 With signals $a_k = p_k - e_{y_k}$ the last layer's gradient is
 
