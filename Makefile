@@ -8,6 +8,7 @@
 #   make bench        the measurements that take minutes; run nothing else meanwhile
 #   make tables       write the tables of docs/benchmarks.md anew from benchmarks/results/
 #   make explain      the figures of the page How it works
+#   make gallery      the recordings of the gallery anew; takes minutes on a machine that does nothing else
 #   make screenshots  the README's pictures, from the running app and a real run
 
 VENV ?= .venv
@@ -19,7 +20,7 @@ BIN = $(VENV)/bin
 APP = $(VENV)/.app-installed
 DEV = $(VENV)/.dev-installed
 
-.PHONY: run test lint format coverage bench tables explain screenshots
+.PHONY: run test lint format coverage bench tables explain gallery screenshots
 
 run: $(APP)
 	$(BIN)/python -m streamlit run app.py --server.address localhost --server.port $(PORT) --server.fileWatcherType auto
@@ -52,6 +53,9 @@ tables: $(DEV)
 
 explain: $(DEV)
 	$(BIN)/python -m benchmarks.explain
+
+gallery: $(APP)
+	for script in assets/gallery/*.yaml; do $(BIN)/python -m deepleak_core record $$script || exit 1; done
 
 screenshots: $(DEV)
 	$(BIN)/python -m benchmarks.screenshots

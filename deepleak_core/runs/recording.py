@@ -74,7 +74,8 @@ Pixels = npt.NDArray[np.uint8]
 Page = Literal["live", "fusion", "wrong-label", "gradinversion"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
 Title = Annotated[str, Field(min_length=1, max_length=120)]
-Sentence = Annotated[str, Field(min_length=1, max_length=400)]
+LONGEST_SENTENCE = 600
+Sentence = Annotated[str, Field(min_length=1, max_length=LONGEST_SENTENCE)]
 
 
 # ------------------------------------------------------------------------------------------------------ what is kept
@@ -238,6 +239,12 @@ def recorded_from(store: Store, run_id: str, *, most_frames: int = MOST_FRAMES) 
     ]  # fmt: skip
     others = [event for event in store.history(run_id) if isinstance(event, get_args(Event))]
     return recorded(record.scenario, [*others, *snapshots], most_frames=most_frames)
+
+
+def single(run: RecordedRun) -> Recording:
+    """A run as a recording of its own, whose sentence is its outcome."""
+    sentence = run.finished.sentence[:LONGEST_SENTENCE] or "A recorded attack."
+    return Recording(name="recorded-attack", title="Recorded attack", sentence=sentence, page="live", runs=(run,))
 
 
 def evenly(seconds: Sequence[float], most: int) -> list[int]:

@@ -16,8 +16,9 @@ import numpy as np
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch, pick
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.events import Finished, GroundTruthKnown, Images, from_png, png
+from deepleak_core.events import Finished, GroundTruthKnown
 from deepleak_core.scenario import Scenario
+from deepleak_core.scoring.class_means import class_means
 from deepleak_core.scoring.metrics import PIXEL_EXACT_FLOOR
 from deepleak_core.scoring.sentences import RECOVERED_DB, what_blended
 from deepleak_core.text import percent
@@ -85,29 +86,14 @@ def separated(scenario: Scenario) -> Scenario:
 # ------------------------------------------------------------------------------------------------------- pictures
 
 
-def mean_pictures(truth: GroundTruthKnown, class_names: Sequence[str]) -> list[tuple[bytes, str, int]]:
-    """For each class that repeats in the batch: the mean of its private images as PNG, its name, its images."""
-    return [
-        (png(mean), class_names[label], truth.labels.count(label))
-        for label, mean in _means(truth.pictures, truth.labels).items()
-    ]
-
-
 def averages_to_mean(rebuilt: Sequence[bytes], truth: GroundTruthKnown) -> dict[int, float]:
     """For each class that repeats: the PSNR in dB of the average of its reconstructions to the mean of its images.
 
     `rebuilt` are PNG bytes in the order of the private images.
     """
-    averages, means = _means(rebuilt, truth.labels), _means(truth.pictures, truth.labels)
+    averages, means = class_means(rebuilt, truth.labels), class_means(truth.pictures, truth.labels)
     errors = {label: float(np.square(averages[label] - mean).mean()) for label, mean in means.items()}
     return {label: float(-10 * np.log10(max(error, PIXEL_EXACT_FLOOR))) for label, error in errors.items()}
-
-
-def _means(pictures: Sequence[bytes], labels: Sequence[int]) -> dict[int, Images]:
-    """The mean picture of each class that repeats, (C, H, W) in [0, 1]."""
-    images, classes = np.stack([from_png(picture) for picture in pictures]), np.array(labels)
-    repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
-    return {label: images[classes == label].mean(0) for label in repeated}
 
 
 # ------------------------------------------------------------------------------------------------------ sentences

@@ -174,6 +174,14 @@ def test_an_archive_gives_the_same_recording(tmp_path: Path, short: RecordedRun,
     assert save(load(archive)) == archive
 
 
+def test_a_single_run_is_an_archive_of_its_own(short: RecordedRun) -> None:
+    assert load(save(recording.single(short))).runs == (short,)
+    wordy = replace(short, finished=replace(short.finished, sentence="x" * 1900))
+    assert load(save(recording.single(wordy))).runs == (wordy,)
+    silent = replace(short, finished=replace(short.finished, sentence=""))
+    assert load(save(recording.single(silent))).sentence
+
+
 def test_infinite_numbers_survive(short: RecordedRun) -> None:
     diverged = replace(short, finished=replace(short.finished, residual=float("inf")))
     assert load(save(sequence(diverged))).runs[0].finished.residual == float("inf")

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.events import FinalScore, Finished, GroundTruthKnown, Snapshot, from_png, in_private_order, png
+from deepleak_core.events import FinalScore, Finished, GroundTruthKnown, Snapshot, in_private_order, png
 from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import fusion
@@ -108,15 +107,6 @@ def test_the_average_of_independent_starts_is_the_same_blend() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- pictures
-
-
-def test_the_mean_picture_is_that_of_the_class() -> None:
-    scenario = Scenario(indices=(4, 5, 0), max_iterations=1)
-    truth = only(GroundTruthKnown, list(run(scenario)))
-    ((picture, name, count),) = fusion.mean_pictures(truth, NAMES)
-    expected = load_batch(scenario).images[:2].mean(0)
-    assert (name, count) == ("class 6", 2)
-    assert torch.allclose(torch.from_numpy(from_png(picture)), expected, atol=0.51 / 255)
 
 
 def test_averages_are_compared_with_the_mean_of_their_class() -> None:

@@ -12,7 +12,7 @@ from deepleak_core.errors import DeepLeakError
 from deepleak_core.runs.recording import RecordedRun
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from deepleak_core.studies import fusion
+from deepleak_core.scoring.class_means import mean_pictures
 from ui import pieces, records, tracks
 from ui.player import Note, Still, Track
 from ui.player.parts import Asides
@@ -95,7 +95,7 @@ def means(side: Side, *, weight: float = 1) -> tuple[Still, ...]:
     facts = side.facts
     if facts.truth is None or facts.prepared is None:
         return ()
-    found = fusion.mean_pictures(facts.truth, facts.prepared.class_names)
+    found = mean_pictures(facts.truth, facts.prepared.class_names)
     pictures, captions, counts = zip(*found, strict=True) if found else ((), (), ())
     notes = tuple(f"mean of {count}" for count in counts)
     return (

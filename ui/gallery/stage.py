@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from deepleak_core.events import GroundTruthKnown
 from deepleak_core.runs.recording import RecordedRun, Recording
-from deepleak_core.text import split_list
+from deepleak_core.scenario import Scenario
+from deepleak_core.scoring.class_means import mean_pictures
 from ui.player import Column, Still, Track, play
 from ui.player.parts import Asides
 from ui.rendering import render
 
 ATTACKS = {"gradinversion": "GradInversion", "general-deep-leakage": "General Deep Leakage", "exact": "Exact"}
 
-HEIGHT = "max(24rem, calc(100dvh - 15rem))"  # leaves the row of the next recordings in sight
-
 
 def stage(recording: Recording) -> None:
-    """The recording, playing; a height of its own leaves the line of the next recordings in sight."""
-    play(columns(recording), key="gallery-stage", autoplay=True, height="max(24rem, calc(100dvh - 15rem))")
+    """The recording, playing."""
+    play(columns(recording), key="gallery-stage", autoplay=True)
 
 
 def details(recording: Recording) -> None:
@@ -38,8 +38,20 @@ def columns(recording: Recording) -> list[Column]:
             shown = run.truth.pictures
             labels = tuple(run.prepared.class_names[label] for label in run.truth.labels)
             drawn.append(Still(title="Stays on the device", pictures=run.truth.pictures, captions=labels, weight=2))
-        drawn.append(_track(recording, run, name, names[0]))
+        drawn.append(_track(recording, run, name))
+        if recording.page == "fusion" and run.separated is None and run.truth is not None:
+            drawn.extend(_means(run.truth, run.prepared.class_names))
     return drawn
+
+
+def _means(truth: GroundTruthKnown, class_names: Sequence[str]) -> list[Still]:
+    """The mean image of each class that repeats, which its blend looks like."""
+    found = mean_pictures(truth, class_names)
+    if not found:
+        return []
+    pictures, captions, counts = zip(*found, strict=True)
+    notes = tuple(f"mean of {count}" for count in counts)
+    return [Still(title="Their mean", pictures=pictures, captions=captions, notes=notes, weight=1.5)]
 
 
 def _names(recording: Recording) -> list[str]:
@@ -48,22 +60,17 @@ def _names(recording: Recording) -> list[str]:
     return [name if titles.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(titles)]
 
 
-def _track(recording: Recording, run: RecordedRun, name: str, first: str) -> Track:
-    asides: Asides = "none"
-    if recording.page == "fusion" and len(set(run.frames[-1].labels)) < len(run.frames[-1].labels):
-        asides = "to_mean"
-    elif recording.page == "wrong-label" and name != first:
-        asides = "change"
-    return Track(
-        title=name, name=name, run=run, asides=asides, against=first if asides == "change" else "",
-        gauge=recording.page == "wrong-label", weight=3,
-    )  # fmt: skip
+def _track(recording: Recording, run: RecordedRun, name: str) -> Track:
+    labels = run.frames[-1].labels
+    fused = recording.page == "fusion" and run.separated is None and len(set(labels)) < len(labels)
+    asides: Asides = "to_mean" if fused else "none"
+    return Track(title=name, name=name, run=run, asides=asides, gauge=recording.page == "wrong-label", weight=3)
 
 
 def title(recording: Recording, run: RecordedRun) -> str:
     """What a run is, in the words of its page."""
     if recording.page == "wrong-label":
-        return _labels_in_words(run)
+        return _labels_in_words(run.scenario)
     if recording.page == "fusion":
         return _fusion_in_words(run)
     if recording.page == "gradinversion":
@@ -71,15 +78,12 @@ def title(recording: Recording, run: RecordedRun) -> str:
     return "The server rebuilds"
 
 
-def _labels_in_words(run: RecordedRun) -> str:
-    scenario = run.scenario
+def _labels_in_words(scenario: Scenario) -> str:
     if not scenario.wrong_labels and not scenario.mislabel:
-        return "All labels correct"
+        return "All correct"
     if scenario.repair_labels:
-        return "Corrected by the attacker"
-    if scenario.mislabel:
-        return "Wrong: " + ", ".join(" labelled as ".join(split_list(swap, ">")) for swap in scenario.mislabel)
-    return f"{scenario.wrong_labels} label{'s' if scenario.wrong_labels > 1 else ''} wrong"
+        return "Corrected"
+    return "One wrong" if (scenario.wrong_labels or len(scenario.mislabel or ())) == 1 else "Several wrong"
 
 
 def _fusion_in_words(run: RecordedRun) -> str:

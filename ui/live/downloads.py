@@ -1,4 +1,4 @@
-"""A finished run to take away: its pictures as PNG, its figures as JSON."""
+"""A finished run to take away: its pictures as PNG, its figures as JSON, the whole as an archive that plays."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import streamlit as st
 
 from deepleak_core.events import Finished
 from deepleak_core.runs import export
+from deepleak_core.runs.recording import recorded_from, save, single
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scoring.sentences import ABOVE_FLAT_DB, RECOGNISABLE_SSIM, RECOVERED_DB, RECOVERED_SSIM
 from ui import pieces, records
@@ -25,6 +26,10 @@ def draw(record: RunRecord, finished: Finished) -> None:
         st.download_button(
             "Figures (JSON)", lambda: _figures(record.id), f"deepleak-{record.id}.json", "application/json",
             icon=":material/data_object:", on_click="ignore", key="figures",
+        )  # fmt: skip
+        st.download_button(
+            "Archive (.zip)", lambda: _archive(record.id), f"deepleak-{record.id}.zip", "application/zip",
+            icon=":material/movie:", on_click="ignore", key="archive", help="The gallery of any DeepLeak plays it.",
         )  # fmt: skip
 
 
@@ -59,3 +64,10 @@ def _figures(run_id: str) -> str:
     record = store().run(run_id)
     assert record is not None
     return json.dumps(export.summary(record.scenario, store().history(run_id)), indent=1)
+
+
+@st.cache_data(max_entries=20, show_spinner=False)
+def _archive(run_id: str) -> bytes:
+    """A finished run as a recording."""
+    run = recorded_from(store(), run_id)
+    return save(single(run))

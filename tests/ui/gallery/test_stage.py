@@ -24,9 +24,7 @@ def test_runs_of_one_batch_stand_beside_its_images(recorded_run: RecordedRun) ->
     assert isinstance(private, Still)
     assert private.captions == ("cat", "frog")
     assert [track.run for track in attacked if isinstance(track, Track)] == [recorded_run, wrong, repaired]
-    first, *others = tracks(recording("wrong-label", recorded_run, wrong, repaired))
-    assert "cat labelled as dog" in others[0].title
-    assert [track.against for track in others] == [first.name] * 2
+    assert all(isinstance(track, Track) and track.gauge for track in attacked)
 
 
 def test_another_batch_has_its_own_images(recorded_run: RecordedRun) -> None:
