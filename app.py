@@ -27,8 +27,8 @@ def main() -> None:
     ]
     page = st.navigation(pages, position="top")
     tour.bar()
-    if "torch" not in sys.modules:
-        with st.spinner("Loading PyTorch"):  # once, before any page imports it
+    if "torch" not in sys.modules and page.url_path:  # the first page has something to show before it needs PyTorch
+        with st.spinner("Loading PyTorch"):  # once
             import torch  # noqa: F401
     shell.run(page)
 

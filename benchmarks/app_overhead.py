@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from urllib.parse import urlencode
 
 import websockets
 from playwright.sync_api import Browser, Page
@@ -42,8 +43,10 @@ THREADS = str(max(1, (os.cpu_count() or 2) - 1))
 RESULT = outcomes.RESULTS / "app_overhead.json"
 WATCH = """
 () => { window.pictures = []; let last = '';
-  const look = () => { const image = document.querySelector('.dl-rebuilt img');
-    if (image && image.src !== last) { last = image.src; window.pictures.push(performance.now()); }
+  const canvas = () => [...document.querySelectorAll('.st-key-player-attack-stage *')]
+    .map(element => element.shadowRoot?.querySelector('.track canvas')).find(Boolean);
+  const look = () => { const now = canvas()?.toDataURL();
+    if (now !== last) { if (last) window.pictures.push(performance.now()); last = now; }
     requestAnimationFrame(look); }; look(); }
 """
 
@@ -62,9 +65,13 @@ def headless() -> float:
     return float(done.stdout)
 
 
-def streamed(browser: Browser, url: str, store: Store, viewers: int = 0) -> dict[str, float]:
-    """One click on the button, followed by a browser and by `viewers` more."""
-    page = open_page(browser, url)
+def streamed(browser: Browser, url: str, store: Store, seed: int, viewers: int = 0) -> dict[str, float]:
+    """One click on the button, followed by a browser and by `viewers` more.
+
+    A seed of its own makes each attack a new question, which no earlier run answers.
+    """
+    query = urlencode(SCENARIO.changed(seed=seed).to_query())
+    page = open_page(browser, f"{url}/?{query}")
     page.evaluate(WATCH)
     clicked = page.evaluate("() => performance.now()")
     button(page, "start").click()
@@ -157,10 +164,10 @@ def main() -> None:
         with running_app(database) as url, chromium() as browser:
             store = Store(f"sqlite:///{database}")
             warm_up(browser, url)
-            for _ in range(options.pairs):
+            for pair in range(options.pairs):
                 alone.append(headless())
-                one.append(streamed(browser, url, store))
-                many.append(streamed(browser, url, store, options.viewers))
+                one.append(streamed(browser, url, store, 2 * pair + 1))
+                many.append(streamed(browser, url, store, 2 * pair + 2, options.viewers))
                 time.sleep(1)
     ratios = [row["iterations_per_s"] / speed for row, speed in zip(one, alone, strict=True)]
     crowded = [row["iterations_per_s"] / other["iterations_per_s"] for row, other in zip(many, one, strict=True)]

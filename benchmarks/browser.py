@@ -64,7 +64,8 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-LIVE_ATTACK = (".dl-rebuilt figure", ".dl-thumbs figure", ".st-key-curves")  # drawn last
+STAGE = ".st-key-player-attack-stage"  # the player of the page Live attack
+LIVE_ATTACK = (f"{STAGE} .track figure", f"{STAGE} .still figure", ".st-key-threat-model")  # drawn last
 STYLED = ".dl-headline, .stHeading"  # what every page has
 
 

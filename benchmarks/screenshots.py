@@ -23,7 +23,7 @@ def main() -> None:
         button(page, "start").click()
         page.mouse.move(0, 0)
         button(page, "pictures").wait_for(timeout=180_000)
-        page.wait_for_timeout(1000)  # until fonts and charts have settled
+        page.wait_for_timeout(1000)  # until fonts and pictures have settled
         page.screenshot(path=SCREENSHOT)
     print(f"{SCREENSHOT.relative_to(ROOT)} ({SCREENSHOT.stat().st_size / 1e3:.0f} kB)")
 

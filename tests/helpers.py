@@ -153,7 +153,7 @@ def code_blocks(page: Path, language: str = "") -> list[str]:
 
 def headline(app: AppTest) -> str:
     """The sentence at the top of a page, without markup."""
-    (piece,) = [piece.value for piece in app.html if piece.value.startswith('<p class="dl-headline"')]
+    (piece,) = [piece.value for piece in app.html if piece.value.startswith('<p class="dl-headline')]
     return html.unescape(re.sub(r"<[^>]*>", "", piece)).strip()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SLOW = ("torch", "torchvision", "dask", "distributed", "sqlalchemy")
-FIRST = ("app", "ui.shell", "ui.address", "ui.messages", "ui.pictures")
+FIRST = ("app", "ui.address", "ui.live", "ui.live.stage", "ui.live.details", "ui.live.actions")
 
 
 @pytest.mark.parametrize("module", FIRST)

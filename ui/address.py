@@ -84,11 +84,18 @@ def opened(store: Store, check: Callable[[Scenario], None], *, arriving: bool) -
 
 
 def arriving(page: str) -> bool:
-    """Whether the visitor comes to this page from another one or from outside; its controls are not set then."""
-    state = st.session_state
-    news = state.get("page") != page or "pick" not in state
-    state.page = page
+    """Whether the visitor comes to this page from another one or from outside; its controls are not set then.
+
+    From now on the visitor is on this page.
+    """
+    news = is_arriving(page) or "pick" not in st.session_state
+    st.session_state.page = page
     return news
+
+
+def is_arriving(page: str) -> bool:
+    """Whether the visitor was not on this page before."""
+    return bool(st.session_state.get("page") != page)
 
 
 def publish(

@@ -7,10 +7,13 @@ from markupsafe import Markup
 from deepleak_core.text import percent
 from ui.rendering import joined, render
 
+SIZES = ((80, ""), (140, "dl-long"), (999, "dl-longer"))  # up to so many letters: the type that fits into the first row
+
 
 def headline(sentence: str) -> Markup:
-    """The sentence at the top of a page."""
-    return render("headline.html", sentence=sentence)
+    """The sentence at the top of a page, the longer the smaller."""
+    size = next((size for letters, size in SIZES if len(sentence) <= letters), SIZES[-1][1])
+    return render("headline.html", sentence=sentence, size=size)
 
 
 def step(number: int, title: str, *content: Markup) -> Markup:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
-from deepleak_core.events import FeaturesSeparated, LabelsInferred, Stage, UpdateShared
+from deepleak_core.events import FeaturesSeparated, LabelsInferred, Stage, UpdateShared, png
 from deepleak_core.labels.wrong_labels import instead_of
 from ui.rendering import render
 
@@ -38,14 +41,50 @@ def nothing_shared() -> Markup:
 
 def update(shared: UpdateShared) -> Markup:
     """The size of the update in words, and the norm of each layer's part as a strip of bars."""
-    steps = f"{shared.local_steps} local step{'s' if shared.local_steps > 1 else ''}"
+    size = _bytes(shared.bytes)
+    return render("update.html", numbers=sum(shared.sizes), layers=_layers(shared), what=_what(shared), size=size)
+
+
+def _layers(shared: UpdateShared) -> list[_Layer]:
     top = max(shared.norms) or 1.0
-    layers = [
+    return [
         _Layer(name, size, norm, max(2.0, 100 * norm / top))
         for name, size, norm in zip(shared.layers, shared.sizes, shared.norms, strict=True)
     ]
-    what = "A gradient" if shared.mode == "fedsgd" else f"Weights after {steps}"
-    return render("update.html", numbers=sum(shared.sizes), layers=layers, what=what, size=_bytes(shared.bytes))
+
+
+def _what(shared: UpdateShared) -> str:
+    steps = f"{shared.local_steps} local step{'s' if shared.local_steps > 1 else ''}"
+    return "A gradient" if shared.mode == "fedsgd" else f"Weights after {steps}"
+
+
+def no_labels() -> Markup:
+    """The space of the inferred labels before there are any."""
+    return render("no_labels.html")
+
+
+def shared(update: UpdateShared | None) -> Markup:
+    """What leaves the device: how much, and a sample of its values as grey values; nothing without an update.
+
+    Runs that have no sample of values show the norms of the layers.
+    """
+    if update is None:
+        return render("shared.html", size="", picture="", shown=0, numbers=0, what="", layers=())
+    side = math.isqrt(len(update.sample))
+    return render(
+        "shared.html",
+        size=_bytes(update.bytes),
+        picture=b64encode(_grey_values(update.sample, side)).decode("ascii") if side else "",
+        shown=side * side,
+        numbers=sum(update.sizes),
+        what=_what(update),
+        layers=() if side else _layers(update),
+    )
+
+
+def _grey_values(sample: Sequence[int], side: int) -> bytes:
+    """Values from 0 to 255 as a square picture, as PNG bytes."""
+    return png(np.array(sample[: side * side], dtype=np.float32).reshape(1, side, side) / np.float32(255))
 
 
 def _bytes(size: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,10 +20,12 @@ from deepleak_core.events import Finished, GroundTruthKnown, LabelsRevised
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.case import target_model
 from deepleak_core.federated.models import MODELS
+from deepleak_core.runs.recording import gallery
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
-from tests.helpers import PATIENCE, app_page, checked, ended, headline, keys, page_html
+from tests.helpers import PATIENCE, app_page, checked, component, ended, headline, keys, page_html
 from ui import address, backend
+from ui.live import examples
 
 SCENARIOS = [
     address.WELCOME,
@@ -52,13 +53,56 @@ def visit(store: Store) -> Callable[..., AppTest]:
 # ------------------------------------------------------------------------------------- scenario, controls, address
 
 
-def test_the_page_opens_ready_to_run(visit: Any) -> None:
+def columns(app: AppTest, kind: str) -> list[dict[str, Any]]:
+    """The columns of the stage that show what stands still, a run, or a note."""
+    return [column for column in component(app, "attack-stage")["columns"] if column["kind"] == kind]
+
+
+def private(app: AppTest) -> list[str]:
+    """The labels of the private images that are shown."""
+    return [name for column in columns(app, "still") for name in column["captions"]]
+
+
+def frames(app: AppTest) -> list[dict[str, Any]]:
+    """The frames of the run that the stage plays."""
+    (track,) = columns(app, "track")
+    return track["run"]["frames"] if track["run"] else []
+
+
+@pytest.mark.skipif(examples.recorded_for(address.WELCOME) is None, reason="no recording of it in the gallery")
+def test_the_first_visit_plays_a_recorded_attack_and_is_ready_to_run(visit: Any) -> None:
     app = visit()
     assert not app.button(key="start").disabled
     assert not app.error
-    assert page_html(app).count("<img") == 4
-    assert "airplane" in page_html(app)
+    assert private(app) == ["cat", "ship", "airplane", "frog"]
+    assert len(frames(app)) > 20
+    assert component(app, "attack-stage")["autoplay"]
     assert dict(app.query_params) == {}
+    assert app.selectbox(key="attack").value == address.WELCOME.attack  # drawn, while the attack plays
+
+
+def test_a_scenario_without_a_recording_shows_its_images_and_what_comes(visit: Any) -> None:
+    app = visit(indices="0,4", seed="7")
+    assert private(app) == ["cat", "frog"]
+    assert not frames(app)
+    assert not app.button(key="start").disabled
+
+
+@pytest.mark.parametrize("example", examples.EXAMPLES, ids=lambda example: example.id)
+def test_every_card_sets_a_scenario_that_can_run_and_plays_its_recording(visit: Any, example: Any) -> None:
+    app = visit(**address.query_of(example.scenario))
+    assert component(app, "examples")["chosen"] == example.id
+    assert not app.error
+    if example.recording in {head.name for head in gallery()}:
+        assert len(frames(app)[0]["labels"]) == example.scenario.batch_size
+
+
+def test_every_control_has_a_sentence_of_help(visit: Any) -> None:
+    for query in ({"composition": "same", "mode": "fedavg"}, {"indices": "0"}, {"labels": "cat"}, {"attack": "exact"}):
+        app = visit(**query)
+        kinds = ("selectbox", "number_input", "text_input", "toggle", "multiselect", "segmented_control")
+        controls = [widget for kind in kinds for widget in app.get(kind)]
+        assert [widget.key for widget in controls if not widget.help] == []
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: str(address.query_of(scenario)))
@@ -135,7 +179,7 @@ def test_a_batch_without_images_is_asked_for_and_never_replaced(visit: Any, quer
     checked(clear(app).run())
     assert len(app.error) == 1
     assert app.button(key="start").disabled
-    assert "<img" not in page_html(app)
+    assert private(app) == []
 
 
 def test_controls_that_cannot_run_say_why_and_hold_the_button(visit: Any) -> None:
@@ -176,8 +220,7 @@ def test_own_images_come_from_below_the_given_folder_only(visit: Any, monkeypatc
     monkeypatch.setenv("DEEPLEAK_IMAGES", str(folder))
     app = visit(dataset="folder", images=str(folder / "zoo"), batch_size="2")
     assert not app.error
-    assert "lynx" in page_html(app)
-    assert "<img" in page_html(app)
+    assert "lynx" in private(app)
     assert visit(dataset="folder", images=str(tmp_path / "elsewhere"), batch_size="2").error
 
 
@@ -207,8 +250,9 @@ def test_a_run_ends_in_its_sentence_and_its_link_shows_it_again(visit: Any, stor
     assert app.selectbox(key="dataset").disabled  # a scenario under way does not change
     ended(app)
     assert headline(app) == outcome(store, app).sentence
-    assert page_html(app).count("<img") == 4
-    assert "dl-strip" in page_html(app)
+    assert private(app) == ["cat", "frog"]
+    assert len(frames(app)[-1]["labels"]) == 2
+    assert "of numbers, no image" in columns(app, "note")[0]["html"]
     assert {button.key for button in app.get("download_button")} == {"pictures", "figures"}
 
     again = visit(run=app.query_params["run"])
@@ -221,11 +265,10 @@ def test_a_run_ends_in_its_sentence_and_its_link_shows_it_again(visit: Any, stor
 
 def test_pictures_stand_in_the_order_of_the_private_images(visit: Any, store: Store) -> None:
     app = ended(visit(indices="4,0", max_iterations="60").button(key="start").click().run())
-    private, rebuilt = (
-        page_html(app).partition(kind)[2].partition("</div>")[0] for kind in ("dl-thumbs", "dl-rebuilt")
-    )
-    for grid in (private, rebuilt):
-        assert re.findall(r'<figcaption title="(\w+)"', grid) == ["frog", "cat"]
+    assert private(app) == ["frog", "cat"]
+    (track,) = columns(app, "track")
+    names = {int(label): name for label, name in track["run"]["names"].items()}
+    assert [names[label] for label in frames(app)[-1]["labels"]] == ["frog", "cat"]
 
 
 def test_after_a_wrong_label_the_attacker_may_check_its_labels(visit: Any, store: Store) -> None:
@@ -271,18 +314,26 @@ def test_without_a_ground_truth_the_page_shows_pictures_and_residual(visit: Any,
             store.append(run_id, [replace(event, score=None) if hasattr(event, "score") else event])
     store.finish(run_id, "finished")
     app = visit(run=run_id)
-    html = page_html(app)
-    assert html[html.index("dl-rebuilt") :].count("<img") == 2
-    assert "correct" not in html
-    assert "dl-wrong" not in html
+    assert len(frames(app)[-1]["labels"]) == 2
+    assert frames(app)[-1]["psnr"] == []
+    assert private(app) == []
+    assert "correct" not in page_html(app)
+    assert "dl-wrong" not in page_html(app)
     assert {button.key for button in app.get("download_button")} == {"pictures", "figures"}
+
+
+def waiting(app: AppTest) -> str:
+    """What the stage says while there is no picture."""
+    (news,) = component(app, "attack-stage-feed")["tracks"].values()
+    words: str = news["waiting"]
+    return words
 
 
 def test_runs_that_wait_say_their_place(visit: Any, store: Store) -> None:
     first, second = (store.create(address.WELCOME, this_process()) for _ in range(2))
     time.sleep(2.1)  # what waits no longer than this is only starting
-    assert "place 2 in the queue" in page_html(visit(run=second))
-    assert "place" not in page_html(visit(run=first)).partition("dl-progress")[2].partition("</div>")[0]
+    assert "place 2 in the queue" in waiting(visit(run=second))
+    assert "place" not in waiting(visit(run=first))
     for run_id in (first, second):
         store.finish(run_id, "stopped")
 
@@ -310,10 +361,11 @@ def test_a_full_queue_is_refused_in_a_sentence(visit: Any, monkeypatch: Any) -> 
 
 def test_hidden_private_images_are_shown_when_the_run_ends(visit: Any) -> None:
     app = visit(indices="0,4", max_iterations="10", suspense="true")
-    assert "<img" not in page_html(app)
-    assert page_html(app).count("private</span>") == 2
+    assert columns(app, "still")[0]["pictures"] == []
+    assert columns(app, "still")[0]["count"] == 2
     app.button(key="start").click().run()
-    assert "private</span>" not in page_html(ended(app))
+    ended(app)
+    assert len(columns(app, "still")[0]["pictures"]) == 2
     assert app.query_params["suspense"] == "true"
 
 

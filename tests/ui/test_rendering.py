@@ -30,7 +30,7 @@ PIECES: dict[str, Callable[[], Markup]] = {
     "update": lambda: server_view.update(SHARED),
     "separated": lambda: server_view.separated(FEATURES, [HOSTILE, HOSTILE]),
     "stages": lambda: server_view.stages([Stage(name=HOSTILE, sentence=HOSTILE)]),
-    "headline": lambda: pieces.headline(HOSTILE, HOSTILE),
+    "headline": lambda: pieces.headline(HOSTILE),
     "step": lambda: pieces.step(1, HOSTILE),
     "note": lambda: pieces.note(HOSTILE),
     "progress": lambda: pieces.progress(0.5, HOSTILE, HOSTILE, hint=HOSTILE),

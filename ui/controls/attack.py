@@ -78,9 +78,12 @@ def labels(attack: str, *, locked: bool) -> dict[str, Any]:
     return {
         "label_strategy": None if strategy == OWN else strategy,
         "wrong_labels": inputs.number("Wrong labels: how many", "wrong_labels", locked=locked),
-        "mislabel": st.text_input("Wrong labels: which", key="mislabel", placeholder="cat>dog", disabled=locked),
+        "mislabel": st.text_input(
+            "Wrong labels: which", key="mislabel", placeholder="cat>dog", disabled=locked,
+            help=inputs.help_of("mislabel"),
+        ),
         "repair_labels": None if repair == OWN else repair,
-    }
+    }  # fmt: skip
 
 
 def settings(name: str, *, locked: bool) -> dict[str, Any]:

@@ -22,6 +22,8 @@ PICKS: Mapping[str, str] = {name: title.capitalize() for name, title in COMPOSIT
 }
 MODES = {"fedsgd": "FedSGD", "fedavg": "FedAvg"}
 LISTED = 500  # images of a data set that a list can offer one by one
+PICK_HELP = "Which images the client holds: drawn by how labels repeat, or chosen one by one."
+FOLDER_HELP = "The data set's own images, or those of a folder of this machine that has one folder a class."
 NO_IMAGES = "No image is chosen; choose at least one, or another way to pick the private images."
 NO_LABELS = "No label is named; name one class for each image, or choose another way to pick the private images."
 
@@ -36,7 +38,7 @@ def draw(*, locked: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
     if folders:
         own = {OWN: "The data set's own"} if values["dataset"] not in FOLDER_DATASETS else {}
         offered = own | {folder: Path(folder).name for folder in folders}
-        images = inputs.select("Images from", "images", offered, locked=locked)
+        images = inputs.select("Images from", "images", offered, locked=locked, help=FOLDER_HELP)
         values["images"] = None if images == OWN else images
     values |= _picked(values["dataset"], values.get("images"), locked)
     values["mode"] = inputs.segments(
@@ -51,7 +53,7 @@ def draw(*, locked: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _picked(dataset: str, images: str | None, locked: bool) -> dict[str, Any]:
-    pick = inputs.select("Private images", "pick", PICKS, locked=locked)
+    pick = inputs.select("Private images", "pick", PICKS, locked=locked, help=PICK_HELP)
     if pick == "indices":
         return {"indices": _indices(dataset, images, locked)}
     if pick == "labels":
@@ -67,12 +69,15 @@ def _indices(dataset: str, images: str | None, locked: bool) -> tuple[int, ...] 
     """Images by number: from a list with their labels, or typed where a list would be too long."""
     captions = _captions(dataset, images)
     if captions is None:
-        return st.text_input("Images by number", key="numbers", placeholder="0, 1, 3, 4", disabled=locked).strip(" ,")
+        return st.text_input(
+            "Images by number", key="numbers", placeholder="0, 1, 3, 4", disabled=locked, help=inputs.help_of("indices")
+        ).strip(" ,")
     state = st.session_state
     state.indices = [i for i in state.get("indices", ()) if i < len(captions)]
     chosen = st.multiselect(
-        "Images", range(len(captions)), key="indices", format_func=captions.__getitem__, disabled=locked
-    )
+        "Images", range(len(captions)), key="indices", format_func=captions.__getitem__, disabled=locked,
+        help=inputs.help_of("indices"),
+    )  # fmt: skip
     return tuple(chosen)
 
 

@@ -19,6 +19,17 @@ def guide(registry: Mapping[str, Any]) -> str:
     )
 
 
+def help_of(key: str) -> str | None:
+    """A sentence on what the scenario's field `key` is; None for a name that is no field.
+
+    >>> help_of("seed"), help_of("pick")
+    ('Determines everything random.', None)
+    """
+    field = Scenario.model_fields.get(key)
+    words = (field.description if field else None) or ""
+    return f"{words[:1].upper()}{words[1:]}." if words else None
+
+
 def select(
     label: str,
     key: str,
@@ -28,12 +39,16 @@ def select(
     help: str | None = None,
     on_change: Callable[[], None] | None = None,
 ) -> Any:
-    """A choice by name, displayed by title; a value that is not offered falls back to the first."""
+    """A choice by name, displayed by title; a value that is not offered falls back to the first.
+
+    Without `help`, the description of the scenario's field of this name is shown.
+    """
     if st.session_state.get(key) not in options:
         st.session_state[key] = next(iter(options))
     return st.selectbox(
-        label, list(options), key=key, format_func=options.__getitem__, disabled=locked, help=help, on_change=on_change
-    )
+        label, list(options), key=key, format_func=options.__getitem__, disabled=locked, help=help or help_of(key),
+        on_change=on_change,
+    )  # fmt: skip
 
 
 def segments(label: str, key: str, options: Mapping[str, str], *, locked: bool = False, **looks: Any) -> Any:
@@ -49,6 +64,7 @@ def number(label: str, key: str, *, locked: bool = False, **looks: Any) -> int |
     st.session_state.setdefault(key, field.default)
     limits = {name: value for limit in field.metadata for name, value in vars_of(limit).items()}
     kind = float if "float" in str(field.annotation) else int
+    looks.setdefault("help", help_of(key))
     value: int | float | None = st.number_input(
         label,
         kind(limits.get("ge", SMALLEST)),

@@ -1,4 +1,4 @@
-"""The controls of a scenario: simple choices first, details in expanders.
+"""The controls of a scenario: four simple choices, and all others for experts. Each has a sentence of help.
 
 Each control is keyed by the `Scenario` field it sets, so that `fill` can set them all and tests can find them. Three
 fields exclude one another and share a choice, `pick`: indices, labels and composition.
@@ -25,6 +25,9 @@ from ui.controls.images import OWN
 
 IMAGES = ("dataset", "images", "indices", "labels", "batch_size", "composition")
 
+BIAS_HELP = "Label counts are read from the gradient of this bias; without it they are estimated."
+STAGE_HELP = "How far the network is trained: the longer, the less its gradient reveals."
+
 Made = tuple[Scenario | None, tuple[str, ...]]  # a scenario, if the controls make one, and every problem with it
 
 
@@ -45,16 +48,20 @@ def draw(*, locked: bool) -> Made:
     """Draw all controls; `locked` shows them without letting them change, while a run is under way."""
     values, problems = images.draw(locked=locked)
     values["attack"] = attack.choice(locked=locked)
-    if values["mode"] == "fedavg":
-        with st.expander("Local training"):
+    with st.expander("Expert settings", icon=":material/science:"):
+        network, labels, own, client, limits = st.tabs(["Network", "Labels", "Attack", "Client", "Limits"])
+    with client:
+        if values["mode"] == "fedavg":
             values |= _local_training(locked) | attack.update_reading(values["attack"], locked=locked)
-    with st.expander("Target model"):
+        else:
+            st.caption("FedSGD: the client takes no local step; it shares the gradient of its batch.")
+    with network:
         values |= _target_model(values["dataset"], locked)
-    with st.expander("Labels"):
+    with labels:
         values |= attack.labels(values["attack"], locked=locked)
-    with st.expander("Attack settings"):
+    with own:
         values |= attack.settings(values["attack"], locked=locked)
-    with st.expander("Seed, limits, device"):
+    with limits:
         values |= attack.limits(values["attack"], locked=locked)
     return _made(values, problems)
 
@@ -125,7 +132,7 @@ def _target_model(dataset: str, locked: bool) -> dict[str, Any]:
     statistics = {"eval": "Running averages (eval)", "train": "Those of the batch (train)"}
     return _network(dataset, locked) | {
         "batchnorm": inputs.select("BatchNorm statistics", "batchnorm", statistics, locked=locked),
-        "head_bias": st.toggle("Bias in the last layer", key="head_bias", disabled=locked),
+        "head_bias": st.toggle("Bias in the last layer", key="head_bias", disabled=locked, help=BIAS_HELP),
         "image_size": inputs.number("Image size in pixels", "image_size", locked=locked, step=32),
     }
 
@@ -135,7 +142,7 @@ def _network(dataset: str, locked: bool) -> dict[str, Any]:
     model = inputs.select("Network", "model", titles, locked=locked, help=inputs.guide(MODELS))
     stages = checkpoints.stages(model, DATASETS[dataset].vocabulary)
     named = {name: name.capitalize() for name in stages}
-    stage = inputs.select("Training stage", "stage", named, locked=locked)
+    stage = inputs.select("Training stage", "stage", named, locked=locked, help=STAGE_HELP)
     if trained := [checkpoints.note(name, file).capitalize() for name, file in stages.items() if file]:
         st.caption(". ".join(trained) + ".")
     return {"model": model, "stage": stage}

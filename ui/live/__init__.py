@@ -1,6 +1,97 @@
-"""The widgets of the page Live attack."""
+"""The widgets of the page Live attack.
 
-from ui.live.steps import attacker, client_and_server, curves
-from ui.live.view import View, opened, publish, top
+The page is drawn from the top: cards, sentence, buttons, stage, labels. All of that can be drawn from a recording
+before PyTorch, Dask and the database are loaded, and is at the first visit; `session` loads them.
+"""
 
-__all__ = ["View", "attacker", "client_and_server", "curves", "opened", "publish", "top"]
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from ui import address, messages
+from ui.live import actions, details, examples, stage
+from ui.live.view import View, first_sight, sentence_of
+from ui.top_row import TopRow, top_row
+from ui.why import why
+
+__all__ = ["Places", "View", "first_sight", "opened", "outcome", "places", "publish", "top"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """The containers of the page in their order; they are filled in another one."""
+
+    cards: DeltaGenerator
+    row: TopRow
+    actions: DeltaGenerator
+    drawer: DeltaGenerator
+    problems: DeltaGenerator
+
+
+def places() -> Places:
+    """Lay out the top of the page."""
+    cards = st.container()
+    row = top_row()
+    with row.slot:
+        buttons = st.container(horizontal=True, horizontal_alignment="right", gap="small", key="actions")
+        drawer = st.popover("Settings", icon=":material/tune:", key="drawer")
+    return Places(cards, row, buttons, drawer, st.container())
+
+
+def opened(page: Places) -> View:
+    """Load what a run needs, draw the controls, and take the scenario or the run from them and from the address."""
+    from ui.live import session  # imports PyTorch
+
+    return session.opened(page.drawer)
+
+
+def top(view: View, page: Places, invitation: Mapping[str, str], recorded: str) -> None:
+    """Everything of the first window: cards, sentence, buttons, problems, the stage and the labels below it."""
+    with page.cards:
+        picked = examples.draw(view.scenario, locked=view.under_way)
+    if picked is not None:
+        st.session_state.picked = picked
+        st.rerun()
+    page.row.say(sentence_of(view, invitation, recorded))
+    with page.row.why:
+        why(_topic(view))
+    actions.draw(view, page.actions)
+    with page.problems:
+        messages.errors((*view.notices, *view.problems))
+        if view.record is not None:
+            messages.of_runs(view.record)
+    stage.draw(view)
+    details.labels(view)
+
+
+def outcome(view: View) -> None:
+    """What a finished run leaves to look up and to take away, and the runs before it."""
+    from ui.live import recent
+
+    details.outcome(view)
+    recent.draw()
+
+
+def publish(view: View) -> None:
+    """Write the address of what is shown."""
+    address.publish(view.scenario, st.session_state.run, st.session_state.suspense)
+
+
+def _topic(view: View) -> str:
+    """What explains this result, by the name of its topic."""
+    scenario = view.record.scenario if view.record else view.scenario
+    if scenario is None:
+        return "leak"
+    if scenario.wrong_labels or scenario.mislabel:
+        return "wrong-label"
+    if view.recording is not None and view.recording.truth is not None:
+        labels = view.recording.truth.labels
+        if len(set(labels)) < len(labels):
+            return "separation" if scenario.attack == "exact" else "fusion"
+    if scenario.stage != "untrained":
+        return "trained"
+    return "fedavg" if scenario.mode == "fedavg" else "leak"

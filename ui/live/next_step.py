@@ -9,7 +9,9 @@ from deepleak_core.scenario import Scenario
 
 EXACT = "exact"
 OWN_SETTINGS = ("fedavg", "learning_rate", "total_variation", "restarts", "max_iterations")
-CHECK_LABELS = "Let the attacker check its labels"
+CHECK_LABELS = "Let it check its labels"
+SEPARATES = "Separate the blended images: one feature vector for each, then its pixels."
+RECOVERS = "Solve for each image exactly instead of searching."
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,10 @@ class NextStep:
 
 
 def next_step(scenario: Scenario, finished: Finished) -> NextStep | None:
-    """The attack that promises more than came out: one that corrects wrong labels, else the exact one."""
+    """The attack that promises more than came out: one that corrects wrong labels, else the exact one.
+
+    Where images of one label came back as their blend, the exact attack is offered as what it does to them.
+    """
     if scenario.attack == EXACT or (finished.score and all(finished.score.pixel_exact)):
         return None
     if scenario.wrong_labels or scenario.mislabel:
@@ -36,6 +41,6 @@ def next_step(scenario: Scenario, finished: Finished) -> NextStep | None:
     if scenario.label_strategy is not None:
         return None
     exact = scenario.changed(attack=EXACT, feature_term=False, **dict.fromkeys(OWN_SETTINGS))
-    return NextStep(
-        "Recover every pixel", ":material/call_split:", "Solve for each image exactly instead of searching.", exact
-    )
+    if finished.score and any(finished.score.fused):
+        return NextStep("Separate the images", ":material/call_split:", SEPARATES, exact)
+    return NextStep("Recover every pixel", ":material/grid_on:", RECOVERS, exact)

@@ -1,4 +1,4 @@
-"""A recorded run in one line."""
+"""Recorded runs in one line each, to be opened again."""
 
 from __future__ import annotations
 
@@ -6,11 +6,27 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import streamlit as st
+
 from deepleak_core.attack.attacks import ATTACKS
 from deepleak_core.data.datasets import DATASETS
 from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.store import RunRecord
+from ui import visitor
+from ui.backend import store
 from ui.controls.images import MODES
+from ui.live import session
+
+RECENT = 8  # runs in the list
+
+
+def draw() -> None:
+    """The newest runs as buttons."""
+    with st.expander("Recent runs", icon=":material/history:"):
+        for recent in store().runs(limit=RECENT, first=visitor.token()):
+            st.button(
+                described(recent), key=f"open-{recent.id}", on_click=session.show, args=(recent.id,), type="tertiary"
+            )
 
 
 def described(record: RunRecord) -> str:

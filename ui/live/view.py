@@ -1,33 +1,42 @@
-"""What the page shows, a scenario or a run of it: read from the address and the controls, changed by its buttons."""
+"""What the page shows: a scenario, or a run of it. Imports no PyTorch: the first sight is drawn before it is loaded."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Finished
-from deepleak_core.runs.store import RunRecord
+from deepleak_core.runs.recording import RecordedRun
 from deepleak_core.scenario import Scenario
-from ui import address, controls, messages, pieces, records, visitor
-from ui.backend import engine, give_way, store
-from ui.controls import examples
-from ui.live.next_step import next_step
-from ui.live.recent import described
+from ui import address
+from ui.live import examples
 
-RECENT = 8  # runs in the list of recent ones
-HIDING = "Hidden until the run ends."
+if TYPE_CHECKING:
+    from deepleak_core.runs.store import RunRecord
+
+PAGE = "live"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class View:
-    """The scenario that the controls make, if any, every problem with it, and the run that is shown, if any."""
+    """The scenario that the controls make, if any, every problem with it, and the run that is shown, if any.
+
+    `notices` are problems that do not concern the scenario: a link that was ignored, a run that was refused.
+
+    `recording` is a recorded run of just this scenario, or the run itself when it is over; it can be played. `answered`
+    says that the run was over before anybody asked for it here.
+    """
 
     scenario: Scenario | None
-    problems: tuple[str, ...]
-    record: RunRecord | None
+    problems: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    record: RunRecord | None = None
+    recording: RecordedRun | None = field(default=None, repr=False)
+    answered: bool = False
 
     @property
     def under_way(self) -> bool:
@@ -36,110 +45,47 @@ class View:
 
     @property
     def finished(self) -> Finished | None:
-        """The outcome of the run."""
-        return records.end_of(self.record) if self.record else None
+        """The outcome of the run; None where only the recording of another is shown."""
+        return self.recording.finished if self.record is not None and self.recording is not None else None
 
     @property
     def hidden(self) -> bool:
         """Whether the private images are hidden."""
-        return bool(st.session_state.suspense) and (self.record is None or self.under_way)
+        return bool(st.session_state.get("suspense")) and not (self.record is not None and not self.under_way)
 
 
-def opened(offered: Mapping[str, Scenario]) -> View:
-    """Draw the controls in the sidebar, with `offered` examples; what the address and they say."""
+def first_sight() -> View | None:
+    """The recorded attack that a visitor sees who comes by an address without any setting; else None.
+
+    What the session has to remember is set here, so that the controls may be drawn later.
+    """
+    settings = {*Scenario.model_fields, "run", "suspense"} & set(st.query_params)
+    recording = None if settings or not address.is_arriving(PAGE) else examples.recorded_for(address.WELCOME)
+    if recording is None:
+        return None
+    address.arriving(PAGE)
+    address.news(arriving=True)
+    begin(None)
+    st.session_state.suspense = False
+    return View(scenario=address.WELCOME, recording=recording)
+
+
+def begin(run_id: str | None, problems: tuple[str, ...] = ()) -> None:
+    """Show a run, or the scenario of the controls, and no run."""
     state = st.session_state
-    engine()  # starts its workers while the visitor looks around
-    give_way()
-    messages.of_store(store())
-    if (news := address.opened(store(), controls.check, arriving=address.arriving("live"))) is not None:
-        _compose(news.scenario)
-        state.run, state.suspense, state.problems = news.run_id, news.suspense, news.problems
-    record = store().run(state.run) if state.run else None
-    locked = record is not None and record.under_way
-    with st.sidebar:
-        top = st.container()
-        scenario, problems = controls.draw(locked=locked)
-        with top:
-            examples.draw(scenario, _compose, offered, locked=locked)
-            st.toggle("Hide the private images", key="suspense", help=HIDING)
-        with st.popover("Recent runs", icon=":material/history:", width="stretch"):
-            for recent in store().runs(limit=RECENT, first=visitor.token()):
-                words = described(recent)
-                st.button(words, key=f"open-{recent.id}", on_click=_show, args=(recent.id,), type="tertiary")
-    state.untouched = state.untouched or scenario
-    if scenario != state.untouched:  # a control was changed: this is a new scenario, not the run shown
-        state.run = record = None
-        state.untouched, state.problems = scenario, ()
-    return View(scenario, problems, record)
+    state.run, state.untouched, state.problems, state.answered = run_id, None, problems, False
 
 
-def top(view: View, invitation: Mapping[str, str]) -> None:
-    """The sentence at the top, the buttons beside it, and problems below; `invitation` is by mode of the scenario."""
-    further = next_step(view.record.scenario, view.finished) if view.record and view.finished else None
-    words, buttons = st.columns([3, 2] if further else [4, 1], vertical_alignment="center")
-    with buttons, st.container(horizontal=True, horizontal_alignment="right"):
-        if view.record is not None and view.under_way:
-            st.button(
-                "Stop", icon=":material/stop:", key="stop", width="stretch", on_click=engine().stop,
-                args=(view.record.id,),
-            )  # fmt: skip
-        else:
-            st.button(
-                "Run again" if view.record else "Run the attack", type="secondary" if further else "primary",
-                icon=":material/play_arrow:", key="start", width="stretch", on_click=_attack, args=(view.scenario,),
-                kwargs={"again": view.record is not None},
-                disabled=view.scenario is None or bool(view.problems),
-            )  # fmt: skip
-        if further is not None:
-            st.button(
-                further.words, type="primary", icon=further.icon, width="stretch", key="further",
-                on_click=_attack, args=(further.scenario,), help=further.help,
-            )  # fmt: skip
-    with words:
-        st.html(pieces.headline(_sentence(view, invitation)))
-    messages.errors((*st.session_state.problems, *view.problems))
-    if view.record is not None:
-        messages.of_runs(view.record)
-
-
-def _sentence(view: View, invitation: Mapping[str, str]) -> str:
+def sentence_of(view: View, invitation: Mapping[str, str], recorded: str) -> str:
+    """The sentence at the top: an invitation by the scenario's mode, what happens, or the outcome."""
     if view.record is None:
-        return invitation[view.scenario.mode if view.scenario else "fedsgd"]
+        mode = view.scenario.mode if view.scenario else "fedsgd"
+        return invitation[mode] + (recorded if view.recording else "")
     if view.under_way:
         source = "gradient" if view.record.scenario.mode == "fedsgd" else "weights"
         return f"The server rebuilds the private images from the shared {source}."
     stopped = view.record.status == "stopped"
     if view.finished is not None:
-        return ("Stopped early. " if stopped else "") + view.finished.sentence
+        when = time.strftime("Run here at %H:%M. ", time.localtime(view.record.created)) if view.answered else ""
+        return when + ("Stopped early. " if stopped else "") + view.finished.sentence
     return "Stopped before it began." if stopped else "This run has no outcome."
-
-
-def publish(view: View) -> None:
-    """Write the address of what is shown."""
-    address.publish(view.scenario, st.session_state.run, st.session_state.suspense)
-
-
-# ------------------------------------------------------------------------------------------------ what buttons do
-
-
-def _compose(scenario: Scenario) -> None:
-    """Leave the run that is shown and set the controls."""
-    state = st.session_state
-    controls.fill(scenario)
-    state.run, state.untouched, state.problems = None, None, ()
-
-
-def _show(run_id: str) -> None:
-    """Show a run, with the controls set to its scenario."""
-    if (record := store().run(run_id)) is not None:
-        _compose(record.scenario)
-        st.session_state.run = run_id
-
-
-def _attack(scenario: Scenario, *, again: bool = False) -> None:
-    """Show the run that answers a scenario, a new one if need be or `again`; or the reason why it is refused."""
-    _compose(scenario)
-    try:
-        st.session_state.run = engine().submit(scenario, again=again, visitor=visitor.token())
-    except DeepLeakError as error:
-        st.session_state.problems = (str(error),)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from playwright.sync_api import Locator, Page, expect
 
-from benchmarks.browser import button
+from benchmarks.browser import STAGE, button
 
 PATIENCE = 90_000  # milliseconds: these tests ask whether things happen, not how fast
 expect.set_options(timeout=PATIENCE)
+TRACK, KEPT = f"{STAGE} .track", f"{STAGE} .still"  # on the page Live attack: what is rebuilt, and the private images
 PANELS = (".st-key-player-compared canvas",)  # of a comparison page that is ready
 
 
@@ -15,6 +16,17 @@ def rebuilt(page: Page) -> list[str]:
     """The data of every rebuilt picture on the page."""
     sources: list[str] = page.eval_on_selector_all(".dl-rebuilt img", "images => images.map(image => image.src)")
     return sources
+
+
+def shown(page: Page) -> list[str]:
+    """What the canvases of the rebuilt pictures of the page Live attack show."""
+    found: list[str] = page.locator(f"{TRACK} canvas").evaluate_all("all => all.map(canvas => canvas.toDataURL())")
+    return found
+
+
+def expect_kept(page: Page, names: list[str]) -> None:
+    """The labels of the private images of the page Live attack, in order."""
+    expect(page.locator(f"{KEPT} figcaption .name")).to_have_text(names)
 
 
 def expect_private(page: Page, names: list[str]) -> None:
@@ -34,7 +46,7 @@ def column(page: Page, n: int) -> Locator:
 
 def timeline(page: Page) -> Locator:
     """The timeline of a player, with which a recording can be moved."""
-    return page.locator(".st-key-player-compared").get_by_role("slider", name="Time in the attack")
+    return page.get_by_role("slider", name="Time in the attack")
 
 
 def expect_recorded(page: Page) -> None:

@@ -15,8 +15,10 @@ from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
 from tests.pages.browser.elements import (
     PANELS,
+    TRACK,
     column,
     expect_drawn_by_the_app,
+    expect_kept,
     expect_no_error,
     expect_private,
     expect_recorded,
@@ -44,7 +46,7 @@ def test_a_link_to_a_run(visit: Callable[..., Page], fresh_app: Fresh) -> None:
     store.append(run_id, run(scenario))
     store.finish(run_id, "finished")
     page = visit(f"/?run={run_id}", url=url)
-    expect(page.locator(".dl-rebuilt img")).to_have_count(2)
+    expect(page.locator(f"{TRACK} figure")).to_have_count(2)
     expect(button(page, "pictures")).to_be_visible()
     expect_drawn_by_the_app(page)
     expect_no_error(page)
@@ -62,6 +64,8 @@ def test_a_link_to_a_run(visit: Callable[..., Page], fresh_app: Fresh) -> None:
 def test_any_other_link(visit: Any, fresh_app: Fresh, link: str, ready: tuple[str, ...]) -> None:
     page = visit(link, url=fresh_app[0], ready=ready)
     expect_drawn_by_the_app(page)
-    if "indices" in link:
+    if link.startswith("/?"):
+        expect_kept(page, ["frog"] * 2)
+    elif "indices" in link:
         expect_private(page, ["frog"] * 2)
     expect_no_error(page)

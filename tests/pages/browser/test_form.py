@@ -18,12 +18,12 @@ WINDOWS = {"laptop": (1280, 720), "hall": (1920, 1080), "phone": (390, 844)}
 FAULTS = (Path(__file__).parent / "form.js").read_text()
 SETTLED = "document.querySelector('.stApp')?.dataset.testScriptState === 'notRunning'"
 SETTLING_MS = 1200  # for charts, pictures and components after the last message
+RESIZING_MS = 700
 
 
-def opened(browser: Any, url: str, name: str, window: str) -> tuple[Page, list[str]]:
+def opened(browser: Any, url: str, name: str) -> tuple[Page, list[str]]:
     """A page that has come to rest, and what its console says of errors, then and later."""
-    width, height = WINDOWS[window]
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
+    page = browser.new_page(color_scheme="light")
     page.set_default_timeout(PATIENCE)
     errors: list[str] = []
     page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
@@ -35,15 +35,16 @@ def opened(browser: Any, url: str, name: str, window: str) -> tuple[Page, list[s
     return page, errors
 
 
-@pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("name", PAGES)
-def test_nothing_overlaps_is_cut_or_too_faint(chrome: Any, app_url: str, name: str, window: str) -> None:
-    page, errors = opened(chrome, app_url, name, window)
+def test_nothing_overlaps_is_cut_or_too_faint(chrome: Any, app_url: str, name: str) -> None:
+    page, errors = opened(chrome, app_url, name)
     faults = {}
-    for appearance in ("light", "dark"):
-        page.emulate_media(color_scheme=appearance)
-        page.wait_for_timeout(SETTLING_MS // 2)
-        faults[appearance] = page.evaluate(FAULTS)
+    for window, (width, height) in WINDOWS.items():
+        page.set_viewport_size({"width": width, "height": height})
+        for appearance in ("light", "dark"):
+            page.emulate_media(color_scheme=appearance)
+            page.wait_for_timeout(RESIZING_MS)
+            faults[window, appearance] = page.evaluate(FAULTS)
     page.close()
-    assert faults == {"light": [], "dark": []}
+    assert {where: found for where, found in faults.items() if found} == {}
     assert errors == []

@@ -6,33 +6,74 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
-from benchmarks.browser import button
-from tests.pages.browser.elements import expect_no_error, expect_private, headline, rebuilt, slider, start
+from benchmarks.browser import STAGE, button
+from tests.pages.browser.elements import (
+    KEPT,
+    TRACK,
+    expect_kept,
+    expect_no_error,
+    headline,
+    shown,
+    start,
+    timeline,
+)
+from ui.address import WELCOME
+from ui.live.examples import recorded_for
 
 pytestmark = pytest.mark.browser
 LONG = "/?indices=0,1,3,4&max_iterations=100000"
 SHORT = "/?indices=0,4&max_iterations=30"
+WINDOW = 720  # height in pixels
+
+
+def live_picture(page: Page) -> None:
+    """Wait until the stage shows a run that goes on."""
+    expect(page.locator(f"{TRACK} .status")).to_contain_text("iteration")
+
+
+def expect_playing(page: Page, playing: bool) -> None:
+    """The recording moves, or does not."""
+    expect(page.locator(f"{STAGE} .frame.playing")).to_have_count(int(playing))
+
+
+def until_new(page: Page, before: str) -> str:
+    """Wait for another first picture."""
+    for _ in range(900):
+        if (now := shown(page)[0]) != before:
+            return now
+        page.wait_for_timeout(100)
+    raise AssertionError("the picture does not change")
+
+
+@pytest.mark.skipif(recorded_for(WELCOME) is None, reason="no recording of it in the gallery")
+def test_the_first_visit_plays_a_recorded_attack_beside_the_button_that_runs_it(visit: Any) -> None:
+    page = visit()
+    expect_kept(page, ["cat", "ship", "airplane", "frog"])
+    expect_playing(page, True)
+    expect(button(page, "start")).to_be_enabled()
+    expect_playing(page, False)  # when it has reached its end
+    expect(page.locator(f"{TRACK} [data-verdict]").first).to_be_visible()
+    expect(page).to_have_url(re.compile(r"/$"))
 
 
 def test_one_click_rebuilds_the_images_and_a_reload_finds_the_same_run(visit: Any) -> None:
-    page = visit()
-    expect_private(page, ["cat", "ship", "airplane", "frog"])
+    page = visit("/?indices=0,1,3,4&seed=5")
+    expect_kept(page, ["cat", "ship", "airplane", "frog"])
+    before = shown(page)[0]
     start(page)
-    page.wait_for_selector(".dl-rebuilt img")
-    seen = {rebuilt(page)[0]}
-    while len(seen) < 5:  # the pictures change while the attack goes on
-        page.wait_for_timeout(100)
-        seen.add(rebuilt(page)[0])
+    live_picture(page)
+    for _ in range(4):  # the pictures change while the attack goes on
+        before = until_new(page, before)
     button(page, "pictures").wait_for()  # drawn last
     expect(page).to_have_url(re.compile(r".*/\?run=[\w-]+$"))
-    address, last, sentence = page.url, rebuilt(page), headline(page).inner_text()
+    address, last, sentence = page.url, shown(page), headline(page).inner_text()
     page.reload()
     button(page, "pictures").wait_for()
     expect(page).to_have_url(address)
     expect(headline(page)).to_have_text(sentence)
-    assert rebuilt(page) == last
+    assert shown(page) == last
     with page.expect_download() as download:
         button(page, "figures").click()
     assert '"mean_psnr"' in download.value.path().read_text()
@@ -42,12 +83,30 @@ def test_one_click_rebuilds_the_images_and_a_reload_finds_the_same_run(visit: An
     expect_no_error(page)
 
 
-def test_the_first_window_shows_the_button_the_private_and_the_rebuilt_pictures(visit: Any) -> None:
+def test_the_first_window_shows_the_whole_stage(visit: Any) -> None:
     page = visit()
-    boxes = [button(page, "start").bounding_box()]
-    boxes += [tile.bounding_box() for tile in page.locator(".dl-thumbs img, .dl-rebuilt .dl-tile").all()]
-    assert len(boxes) == 9
-    assert all(box["y"] >= 0 and box["y"] + box["height"] <= 720 for box in boxes)
+    boxes = [button(page, "start").bounding_box(), timeline(page).bounding_box()]
+    boxes += [tile.bounding_box() for tile in page.locator(f"{KEPT} canvas, {TRACK} figure").all()]
+    assert len(boxes) == 10
+    assert all(box["y"] >= 0 and box["y"] + box["height"] <= WINDOW for box in boxes)
+    rebuilt = page.locator(TRACK).bounding_box()
+    assert rebuilt["height"] >= 0.6 * WINDOW
+
+
+def test_nothing_moves_on_the_page_during_a_run(visit: Any) -> None:
+    page = visit("/?indices=0,4&max_iterations=60")
+
+    def places() -> list[Any]:
+        page.mouse.move(0, 0)
+        found = [page.locator(place).bounding_box() for place in (".st-key-examples", ".st-key-top-row", STAGE, TRACK)]
+        return [*found, page.locator(f"{TRACK} canvas").first.bounding_box(), page.locator(KEPT).bounding_box()]
+
+    before = places()
+    start(page)
+    live_picture(page)
+    during = places()
+    button(page, "pictures").wait_for()
+    assert before == during == places()
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1920, 1080)])
@@ -59,54 +118,56 @@ def test_the_page_fits_the_width_of_a_window(visit: Any, width: int, height: int
 def test_a_second_visitor_follows_the_run_by_its_link_and_stops_it(visit: Any) -> None:
     first = visit(LONG)
     start(first)
-    first.wait_for_selector(".dl-rebuilt img")
+    live_picture(first)
     first.wait_for_url("**/?run=*")
     second = visit(first.url.removeprefix(first.url.split("/?")[0]))
-    second.wait_for_selector(".dl-rebuilt img")
-    before = rebuilt(second)
-    second.wait_for_function("before => document.querySelector('.dl-rebuilt img').src != before", arg=before[0])
+    live_picture(second)
+    until_new(second, shown(second)[0])
     button(second, "stop").click()
     for page in (first, second):
         expect(button(page, "start")).to_be_enabled()
         button(page, "pictures").wait_for()  # drawn last
-    assert rebuilt(first) == rebuilt(second)
+    assert shown(first) == shown(second)
 
 
-def test_the_replay_shows_an_earlier_picture(visit: Any) -> None:
+def test_a_run_that_is_over_can_be_played_again(visit: Any) -> None:
     page = visit(SHORT)
     start(page)
-    slider(page).wait_for()
-    last = rebuilt(page)
-    slider(page).focus()
-    slider(page).press("Home")
-    page.wait_for_function("last => document.querySelector('.dl-rebuilt img').src != last", arg=last[0])
+    button(page, "pictures").wait_for()
+    last = shown(page)[0]
+    timeline(page).focus()
+    timeline(page).press("Home")
+    earlier = until_new(page, last)
+    timeline(page).press("End")
+    assert until_new(page, earlier) == last
 
 
-def test_examples_set_the_controls_and_the_address_and_back_undoes_it(visit: Any) -> None:
+def test_cards_set_the_controls_and_the_address_and_back_undoes_it(visit: Any) -> None:
     page = visit()
-    page.locator(".st-key-example").get_by_text("Same label").click()
+    page.get_by_role("button", name="Same label").click()
     page.wait_for_url("**/?indices=4*")
-    expect_private(page, ["frog"] * 4)
+    expect_kept(page, ["frog"] * 4)
     page.wait_for_timeout(2500)  # until the address counts as settled
     page.go_back()
-    expect_private(page, ["cat", "ship", "airplane", "frog"])
+    expect_kept(page, ["cat", "ship", "airplane", "frog"])
 
 
 def test_a_link_opens_the_scenario_that_its_sender_saw(visit: Any) -> None:
     page = visit("/?dataset=cifar100-samples&labels=rose,rose2,sea&mode=fedavg&local_epochs=3")
     expect(page.get_by_test_id("stAlert").filter(has_text="rose2")).to_be_visible()  # refused in a sentence
     page = visit("/?dataset=cifar100-samples&labels=rose,sea&mode=fedavg&local_epochs=3&suspense=true")
-    expect(page.locator(".dl-thumbs img")).to_have_count(0)
-    expect(page.locator(".dl-thumbs figure")).to_have_count(2)
+    expect(page.locator(f"{KEPT} figure")).to_have_count(2)
+    expect_kept(page, ["", ""])
+    page.locator(".st-key-drawer button").first.click()
     expect(page.locator(".st-key-labels input")).to_have_value("rose, sea")
     page.locator(".st-key-suspense label").click()
-    expect_private(page, ["rose", "sea"])
+    expect_kept(page, ["rose", "sea"])
 
 
 def test_a_fused_batch_is_recovered_exactly(visit: Any) -> None:
     page = visit("/?indices=4,5,7,19&max_iterations=40")
     start(page)
     button(page, "further").click()
-    expect(page.locator(".dl-map")).to_have_count(2)
-    page.locator(".dl-stages li").nth(2).wait_for()  # drawn when the run is over
+    expect(page.locator(".dl-map")).to_have_count(2)  # drawn when the run is over
+    assert page.locator(".dl-stages li").count() > 2
     expect(button(page, "further")).to_be_hidden()

@@ -1,0 +1,81 @@
+"""Below the stage: the inferred labels while a run goes on, then whatever there is to look up and to take away.
+
+Imports no PyTorch by itself: what belongs to the first sight is drawn before it is loaded.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+from markupsafe import Markup
+
+from deepleak_core.events import LabelsInferred, LabelsRevised, Prepared
+from deepleak_core.runs.recording import RecordedRun
+from ui import pieces, server_view
+from ui.live.view import View
+from ui.rendering import NOTHING, joined
+
+READING_SECONDS = 1.0  # between repetitions
+
+
+def labels(view: View) -> None:
+    """The inferred labels as chips, the numbers behind them on request."""
+    if view.record is not None and view.under_way:
+        from ui.backend import pace
+
+        st.fragment(_arriving, run_every=READING_SECONDS * pace())(view.record.id, view.hidden)
+    else:
+        st.fragment(_recorded)(view.recording, view.hidden)
+
+
+def _arriving(run_id: str, hidden: bool) -> None:
+    from ui import records
+    from ui.backend import give_way, store
+
+    give_way()
+    record = store().run(run_id)
+    facts = records.facts_of(record) if record else records.Facts()
+    revised = store().latest(run_id, LabelsRevised) if facts.inferred else None
+    st.html(_chips(facts.prepared, facts.inferred, revised, hidden=hidden))
+
+
+def _recorded(run: RecordedRun | None, hidden: bool) -> None:
+    st.html(_chips(run.prepared, run.inferred, run.revised, hidden=hidden) if run else server_view.no_labels())
+
+
+def _chips(
+    prepared: Prepared | None, inferred: LabelsInferred | None, revised: LabelsRevised | None, *, hidden: bool
+) -> Markup:
+    if prepared is None or inferred is None:
+        return server_view.no_labels()
+    used = revised.order if revised else inferred.order
+    true_counts = inferred.score.true_counts if inferred.score and not hidden else None
+    return server_view.labels(inferred, used, prepared.class_names, true_counts=true_counts)
+
+
+def outcome(view: View) -> None:
+    """What a finished run did and what can be taken from it."""
+    run = view.recording
+    if view.record is None or view.under_way or run is None:
+        return
+    from ui import live_charts, records
+    from ui.live import downloads
+
+    downloads.draw(view.record, run.finished)
+    left, right = st.columns(2, gap="medium")
+    with left, st.expander("What the attack did", icon=":material/list:"):
+        st.html(joined([_network(run), server_view.stages(run.stages), _separated(run)]))
+    with right, st.expander("PSNR of each image, and the residual", icon=":material/show_chart:"):
+        names = run.prepared.class_names
+        titles = [names[label] for label in run.truth.labels] if run.truth else []
+        live_charts.run_curves(records.moments_of(view.record.id), titles)
+
+
+def _network(run: RecordedRun) -> Markup:
+    return pieces.note(f"{run.prepared.model_title}, {run.prepared.stage_note}")
+
+
+def _separated(run: RecordedRun) -> Markup:
+    """Similarities of the separated features, for attacks whose first result they are."""
+    if run.separated is None or run.scenario.attack != "exact":
+        return NOTHING
+    return server_view.separated(run.separated, run.prepared.class_names)

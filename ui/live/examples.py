@@ -1,0 +1,79 @@
+"""The scenarios that cards show, and the recordings of them. Imports no PyTorch: cards are drawn first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+from deepleak_core.runs.recording import Head, RecordedRun, gallery, gallery_recording
+from deepleak_core.scenario import Scenario
+from ui.address import WELCOME
+from ui.cards import Card, cards
+
+
+@dataclass(frozen=True)
+class Example:
+    """A card: its id, what stands on it, the scenario that it sets, and the recording that has a run of it."""
+
+    id: str
+    title: str
+    note: str
+    scenario: Scenario
+    recording: str
+
+
+EXAMPLES = (
+    Example("distinct", "Four photos", "one gradient", WELCOME, "distinct"),
+    Example(
+        "fedavg", "Several local steps", "FedAvg, 5 steps",
+        WELCOME.changed(mode="fedavg", local_epochs=5, local_lr=0.01), "several-local-steps",
+    ),
+    Example(
+        "wrong-label", "One wrong label", "ship labelled deer", WELCOME.changed(mislabel=("ship>deer",)),
+        "one-wrong-label",
+    ),
+    Example("same-label", "Same label", "four frogs", Scenario(indices=(4, 5, 7, 19)), "same-label"),
+    Example(
+        "trained", "Trained network", "70 % accuracy", WELCOME.changed(stage="late", attack="exact"), "trained-network"
+    ),
+    Example(
+        "imagenet", "ImageNet photos", "1000 classes",
+        Scenario(dataset="imagenet-samples", indices=(0, 1, 2, 3), image_size=64, attack="exact", max_seconds=60),
+        "imagenet",
+    ),
+)  # fmt: skip
+
+
+def example_of(scenario: Scenario | None) -> Example | None:
+    """The card that sets this scenario."""
+    return next((example for example in EXAMPLES if example.scenario == scenario), None)
+
+
+def draw(current: Scenario | None, *, locked: bool) -> Scenario | None:
+    """Draw the cards, the one of the current scenario marked; the scenario of the card just picked."""
+    chosen, pictures = example_of(current), {head.name: head.pictures for head in _heads()}
+    items = [
+        Card(id=example.id, title=example.title, note=example.note, pictures=pictures.get(example.recording, ()))
+        for example in EXAMPLES
+    ]
+    picked = cards(items, key="examples", chosen=chosen.id if chosen else None, disabled=locked)
+    return next((example.scenario for example in EXAMPLES if example.id == picked), None)
+
+
+def recorded_for(scenario: Scenario | None) -> RecordedRun | None:
+    """The recording of a scenario that comes with the app, if there is one."""
+    example = example_of(scenario)
+    own = example.recording if example else ""
+    names = [head.name for head in _heads() if head.scenario == scenario or head.name == own]
+    runs = (run for name in names for run in _runs(name))
+    return next((run for run in runs if run.scenario == scenario), None)
+
+
+@cache
+def _heads() -> tuple[Head, ...]:
+    return gallery()
+
+
+@lru_cache(maxsize=8)
+def _runs(name: str) -> tuple[RecordedRun, ...]:
+    return gallery_recording(name).runs

@@ -1,0 +1,68 @@
+"""The stage of the page: what the client keeps, what it shares, and what the server rebuilds, from left to right.
+
+A recording is drawn without PyTorch. While a run is under way one fragment repeats: it reads one row of the store and
+fetches the newest snapshot. At the end the whole page is drawn once more, and nothing repeats any longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from deepleak_core.events import UpdateShared
+from deepleak_core.runs.recording import RecordedRun
+from ui import server_view
+from ui.live.view import View
+from ui.player import Column, Note, Still, Track, play
+
+KEEPS, SHARES, REBUILDS = "Stays on the device", "Is shared", "The server rebuilds"
+CURVE, INVITES = "rebuilt", "Press Run the attack"
+WEIGHTS = (5.0, 3.0, 7.0)
+PICTURE_SECONDS = 0.22  # between repetitions
+HEIGHT = "max(24rem, calc(100svh - 11.35rem))"  # the window below the header, the cards and the sentence
+
+
+def draw(view: View) -> None:
+    """Pictures of a run under way as they arrive, else a recording, or what there is before a run."""
+    if view.record is not None and view.under_way:
+        from ui.live import watch  # imports the store
+
+        watch.draw(view.record, hidden=view.hidden)
+    else:
+        st.fragment(_still)(view)
+
+
+def _still(view: View) -> None:
+    if view.recording is None:
+        from ui.live import watch
+
+        columns = watch.before(view)
+    else:
+        columns = _recorded(view.recording, hidden=view.hidden)
+    show(columns, autoplay=view.record is None or view.answered)
+
+
+def show(columns: Sequence[Column], *, autoplay: bool = False) -> None:
+    """Draw the columns; always in the same player, which goes on from a run to its recording."""
+    play(columns, key="attack-stage", autoplay=autoplay, height=HEIGHT)
+
+
+def _recorded(run: RecordedRun, *, hidden: bool) -> list[Column]:
+    names = run.prepared.class_names
+    private: Sequence[bytes] = run.truth.pictures if run.truth else ()
+    captions = [names[label] for label in run.truth.labels] if run.truth else []
+    kept = [client(private, captions, hidden=hidden)] if run.truth else []
+    return [*kept, shared(run.shared), Track(title=REBUILDS, name=CURVE, run=run, weight=WEIGHTS[2])]
+
+
+def client(pictures: Sequence[bytes], names: Sequence[str], *, hidden: bool) -> Still:
+    """The private images, or placeholders where they are hidden."""
+    if hidden:
+        return Still(title=KEEPS, pictures=(), count=len(pictures), weight=WEIGHTS[0])
+    return Still(title=KEEPS, pictures=tuple(pictures), captions=tuple(names), weight=WEIGHTS[0])
+
+
+def shared(update: UpdateShared | None) -> Note:
+    """What leaves the device: its size, and a sample of its values as a picture."""
+    return Note(title=SHARES, html=server_view.shared(update), weight=WEIGHTS[1])

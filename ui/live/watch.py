@@ -1,0 +1,70 @@
+"""The columns of the stage before a run and while it is under way, read from the store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from deepleak_core.errors import DeepLeakError
+from deepleak_core.runs.store import RunRecord
+from deepleak_core.scenario import Scenario
+from ui import pieces, records
+from ui.address import WELCOME
+from ui.backend import give_way, pace, store
+from ui.live import stage
+from ui.live.view import View
+from ui.player import Column, Note, Track
+from ui.tracks import track
+
+
+def before(view: View) -> list[Column]:
+    """The private images of the scenario, and placeholders for all that a run adds."""
+    scenario = view.record.scenario if view.record else view.scenario
+    rebuilt = _rebuilt(view.record, scenario or WELCOME, hidden=view.hidden)
+    return [*_client(scenario, hidden=view.hidden), stage.shared(None), rebuilt]
+
+
+def _client(scenario: Scenario | None, *, hidden: bool) -> list[Column]:
+    """The private images, or why they cannot be shown yet."""
+    if scenario is None:
+        return []
+    try:
+        return [stage.client(*records.private_batch(scenario), hidden=hidden)]
+    except DeepLeakError as error:
+        return [Note(title=stage.KEEPS, html=pieces.note(str(error)), weight=stage.WEIGHTS[0])]
+
+
+def draw(record: RunRecord, *, hidden: bool) -> None:
+    """Follow a run, as often as the number of viewers allows."""
+    slowed = pace()
+    st.fragment(_watch, run_every=stage.PICTURE_SECONDS * slowed)(record.id, record.attempt, hidden, slowed)
+
+
+def _watch(run_id: str, attempt: int, hidden: bool, slowed: int) -> None:
+    """Draws the whole page anew when the run is over, was started again, or the number of viewers has changed."""
+    give_way()
+    record = store().run(run_id)
+    if record is None or not record.under_way or record.attempt > max(1, attempt) or pace() != slowed:
+        st.rerun()
+    state, key = st.session_state, (run_id, record.snapshots, hidden)
+    if state.get("frame", (None,))[0] != key or not record.snapshots:
+        state.frame = key, _columns(record, hidden=hidden)
+    stage.show(state.frame[1])
+
+
+def _columns(record: RunRecord, *, hidden: bool) -> list[Column]:
+    facts = records.facts_of(record)
+    if facts.truth is not None:
+        names = facts.names(facts.truth.labels)
+        kept: list[Column] = [stage.client(facts.truth.pictures, names, hidden=hidden)]
+    else:
+        kept = [] if record.snapshots else _client(record.scenario, hidden=hidden)
+    return [*kept, stage.shared(facts.shared), _rebuilt(record, record.scenario, hidden=hidden)]
+
+
+def _rebuilt(record: RunRecord | None, scenario: Scenario, *, hidden: bool) -> Track:
+    found = track(
+        stage.REBUILDS, record, name=stage.CURVE, count=scenario.batch_size, weight=stage.WEIGHTS[2]
+    )  # fmt: skip
+    return replace(found, hide_wrong=hidden, waiting=found.waiting if record else stage.INVITES)
