@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from deepleak_core.studies import wrong_labels as wrong_labels_of_the_app
+from deepleak_core.studies.wrong_labels import WrongLabelMap
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -248,6 +251,28 @@ def wrong_labels() -> str:
     return source(found) + chart + markdown(("batch", *(f"{n} wrong" for n in wrong)), rows)
 
 
+def wrong_label_map() -> str:
+    """What each possible wrong label costs, one table for each recorded map."""
+    found: Result = json.loads(wrong_labels_of_the_app.RECORDED.read_text())
+    return source(found) + "\n\n".join(map(one_map, map(wrong_labels_of_the_app.from_values, found["maps"])))
+
+
+def one_map(found: WrongLabelMap) -> str:
+    """Loss of mean PSNR in dB, and the images that stay recognisable."""
+    head = ("label \\ labelled as", *found.class_names)
+    rows = [
+        (found.class_names[label], *(map_cell(found, found.swap(label, other)) for other in range(len(head) - 1)))
+        for label in found.labels
+    ]
+    return markdown(head, rows)
+
+
+def map_cell(found: WrongLabelMap, swap: str) -> str | None:
+    """One wrong label in the map; none for the true class."""
+    loss = found.loss(swap)
+    return f"{loss:.1f} dB, {found.tried[swap].recognisable} left" if swap and loss is not None else None
+
+
 # -------------------------------------------------------------------------------------------- same-label fusion
 
 FUSION_HEAD = (
@@ -379,6 +404,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "against-gradinversion": against_gradinversion,
     "against-breaching": against_breaching,
     "wrong-labels": wrong_labels,
+    "wrong-label-map": wrong_label_map,
     "fusion": fusion,
     "label-summary": label_summary,
     "labels-random": lambda: label_accuracy("random"),

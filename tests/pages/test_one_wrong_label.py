@@ -109,6 +109,7 @@ def test_a_recording_of_the_same_scenarios_plays_until_they_are_run(
     monkeypatch.setattr(opening, "GALLERY", tmp_path)
     app = visit(**QUICK)
     assert component(app, "compared")["autoplay"]
+    assert headline(app) == story.sentence
     assert rebuilt(app) == 3
     checked(app.selectbox(key="wrong_image").set_value("frog").run())
     assert rebuilt(app) == 0, "another wrong label is not recorded"
@@ -136,7 +137,7 @@ def test_the_map_is_computed_on_request_and_shared(visit: Any) -> None:
         time.sleep(0.2)
         cells = component(checked(app.run()), "every-wrong-label")["rows"][0]["cells"]
     assert [cell["id"] for cell in cells].count("") == 1
-    assert component(app, "every-wrong-label")["marked"] in [cell["id"] for cell in cells]
+    assert set(component(app, "every-wrong-label")["marked"]) < {cell["id"] for cell in cells}
     other = visit(indices="0", max_iterations="1")
     assert component(other, "every-wrong-label")["rows"][0]["cells"] == cells
     assert "map" not in keys(other)

@@ -135,7 +135,8 @@ class _Page:
             self._next_action(started)
         latest = next(reversed(started), PAIR)
         early = "Stopped early. " if started.get(latest, Group()).stopped else ""
-        row.say(early + self._sentence(started, latest))
+        recording = None if PAIR in started else recording_for(self.recordings, scenarios)
+        row.say(recording.sentence if recording else early + self._sentence(started, latest))
         with row.why:
             why(self.topic)
         messages.errors((*st.session_state.problems, *problems))
@@ -213,7 +214,7 @@ class _Page:
         repeated = st.fragment(self._play, run_every=PICTURE_SECONDS * slowed if going else None)
         repeated({name: group.id for name, group in shown.items()}, scenarios, going, attempts, slowed)
         recorded = PAIR not in shown and self._recorded(scenarios)
-        st.caption(f"{RECORDED} {OWN_SECONDS}" if recorded else _about_the_clock(shown))
+        st.caption(f"{RECORDED} {OWN_SECONDS} {self.invitation}" if recorded else _about_the_clock(shown))
 
     def _play(
         self,
@@ -237,10 +238,10 @@ class _Page:
 
     def _recorded(self, scenarios: Sequence[Scenario]) -> dict[str, Sequence[Side]]:
         """A recording of these scenarios, and of the first follow-up where it has one."""
-        runs = recording_for(self.recordings, scenarios)
+        recording = recording_for(self.recordings, scenarios)
         names = [PAIR] * len(scenarios) + [f.name for f in self.follow_ups if f.sweep is None]
         found: dict[str, Sequence[Side]] = {}
-        for name, run in zip(names, runs, strict=False):
+        for name, run in zip(names, recording.runs if recording else (), strict=False):
             found[name] = (*found.get(name, ()), Side(run.scenario, recorded=run))
         return found
 

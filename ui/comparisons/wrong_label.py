@@ -123,7 +123,8 @@ def _private(correct: Side, wrong: Side) -> Column:
         before, after = split_list(swap, ">")
         shown[true.index(before)] = after
     locked = wrong.run is not None and wrong.run.under_way
-    return private("Private images", correct, shown=shown, choices=() if locked else names, weight=2)
+    title = "Private images" if locked else "Private images: pick a wrong label"
+    return private(title, correct, shown=shown, choices=() if locked else names, weight=2)
 
 
 def _title(scenario: Scenario) -> str:

@@ -90,7 +90,7 @@ def _table(found: WrongLabelMap, chosen: str, *, locked: bool) -> str | None:
         rows.append(Row(title=name + several, picture=images[labels.index(name)], cells=cells))
     return heat_map(
         rows, found.class_names, key="every-wrong-label", caption=_caption(found), corner="is \\ labelled as",
-        chosen=chosen, marked=found.worst or "", mark="worst", locked=locked,
+        chosen=chosen, marked=found.worst, mark="worst", locked=locked,
     )  # fmt: skip
 
 

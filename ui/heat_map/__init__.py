@@ -49,14 +49,14 @@ def heat_map(
     caption: str,
     corner: str = "",
     chosen: str = "",
-    marked: str = "",
+    marked: Sequence[str] = (),
     mark: str = "",
     locked: bool = False,
 ) -> str | None:
     """Draw the table; the id of the cell that was just pressed, else None.
 
-    `caption` says what it shows, `corner` what its rows and columns are. The cell with the id `chosen` has a frame, the
-    one with the id `marked` has `mark` as a small word. `locked` cells can be read but not pressed.
+    `caption` says what it shows, `corner` what its rows and columns are. The cell with the id `chosen` has a frame,
+    those with an id in `marked` have `mark` as a small word. `locked` cells can be read but not pressed.
     """
     data = {
         "rows": [_row(row) for row in rows],
@@ -64,7 +64,7 @@ def heat_map(
         "caption": caption,
         "corner": corner,
         "chosen": chosen,
-        "marked": marked,
+        "marked": list(marked),
         "mark": mark,
         "locked": locked,
     }

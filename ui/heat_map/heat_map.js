@@ -70,7 +70,7 @@ function place(cell, data, shade) {
   button.classList.toggle("chosen", cell.id === data.chosen);
   if (cell.id === data.chosen) button.setAttribute("aria-current", "true");
   if (data.locked) button.setAttribute("aria-disabled", "true"); // the focus may stay, unlike with `disabled`
-  button.append(make("b", {}, cell.text), make("small", {}, cell.id === data.marked ? data.mark : cell.note));
+  button.append(make("b", {}, cell.text), make("small", {}, data.marked.includes(cell.id) ? `${cell.note}, ${data.mark}` : cell.note));
   element.append(button);
   return element;
 }
