@@ -7,6 +7,8 @@ from functools import cache, lru_cache
 
 from deepleak_core.runs.recording import Head, RecordedRun, gallery, gallery_recording
 from deepleak_core.scenario import Scenario
+from deepleak_core.studies.wrong_labels import wrong_label_of
+from deepleak_core.text import split_list
 from ui.address import WELCOME
 from ui.cards import Card, cards
 
@@ -22,6 +24,7 @@ class Example:
     recording: str
 
 
+WRONG = wrong_label_of(WELCOME)  # as on the page One wrong label
 EXAMPLES = (
     Example("distinct", "Four photos", "one gradient", WELCOME, "distinct"),
     Example(
@@ -29,7 +32,7 @@ EXAMPLES = (
         WELCOME.changed(mode="fedavg", local_epochs=5, local_lr=0.01), "several-local-steps",
     ),
     Example(
-        "wrong-label", "One wrong label", "ship labelled deer", WELCOME.changed(mislabel=("ship>deer",)),
+        "wrong-label", "One wrong label", " labelled ".join(split_list(WRONG, ">")), WELCOME.changed(mislabel=(WRONG,)),
         "one-wrong-label",
     ),
     Example("same-label", "Same label", "four frogs", Scenario(indices=(4, 5, 7, 19)), "same-label"),
