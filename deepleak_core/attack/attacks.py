@@ -51,7 +51,8 @@ class Attack:
     """One entry of the registry.
 
     `settings` are the defaults, a frozen dataclass of declared settings (`attack.settings`). `label_strategy` is used
-    where a scenario names none; `repairs` says whether uncertain labels are replaced during the attack.
+    where a scenario names none; `repairs` says whether uncertain labels are replaced during the attack. `opening` is
+    the sentence with which it starts, where {source} stands for what was shared.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Attack:
     reconstruct: Reconstruct
     settings: Any
     repairs: bool = False
+    opening: str = "Pixels are adjusted until their gradient matches {source}."
 
 
 ATTACKS = Registry(
@@ -117,6 +119,7 @@ ATTACKS = Registry(
             label_strategy="verified",
             reconstruct=reconstruct_exactly,
             settings=ExactSettings(),
+            opening="The last layer's part of {source} is separated, image by image.",
         ),
     },
 )

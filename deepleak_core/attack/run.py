@@ -114,7 +114,9 @@ def reconstruct(
     inferred = replace(inferred, seconds=clock.seconds)
     with clock.paused():
         yield inferred
-        yield Stage(name=chosen.title, sentence=_what_starts(case, chosen), step=0, seconds=inferred.seconds)
+        yield Stage(
+            name=chosen.title, sentence=chosen.opening.format(source=_what_was_shared(case)), seconds=inferred.seconds
+        )
         for assumption in assumptions(case):
             yield Stage(name=ASSUMPTION, sentence=assumption, remark=True, seconds=inferred.seconds)
     repairs = chosen.repairs and not inferred.falsified and is_uncertain(inferred)
@@ -157,6 +159,11 @@ def _sampled(gradient: Sequence[Tensor]) -> tuple[int, ...]:
         scale = float(layer.norm()) / max(1, layer.numel()) ** 0.5 or 1.0
         levels += (128 + 127 / 3 * (values / scale).nan_to_num()).round().clamp(0, 255).int().tolist()
     return tuple(levels)
+
+
+def _what_was_shared(case: Case) -> str:
+    local = case.update.local
+    return f"the update of {case.update.local_steps} local steps" if local else "the shared gradient"
 
 
 # --------------------------------------------------------------------------------------------------------- labels
@@ -221,14 +228,6 @@ def assumptions(case: Case) -> list[str]:
             "more in the update; which images these are is guessed, so label counts are uncertain."
         )
     return sentences
-
-
-def _what_starts(case: Case, attack: Attack) -> str:
-    update = case.update
-    source = f"the update of {update.local_steps} local steps" if update.local else "the shared gradient"
-    if attack.label_strategy == "verified":
-        return f"The last layer's part of {source} is separated, image by image."
-    return f"Pixels are adjusted until their gradient matches {source}."
 
 
 # --------------------------------------------------------------------------------------------- watching the attack

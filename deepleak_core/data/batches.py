@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepleak_core.data.class_names import class_index, unclear
+from deepleak_core.data.class_names import class_index, unclear_in_list
 from deepleak_core.data.datasets import dataset_of, items, names_of_classes
 from deepleak_core.data.images import to_tensor
 from deepleak_core.errors import UnsupportedScenario
@@ -127,7 +127,7 @@ def _wanted_labels(scenario: Scenario, asked: Sequence[str], by_class: Mapping[i
     """The classes that were named. Refuses a name that is no class, and more images of a class than there are."""
     names = names_of_classes(scenario)
     found = {name: class_index(name, names) for name in asked}
-    if problems := [unclear("labels", name, names) for name, label in found.items() if label is None]:
+    if problems := [unclear_in_list("labels", name, names) for name, label in found.items() if label is None]:
         raise UnsupportedScenario(problems[:MOST_PROBLEMS])
     wanted = [label for name in asked if (label := found[name]) is not None]
     for label, number in Counter(wanted).items():

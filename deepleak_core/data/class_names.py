@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from deepleak_core.text import listed, shorten
+from deepleak_core.text import escape, listed, shorten, split_list
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR100 = """
@@ -99,3 +99,16 @@ def unclear(setting: str, name: str, class_names: Sequence[str]) -> str:
         f"{setting} named {shorten(repr(name))}, which is no class here; accepted are {listed(class_names)} "
         "or their numbers."
     )
+
+
+def unclear_in_list(setting: str, name: str, class_names: Sequence[str]) -> str:
+    r"""The sentence of `unclear` for a name from a list that is separated by commas; says how to write a comma in it.
+
+    >>> unclear_in_list("labels", "tench", ("shark", "tench, Tinca tinca")).partition("numbers. ")[2]
+    'A comma inside a name is written with a backslash: tench\\, Tinca tinca.'
+    """
+    sentence = unclear(setting, name, class_names)
+    whole = next((known for known in class_names if "," in known and name in split_list(known)), None)
+    if whole is None:
+        return sentence
+    return f"{sentence} A comma inside a name is written with a backslash: {escape(whole)}."

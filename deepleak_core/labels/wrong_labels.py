@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepleak_core.data.class_names import class_index, unclear
+from deepleak_core.data.class_names import class_index, unclear_in_list
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.text import listed, printable, shorten, split_list
 
@@ -61,7 +61,7 @@ def swaps(mislabel: Sequence[str], class_names: Sequence[str]) -> list[tuple[int
         names = split_list(text, ">")
         pairs.append([class_index(name, class_names) for name in names])
         problems += [
-            unclear("mislabel", name, class_names)
+            unclear_in_list("mislabel", name, class_names)
             for name, found in zip(names, pairs[-1], strict=True)
             if found is None
         ]

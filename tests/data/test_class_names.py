@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepleak_core.data.class_names import class_index, classes_named, unclear
+from deepleak_core.data.class_names import class_index, classes_named, unclear, unclear_in_list
 from deepleak_core.data.datasets import DATASETS, IMAGENET_CLASSES
+from deepleak_core.scenario import Scenario
 
 names = st.text(st.sampled_from("aAbB _-.,'#+1é猫") | st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
 
@@ -58,3 +61,13 @@ def test_every_class_of_a_data_set_can_be_named(name: str) -> None:
 )
 def test_which_classes_a_name_can_mean(name: str, class_names: tuple[str, ...], expected: tuple[int, ...]) -> None:
     assert classes_named(name, class_names) == expected
+
+
+def test_a_refused_part_of_a_name_with_a_comma_says_how_to_write_the_comma() -> None:
+    names = ("tench, Tinca tinca", "shark")
+    for part in ("tench", "Tinca tinca"):
+        sentence = unclear_in_list("labels", part, names)
+        (written,) = re.findall(r"backslash: (.*)\.$", sentence)
+        assert Scenario(labels=written).labels == (names[0],)
+    assert "backslash" not in unclear_in_list("labels", "whale", names)
+    assert "backslash" not in unclear_in_list("labels", "whale", ("cat", "dog"))
