@@ -20,6 +20,7 @@ from deepleak_core.attack.matching import noise, separated_features, terms
 from deepleak_core.attack.objectives import Comparison, Matching
 from deepleak_core.attack.peeling import Level, Link, Peeled, chain, peel, unactivate
 from deepleak_core.attack.settings import setting
+from deepleak_core.attack.settled import until_still
 from deepleak_core.attack.solvers import SOLVERS, Iterate, levenberg_marquardt
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import FeaturesSeparated, Stage
@@ -126,7 +127,7 @@ def _match_all(
         fedavg=settings.fedavg,
     )
     before, unchanged, tried = None, 0, NEAR
-    for iterate in SOLVERS["signed-adam" if by_adam else "lbfgs"].minimise(
+    search = SOLVERS["signed-adam" if by_adam else "lbfgs"].minimise(
         objective,
         noise(case, 1, seed=seed) if inputs is None else inputs[None],
         low=case.model.low,
@@ -134,7 +135,8 @@ def _match_all(
         iterations=settings.iterations,
         learning_rate=0.1 if by_adam else None,
         stop=stop,
-    ):
+    )
+    for iterate in until_still(search, case):
         yield iterate
         if objective.distance == "squared-l2" and iterate.residual < tried:
             tried = iterate.residual / GRID_PAUSE

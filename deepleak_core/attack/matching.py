@@ -18,6 +18,7 @@ from deepleak_core.attack.objectives import DISTANCES, Matching
 from deepleak_core.attack.prior import Term
 from deepleak_core.attack.priors import PRIORS
 from deepleak_core.attack.settings import setting
+from deepleak_core.attack.settled import until_still
 from deepleak_core.attack.solvers import SOLVERS, Iterate
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import Stage
@@ -56,7 +57,8 @@ def match_update(
 ) -> Iterator[Stage | Iterate]:
     """Reconstruct images from noise by minimising the distance of the updates, under believed labels.
 
-    Iterates are inputs (R, B, C, H, W) as the first layer sees them. Deterministic for a fixed seed.
+    Iterates are inputs (R, B, C, H, W) as the first layer sees them; they end early where nothing moves any more (see
+    `settled`). Deterministic for a fixed seed.
     """
     labels = torch.tensor(believed, device=case.device)
     features = None
@@ -75,7 +77,7 @@ def match_update(
         feature_weight=settings.feature_weight,
         fedavg=settings.fedavg,
     )
-    yield from SOLVERS[settings.solver].minimise(
+    search = SOLVERS[settings.solver].minimise(
         objective,
         starting_points(case, believed, settings.restarts, settings.start, seed=seed),
         low=case.model.low,
@@ -84,6 +86,7 @@ def match_update(
         learning_rate=settings.learning_rate,
         stop=stop,
     )
+    yield from until_still(search, case)
 
 
 def starting_points(case: Case, believed: Sequence[int], restarts: int, start: str, *, seed: int) -> Tensor:

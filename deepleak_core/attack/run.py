@@ -29,6 +29,7 @@ from deepleak_core.attack.exact import Progress
 from deepleak_core.attack.repair import LONGEST, is_uncertain, search_and_repair
 from deepleak_core.attack.reproducible import reproducible
 from deepleak_core.attack.settings import changed
+from deepleak_core.attack.settled import Solved
 from deepleak_core.attack.solvers import Iterate
 from deepleak_core.events import (
     ASSUMPTION,
@@ -55,8 +56,6 @@ SAMPLE_SIDE = 48  # side of the square of values that is drawn of an update
 UNMOVED_STEPS = 10  # iterations after which a residual that never changed never will
 GREW = 1e4  # factor by which a loss may grow before the attack counts as diverged
 LABEL_SHARE = 0.5  # of the time limit that label inference may take
-SETTLED_RESIDUAL = 1e-12  # squared relative residual at rounding level of a float32 update
-SETTLED_STEPS = 5  # iterations at that level without a change of any 8-bit pixel value after which a run ends
 
 TIME_ENDED = " Label inference ended early, at its share of the time limit."
 
@@ -241,13 +240,13 @@ class Limits:
     iterations: int
     stop: Stop
 
-    def reached(self, iterate: Iterate, seconds: float, settled: _Settled) -> Reason | None:
+    def reached(self, iterate: Iterate, seconds: float, solved: Solved) -> Reason | None:
         """Why the run ends at this iterate after `seconds`, None where it goes on."""
         if self.stop():
             return "stopped"
         if seconds > self.seconds:
             return "seconds"
-        if settled.reached(iterate):
+        if solved.reached(iterate):
             return "converged"
         return "iterations" if iterate.progress >= 1 or iterate.step >= self.iterations else None
 
@@ -274,26 +273,6 @@ def trouble(iterate: Iterate, first: Iterate) -> tuple[Reason, str] | None:
     return None
 
 
-class _Settled:
-    """Recognises that an attack is done: the update is matched to rounding and no 8-bit pixel value changes."""
-
-    def __init__(self, case: Case) -> None:
-        self._case = case
-        self._pixels: Tensor | None = None
-        self._steps = 0
-
-    def reached(self, iterate: Iterate) -> bool:
-        """Whether this iterate is at least the `SETTLED_STEPS`-th in a row without a change."""
-        if iterate.residual > SETTLED_RESIDUAL:
-            self._pixels, self._steps = None, 0
-            return False
-        best = int(iterate.residuals.argmin())
-        pixels = (self._case.model.denormalise(iterate.inputs[best]).clamp(0, 1) * 255).round()
-        same = self._pixels is not None and torch.equal(pixels, self._pixels)
-        self._pixels, self._steps = pixels, self._steps + 1 if same else 0
-        return self._steps >= SETTLED_STEPS
-
-
 def _watch(
     progress: Iterator[Progress | LabelsRevised], case: Case, inferred: LabelsInferred, clock: Clock, limits: Limits
 ) -> Iterator[Event]:
@@ -304,7 +283,7 @@ def _watch(
     """
     ended: Reason | None = None
     sentence, order, first = "", inferred.order, None
-    settled = _Settled(case)
+    solved = Solved(case)
     best = pending = None
     shown, step = -math.inf, 0
     for item in progress:
@@ -319,7 +298,7 @@ def _watch(
         step += 1
         if best is None or iterate.residual < best.residual:
             best = replace(iterate, inputs=iterate.inputs.clone())
-        ended, sentence = trouble(iterate, first) or (limits.reached(iterate, clock.seconds, settled), "")
+        ended, sentence = trouble(iterate, first) or (limits.reached(iterate, clock.seconds, solved), "")
         if ended or clock.seconds - shown >= SNAPSHOT_SECONDS:
             shown, pending = clock.seconds, None
             done = 1.0 if ended else min(1.0, max(iterate.progress, shown / limits.seconds))
