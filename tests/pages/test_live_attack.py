@@ -253,7 +253,7 @@ def test_a_run_ends_in_its_sentence_and_its_link_shows_it_again(visit: Any, stor
     assert private(app) == ["cat", "frog"]
     assert len(frames(app)[-1]["labels"]) == 2
     assert "of numbers, no image" in columns(app, "note")[0]["html"]
-    assert {button.key for button in app.get("download_button")} == {"pictures", "figures"}
+    assert {button.key for button in app.get("download_button")} == {"pictures", "figures", "archive"}
 
     again = visit(run=app.query_params["run"])
     assert headline(again) == headline(app)
@@ -319,7 +319,7 @@ def test_without_a_ground_truth_the_page_shows_pictures_and_residual(visit: Any,
     assert private(app) == []
     assert "correct" not in page_html(app)
     assert "dl-wrong" not in page_html(app)
-    assert {button.key for button in app.get("download_button")} == {"pictures", "figures"}
+    assert {button.key for button in app.get("download_button")} == {"pictures", "figures", "archive"}
 
 
 def waiting(app: AppTest) -> str:

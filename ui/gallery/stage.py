@@ -10,7 +10,8 @@ from deepleak_core.events import GroundTruthKnown
 from deepleak_core.runs.recording import RecordedRun, Recording
 from deepleak_core.scenario import Scenario
 from deepleak_core.scoring.class_means import mean_pictures
-from ui.player import Column, Still, Track, play
+from ui import server_view
+from ui.player import Column, Note, Still, Track, play
 from ui.player.parts import Asides
 from ui.rendering import render
 
@@ -38,6 +39,8 @@ def columns(recording: Recording) -> list[Column]:
             shown = run.truth.pictures
             labels = tuple(run.prepared.class_names[label] for label in run.truth.labels)
             drawn.append(Still(title="Stays on the device", pictures=run.truth.pictures, captions=labels, weight=2))
+        if recording.page == "live" and run.shared is not None:
+            drawn.append(Note(title="Is shared", html=server_view.shared(run.shared), weight=1.3))
         drawn.append(_track(recording, run, name))
         if recording.page == "fusion" and run.separated is None and run.truth is not None:
             drawn.extend(_means(run.truth, run.prepared.class_names))

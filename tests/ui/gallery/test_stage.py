@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from deepleak_core.runs.recording import RecordedRun, Recording
 from ui.gallery.stage import columns
-from ui.player import Still, Track
+from ui.player import Note, Still, Track
 
 
 def recording(page: str, *runs: RecordedRun) -> Recording:
@@ -39,6 +39,6 @@ def test_tracks_have_names_of_their_own(recorded_run: RecordedRun) -> None:
     assert len(set(names)) == 2
 
 
-def test_without_a_ground_truth_there_are_only_tracks(recorded_run: RecordedRun) -> None:
-    (track,) = columns(recording("live", replace(recorded_run, truth=None)))
-    assert isinstance(track, Track)
+def test_without_a_ground_truth_there_are_no_private_images(recorded_run: RecordedRun) -> None:
+    kinds = [type(column) for column in columns(recording("live", replace(recorded_run, truth=None)))]
+    assert kinds == [Note, Track]
