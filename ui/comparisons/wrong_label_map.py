@@ -98,8 +98,8 @@ def _caption(found: WrongLabelMap) -> str:
     correct = found.tried.get(CORRECT)
     against = f", against {correct.mean_psnr:.0f} dB with all labels correct" if correct else ""
     return (
-        f"dB lost on average to each single wrong label{against}, after {found.scenario.max_iterations} iterations; "
-        "below, how many images stay recognisable. Press a cell to see its attack."
+        f"dB that a single wrong label costs on average{against}, after {found.scenario.max_iterations} iterations; "
+        "below it, how many images stay recognisable. Press a cell to see its attack."
     )
 
 

@@ -3,20 +3,30 @@
 
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 const FAINTEST = 0.06; // shade of the smallest value, so that it differs from a cell without one
+const STRONG = 0.7; // shade from which the other colour of text has more contrast, at least 4.5 either way
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const focused = parentElement.querySelector("table")?.contains(deepActive(parentElement)) ? position(parentElement) : null;
   const table = make("table", { role: "grid" });
-  table.append(make("caption", {}, data.caption), head(data), body(data));
+  table.append(head(data), body(data));
   table.onclick = (event) => data.locked || press(event, setTriggerValue);
   table.onkeydown = (event) => move(event, table);
-  const scroller = make("div", { class: "scroller" });
-  scroller.append(table);
-  parentElement.querySelector(".scroller")?.remove();
-  parentElement.append(scroller);
+  parentElement.querySelector(".map")?.remove();
+  parentElement.append(framed(table, data.caption));
   const first = table.querySelector("button.chosen") ?? table.querySelector("button");
   if (first) first.tabIndex = 0;
   if (focused) focus(table, cellAt(table, ...focused)); // a table that is drawn again keeps the focus
+}
+
+// The caption stays in place where the table is scrolled sideways.
+function framed(table, caption) {
+  const scroller = make("div", { class: "scroller" });
+  scroller.append(table);
+  const words = make("p", { id: "caption" }, caption);
+  table.setAttribute("aria-labelledby", words.id);
+  const frame = make("div", { class: "map" });
+  frame.append(words, scroller);
+  return frame;
 }
 
 function make(name, attributes = {}, text = "") {
@@ -64,7 +74,7 @@ function place(cell, data, shade) {
   button.dataset.id = cell.id;
   if (cell.value !== null) {
     button.style.setProperty("--shade", `${(100 * shade(cell.value)).toFixed(0)}%`);
-    button.classList.toggle("strong", shade(cell.value) > 0.5);
+    button.classList.toggle("strong", shade(cell.value) > STRONG);
   }
   button.classList.toggle("awaited", cell.value === null);
   button.classList.toggle("chosen", cell.id === data.chosen);
