@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent
 ASSETS = ROOT / "assets"
+LIGHT = ("", "gallery", "how_it_works", "tour")  # pages that show something before they need PyTorch, or never need it
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     ]
     page = st.navigation(pages, position="top")
     tour.bar()
-    if "torch" not in sys.modules and page.url_path:  # the first page has something to show before it needs PyTorch
+    if "torch" not in sys.modules and page.url_path not in LIGHT:
         with st.spinner("Loading PyTorch"):  # once
             import torch  # noqa: F401
     shell.run(page)

@@ -12,7 +12,6 @@ INVITATION = {
     "fedsgd": "The images stay on the device, only a gradient is shared. Can the server see the images?",
     "fedavg": "The images stay on the device, only trained weights are shared. Can the server see the images?",
 }
-RECORDED = " Watch a recorded attack."
 THREAT_MODEL = (
     "The server is honest but curious. It knows the network, the weights it sent, the update that came back and the "
     "batch size; for FedAvg also the local learning rate and steps. It does not know the images or the labels. PSNR "
@@ -22,7 +21,7 @@ THREAT_MODEL = (
 places = live.places()
 first = live.first_sight()
 view = first or live.opened(places)
-live.top(view, places, INVITATION, RECORDED)
+live.top(view, places, INVITATION)
 if first:
     view = live.opened(places)  # PyTorch and the engine load while the recorded attack plays
 live.outcome(view)

@@ -16,7 +16,7 @@ from ui import address, messages
 from ui.live import actions, details, examples, stage
 from ui.live.view import View, first_sight, sentence_of
 from ui.top_row import TopRow, top_row
-from ui.why import why
+from ui.why import topic_of, why
 
 __all__ = ["Places", "View", "first_sight", "opened", "outcome", "places", "publish", "top"]
 
@@ -37,7 +37,7 @@ def places() -> Places:
     cards = st.container()
     row = top_row()
     with row.slot:
-        buttons = st.container(horizontal=True, horizontal_alignment="right", gap="small", key="actions")
+        buttons = st.container(horizontal=True, width="content", gap="small", key="actions")
         drawer = st.popover("Settings", icon=":material/tune:", key="drawer")
     return Places(cards, row, buttons, drawer, st.container())
 
@@ -49,16 +49,17 @@ def opened(page: Places) -> View:
     return session.opened(page.drawer)
 
 
-def top(view: View, page: Places, invitation: Mapping[str, str], recorded: str) -> None:
+def top(view: View, page: Places, invitation: Mapping[str, str]) -> None:
     """Everything of the first window: cards, sentence, buttons, problems, the stage and the labels below it."""
     with page.cards:
         picked = examples.draw(view.scenario, locked=view.under_way)
     if picked is not None:
         st.session_state.picked = picked
         st.rerun()
-    page.row.say(sentence_of(view, invitation, recorded))
+    page.row.say(sentence_of(view, invitation))
     with page.row.why:
-        why(_topic(view))
+        scenario = view.record.scenario if view.record else view.scenario or address.WELCOME
+        why(topic_of(scenario, view.recording.finished if view.recording else None))
     actions.draw(view, page.actions)
     with page.problems:
         messages.errors((*view.notices, *view.problems))
@@ -80,18 +81,3 @@ def publish(view: View) -> None:
     """Write the address of what is shown."""
     address.publish(view.scenario, st.session_state.run, st.session_state.suspense)
 
-
-def _topic(view: View) -> str:
-    """What explains this result, by the name of its topic."""
-    scenario = view.record.scenario if view.record else view.scenario
-    if scenario is None:
-        return "leak"
-    if scenario.wrong_labels or scenario.mislabel:
-        return "wrong-label"
-    if view.recording is not None and view.recording.truth is not None:
-        labels = view.recording.truth.labels
-        if len(set(labels)) < len(labels):
-            return "separation" if scenario.attack == "exact" else "fusion"
-    if scenario.stage != "untrained":
-        return "trained"
-    return "fedavg" if scenario.mode == "fedavg" else "leak"

@@ -15,34 +15,47 @@ from ui.cards import Card, cards
 
 @dataclass(frozen=True)
 class Example:
-    """A card: its id, what stands on it, the scenario that it sets, and the recording that has a run of it."""
+    """A card: its id, what stands on it, the scenario that it sets, the recording that has a run of it, and a sentence.
+
+    The sentence says what that run shows.
+    """
 
     id: str
     title: str
     note: str
     scenario: Scenario
     recording: str
+    sentence: str
 
 
 WRONG = wrong_label_of(WELCOME)  # as on the page One wrong label
 EXAMPLES = (
-    Example("distinct", "Four photos", "one gradient", WELCOME, "distinct"),
+    Example(
+        "distinct", "Four photos", "one gradient", WELCOME, "distinct",
+        "Four photos stay on the device, only a gradient leaves it. The server rebuilds them.",
+    ),
     Example(
         "fedavg", "Several local steps", "FedAvg, 5 steps",
         WELCOME.changed(mode="fedavg", local_epochs=5, local_lr=0.01), "several-local-steps",
+        "The client trains for five steps and shares only its weights. The server rebuilds the photos.",
     ),
     Example(
         "wrong-label", "One wrong label", " labelled ".join(split_list(WRONG, ">")), WELCOME.changed(mislabel=(WRONG,)),
         "one-wrong-label",
+        f"The server takes the {' for a '.join(split_list(WRONG, '>'))}: one wrong label spoils the whole batch.",
     ),
-    Example("same-label", "Same label", "four frogs", Scenario(indices=(4, 5, 7, 19)), "same-label"),
     Example(
-        "trained", "Trained network", "70 % accuracy", WELCOME.changed(stage="late", attack="exact"), "trained-network"
+        "same-label", "Same label", "four frogs", Scenario(indices=(4, 5, 7, 19)), "same-label",
+        "Four frogs share one label. The server gets their blend.",
+    ),
+    Example(
+        "trained", "Trained network", "70 % accuracy", WELCOME.changed(stage="late", attack="exact"),
+        "trained-network", "The network has been trained, and its gradient still gives the photos away.",
     ),
     Example(
         "imagenet", "ImageNet photos", "1000 classes",
         Scenario(dataset="imagenet-samples", indices=(0, 1, 2, 3), image_size=64, attack="exact", max_seconds=60),
-        "imagenet",
+        "imagenet", "Four larger photos of 1000 classes. The server solves for every pixel.",
     ),
 )  # fmt: skip
 

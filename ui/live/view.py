@@ -76,11 +76,13 @@ def begin(run_id: str | None, problems: tuple[str, ...] = ()) -> None:
     state.run, state.untouched, state.problems, state.answered = run_id, None, problems, False
 
 
-def sentence_of(view: View, invitation: Mapping[str, str], recorded: str) -> str:
-    """The sentence at the top: an invitation by the scenario's mode, what happens, or the outcome."""
+def sentence_of(view: View, invitation: Mapping[str, str]) -> str:
+    """The sentence at the top: an invitation by the scenario's mode, what a recording shows, or what came out."""
     if view.record is None:
-        mode = view.scenario.mode if view.scenario else "fedsgd"
-        return invitation[mode] + (recorded if view.recording else "")
+        if view.recording is not None:
+            example = examples.example_of(view.scenario)
+            return f"Recorded: {example.sentence if example else view.recording.finished.sentence}"
+        return invitation[view.scenario.mode if view.scenario else "fedsgd"]
     if view.under_way:
         source = "gradient" if view.record.scenario.mode == "fedsgd" else "weights"
         return f"The server rebuilds the private images from the shared {source}."
