@@ -1,7 +1,4 @@
-"""Grids of pictures as HTML: private images, reconstructions, placeholders.
-
-A grid is one piece of HTML, so that all its pictures change in the same instant.
-"""
+"""Grids of pictures as HTML, each picture with its title. Pictures of an attack are drawn by `ui.player`."""
 
 from __future__ import annotations
 
@@ -12,81 +9,22 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from deepleak_core.scoring.sentences import RECOVERED_DB
 from ui.rendering import render
 
 SHOWN = 64  # pictures of a larger batch that are drawn
-STYLES = {"recovered": "photo", "recognisable": "clear", "not recovered": "poor"}  # by the outcome of an image
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a grid, as base64 text, or a placeholder without one."""
+    """One picture of a grid, as base64 text, and its title."""
 
     title: str
-    picture: str = ""
-    alt: str = ""
-    wrong: bool = False
-    psnr: float | None = None
-    outcome: str = ""
-    aside: str | None = None
-
-    @property
-    def style(self) -> str:
-        """The style of the PSNR: by the outcome, before the end of a run by the PSNR alone."""
-        if self.outcome:
-            return STYLES[self.outcome]
-        return "photo" if (self.psnr or 0.0) >= RECOVERED_DB else "poor"
-
-
-def thumbnails(pictures: Sequence[bytes], titles: Sequence[str]) -> Markup:
-    """The private images, small, each with its label."""
-    return _grid("dl-thumbs", _thumb_columns(len(pictures)), _tiles(pictures, titles), len(pictures))
+    picture: str
 
 
 def square(pictures: Sequence[bytes], titles: Sequence[str]) -> Markup:
     """Pictures as large as their column and the window allow, as many rows as columns."""
     return _grid("dl-square", _columns(len(pictures)), _tiles(pictures, titles), len(pictures))
-
-
-def hidden(count: int) -> Markup:
-    """Placeholders for hidden private images, in the space of `thumbnails`."""
-    return _grid("dl-thumbs", _thumb_columns(count), [Tile("private")] * min(count, SHOWN), count)
-
-
-def rebuilt(
-    pictures: Sequence[bytes],
-    titles: Sequence[str],
-    psnr: Sequence[float] = (),
-    wrong: Sequence[bool] = (),
-    outcomes: Sequence[str] = (),
-    asides: Sequence[str] = (),
-) -> Markup:
-    """Reconstructions, large, each with the label assumed for it.
-
-    PSNR in dB, marks for wrong labels, outcomes and `asides`, small words below, are given for all pictures or none.
-    """
-    tiles = []
-    for i, (picture, title) in enumerate(zip(pictures[:SHOWN], titles, strict=False)):
-        quality = psnr[i] if psnr else None
-        alt = f"rebuilt image {i + 1}" + (f", {quality:.1f} dB" if quality is not None else "")
-        tiles.append(
-            Tile(
-                title,
-                _encoded(picture),
-                alt,
-                wrong=bool(wrong) and wrong[i],
-                psnr=quality,
-                outcome=outcomes[i] if outcomes else "",
-                aside=asides[i] if asides else None,
-            )
-        )
-    return _grid("dl-rebuilt", _columns(len(pictures)), tiles, len(pictures))
-
-
-def nothing_rebuilt(count: int) -> Markup:
-    """Placeholders in the space of `rebuilt`."""
-    return _grid("dl-rebuilt", _columns(count), [Tile("\N{NO-BREAK SPACE}")] * min(count, SHOWN), count)
 
 
 def sheets(pictures: Mapping[str, bytes]) -> Markup:
@@ -96,7 +34,7 @@ def sheets(pictures: Mapping[str, bytes]) -> Markup:
 
 
 def _tiles(pictures: Sequence[bytes], titles: Sequence[str]) -> list[Tile]:
-    return [Tile(title, _encoded(p), alt=title) for p, title in zip(pictures[:SHOWN], titles, strict=False)]
+    return [Tile(title, _encoded(p)) for p, title in zip(pictures[:SHOWN], titles, strict=False)]
 
 
 def _encoded(picture: bytes) -> str:
@@ -115,7 +53,3 @@ def _columns(count: int) -> int:
     [1, 2, 2, 3, 8]
     """
     return max(1, math.ceil(math.sqrt(min(count, SHOWN))))
-
-
-def _thumb_columns(count: int) -> int:
-    return max(4, min(count, 8))

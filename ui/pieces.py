@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from deepleak_core.text import percent
 from ui.rendering import joined, render
 
 SIZES = ((80, ""), (140, "dl-long"), (999, "dl-longer"))  # up to so many letters: the type that fits into the first row
@@ -38,19 +37,4 @@ def waiting(words: str) -> Markup:
 
 def progress(done: float | None, left: str, right: str = "", *, hint: str = "") -> Markup:
     """A progress bar with words above it, always of the same height; `done` in [0, 1], None where it is unknown."""
-    return render("progress.html", done=done, left=left, right=right, hint=hint, blank=False)
-
-
-def not_matched(residual: float) -> str:
-    """A residual in words, for viewers.
-
-    >>> not_matched(0.114)
-    '11% not matched'
-    """
-    return f"{percent(residual)} not matched"
-
-
-def residual_hint(mode: str) -> str:
-    """What a residual is, for the tooltip beside it."""
-    what = "gradient" if mode == "fedsgd" else "update"
-    return f"share of the {what} that is not matched: squared distance to the shared one over its squared norm"
+    return render("progress.html", done=done, left=left, right=right, hint=hint)

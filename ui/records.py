@@ -22,7 +22,6 @@ from deepleak_core.events import (
     Finished,
     GroundTruthKnown,
     LabelsInferred,
-    LabelsRevised,
     Prepared,
     Score,
     Stage,
@@ -95,17 +94,6 @@ def facts_of(record: RunRecord) -> Facts:
     if inferred is not None:
         _remember(known, key, facts)
     return facts
-
-
-def labels_used(record: RunRecord) -> tuple[int, ...]:
-    """The labels that the attack uses, ascending; empty before they are inferred."""
-    revised, inferred = store().latest(record.id, LabelsRevised), facts_of(record).inferred
-    return revised.order if revised else inferred.order if inferred else ()
-
-
-def true_counts_of(facts: Facts) -> tuple[int, ...] | None:
-    """How often each class occurs in the private batch, None without a ground truth."""
-    return facts.inferred.score.true_counts if facts.inferred and facts.inferred.score else None
 
 
 def frame_of(record: RunRecord, n: int = -1) -> Frame | None:

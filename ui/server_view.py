@@ -34,11 +34,6 @@ class _Layer:
     height: float  # of its bar, in percent
 
 
-def nothing_shared() -> Markup:
-    """What the server sees before there is an update."""
-    return render("nothing_shared.html")
-
-
 def update(shared: UpdateShared) -> Markup:
     """The size of the update in words, and the norm of each layer's part as a strip of bars."""
     size = _bytes(shared.bytes)

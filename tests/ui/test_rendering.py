@@ -21,13 +21,13 @@ FEATURES = FeaturesSeparated(
     misfit=1.0, seconds=1.0,
 )  # fmt: skip
 PIECES: dict[str, Callable[[], Markup]] = {
-    "thumbnails": lambda: pictures.thumbnails([PNG], [HOSTILE]),
-    "rebuilt": lambda: pictures.rebuilt([PNG], [HOSTILE], [20.0], [True], asides=[HOSTILE]),
+    "square": lambda: pictures.square([PNG], [HOSTILE]),
     "sheets": lambda: pictures.sheets({HOSTILE: PNG}),
     "labels": lambda: server_view.labels(
         replace(inferred([1, 0]), note=HOSTILE), [1], [HOSTILE, HOSTILE], true_counts=[0, 1]
     ),
     "update": lambda: server_view.update(SHARED),
+    "shared": lambda: server_view.shared(replace(SHARED, layers=(f"{HOSTILE}",))),
     "separated": lambda: server_view.separated(FEATURES, [HOSTILE, HOSTILE]),
     "stages": lambda: server_view.stages([Stage(name=HOSTILE, sentence=HOSTILE)]),
     "headline": lambda: pieces.headline(HOSTILE),

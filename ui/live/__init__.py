@@ -80,4 +80,3 @@ def outcome(view: View) -> None:
 def publish(view: View) -> None:
     """Write the address of what is shown."""
     address.publish(view.scenario, st.session_state.run, st.session_state.suspense)
-

@@ -12,12 +12,6 @@ TRACK, KEPT = f"{STAGE} .track", f"{STAGE} .still"  # on the page Live attack: w
 PANELS = (".st-key-player-compared canvas",)  # of a comparison page that is ready
 
 
-def rebuilt(page: Page) -> list[str]:
-    """The data of every rebuilt picture on the page."""
-    sources: list[str] = page.eval_on_selector_all(".dl-rebuilt img", "images => images.map(image => image.src)")
-    return sources
-
-
 def shown(page: Page) -> list[str]:
     """What the canvases of the rebuilt pictures of the page Live attack show."""
     found: list[str] = page.locator(f"{TRACK} canvas").evaluate_all("all => all.map(canvas => canvas.toDataURL())")
@@ -31,7 +25,7 @@ def expect_kept(page: Page, names: list[str]) -> None:
 
 def expect_private(page: Page, names: list[str]) -> None:
     """The labels of the private images, in order."""
-    expect(page.locator(".dl-thumbs figcaption, .dl-square figcaption")).to_have_text(names)
+    expect(page.locator(".dl-square figcaption")).to_have_text(names)
 
 
 def headline(page: Page) -> Locator:

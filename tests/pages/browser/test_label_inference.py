@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from benchmarks.browser import button
-from tests.pages.browser.elements import expect_private, headline, start
+from tests.pages.browser.elements import TRACK, expect_kept, expect_private, headline, start
 
 pytestmark = pytest.mark.browser
 LINK = "/label_inference?indices=4,5,7,19&model=lenet64-elu"
@@ -62,8 +62,8 @@ def test_going_to_another_page_and_back_keeps_both_in_order(visit: Any) -> None:
     page = visit(LINK, ready=READY)
     expect(headline(page)).to_contain_text("1 of 4 frog")
     page.get_by_role("link", name="Live attack").click()
-    page.wait_for_selector(".dl-rebuilt .dl-tile")
-    expect_private(page, ["cat", "ship", "airplane", "frog"])
+    page.locator(f"{TRACK} figure").first.wait_for()
+    expect_kept(page, ["cat", "ship", "airplane", "frog"])
     expect(button(page, "start")).to_be_enabled()
     page.wait_for_timeout(2500)  # until the address counts as settled
     page.go_back()
