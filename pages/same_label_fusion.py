@@ -1,4 +1,4 @@
-"""Same-label fusion: a batch of different classes beside one whose images share a label, then the latter separated."""
+"""Same-label fusion: images that share a label come back as one blend, which the exact attack takes apart."""
 
 from ui import shell
 
@@ -12,8 +12,8 @@ comparison_page(
     fusion.CHOICE,
     fusion.columns,
     fusion.sentence,
-    invitation="One attack, two batches: all images of different classes, or several of one class.",
+    invitation="Several private images share a label. Does the update still tell them apart?",
     topic="fusion",
     recordings="fusion",
-    follow_ups=(fusion.SEPARATE,),
+    follow_ups=(fusion.SEPARATE, fusion.SCATTER),
 )

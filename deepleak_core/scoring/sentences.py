@@ -119,13 +119,14 @@ def _remark(
     return ""
 
 
-def what_blended(score: FinalScore, labels: Sequence[int], class_names: Sequence[str]) -> str:
+def what_blended(score: FinalScore, labels: Sequence[int], class_names: Sequence[str] = ()) -> str:
     """For each class whose images came back as their blend, how close it is to their mean and to any single image.
 
-    `labels` are the true ones; empty where nothing is blended.
+    `labels` are the true ones; without `class_names` classes are not named. Empty where nothing is blended.
     """
     fused = [label for label, blend in zip(labels, score.fused, strict=False) if blend]
-    return " ".join(_blend(score, labels, label, class_names[label]) for label in sorted(set(fused)))
+    names = {label: f" of class {class_names[label]}" if class_names else "" for label in fused}
+    return " ".join(_blend(score, labels, label, names[label]) for label in sorted(names))
 
 
 def _blend(score: FinalScore, labels: Sequence[int], label: int, name: str) -> str:
@@ -135,7 +136,7 @@ def _blend(score: FinalScore, labels: Sequence[int], label: int, name: str) -> s
     to_mean, nearest = ([values[i] for i in places] for values in figures)
     images = f"{len(places)}" if len(places) == total else f"{len(places)} of {total}"
     return (
-        f"{images} images of class {name} came back as one blend of {_all(total)}: {fmean(to_mean):.0f} dB to their "
+        f"{images} images{name} came back as one blend of {_all(total)}: {fmean(to_mean):.0f} dB to their "
         f"mean, {max(nearest):.0f} dB to the nearest single image."
     )
 

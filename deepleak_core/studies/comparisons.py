@@ -119,8 +119,12 @@ def compared(scenario: Scenario) -> tuple[Scenario, ...]:
 
 
 def over_label_distributions(scenario: Scenario) -> list[Scenario]:
-    """Both attacks on batches of this size from all different to all the same, one pair after the other."""
-    return [one for share in shares(scenario) for one in compared(same_label(scenario, share))]
+    """Both attacks on batches of this size from all different to all the same, one pair after the other.
+
+    The images that share a label are of the same class throughout.
+    """
+    offered = shares(scenario)
+    return [one for share in offered for one in compared(same_label(scenario, share, up_to=offered[-1]))]
 
 
 def what_the_distributions_say(ends: Sequence[Finished]) -> str:

@@ -26,30 +26,20 @@ from deepleak_core.text import percent
 # ------------------------------------------------------------------------------------------------------ scenarios
 
 
-def same_label(scenario: Scenario, share: int) -> Scenario:
+def same_label(scenario: Scenario, share: int, *, up_to: int = 0) -> Scenario:
     """A batch of the same size in which `share` images have one label and every other image a label of its own.
 
-    The shared class is the one with the fewest images that are enough; of several, the one that occurs most often in
-    the batch, and then the last one there. Its images come last, so that applying this function to the new batch finds
-    the same class. A batch whose labels all differ is left as it is for `share` 1.
+    The shared class is the one with the fewest images that are enough, for `up_to` images too; of several, the one that
+    occurs most often in the batch, and then the last one there. Its images come last, so that applying this function to
+    the new batch finds the same class. A batch whose labels all differ is left as it is for `share` 1.
 
     Raises `UnsupportedScenario` where the data set has too few images.
     """
     labels = datasets.items(scenario).labels
     batch, size = pick(scenario, labels), Counter(labels)
-    occurs, last = Counter(labels[i] for i in batch), {labels[i]: place for place, i in enumerate(batch)}
-    enough = [label for label in size if size[label] >= share]
-    if not enough or scenario.batch_size - share > len(size) - 1:
-        largest = max(size, key=lambda label: size[label])
-        raise UnsupportedScenario(
-            [
-                f"{share} of {scenario.batch_size} images were to share a label and the others to have their own; "
-                f"{scenario.images or scenario.dataset} has {size[largest]} of class "
-                f"{datasets.names_of_classes(scenario)[largest]} and {len(size) - 1} other classes; make the batch "
-                "smaller."
-            ]
-        )
-    shared = min(enough, key=lambda label: (share > 1 and size[label], -occurs[label], -last.get(label, -1)))
+    shared = _class_of(size, [labels[i] for i in batch], max(share, up_to))
+    if shared is None or scenario.batch_size - share > len(size) - 1:
+        raise _too_few(scenario, share, size)
     ordered = [*batch, *sorted(set(range(len(labels))) - set(batch))]
     others: dict[int, int] = {}
     for i in ordered:
@@ -58,6 +48,25 @@ def same_label(scenario: Scenario, share: int) -> Scenario:
     mates = [i for i in ordered if labels[i] == shared]
     chosen = (*list(others.values())[: scenario.batch_size - share], *mates[:share])
     return scenario.changed(indices=chosen, labels=None, composition=None, batch_size=len(chosen))
+
+
+def _class_of(size: Counter[int], batch: Sequence[int], images: int) -> int | None:
+    """The class to share: the smallest with so many images, then the most frequent and the last of the batch's."""
+    occurs, last = Counter(batch), {label: place for place, label in enumerate(batch)}
+    enough = [label for label in size if size[label] >= images]
+    rank = {label: (size[label] if images > 1 else 0, -occurs[label], -last.get(label, -1)) for label in enough}
+    return min(enough, key=lambda label: rank[label], default=None)
+
+
+def _too_few(scenario: Scenario, share: int, size: Counter[int]) -> UnsupportedScenario:
+    ((largest, images),) = size.most_common(1)
+    return UnsupportedScenario(
+        [
+            f"{share} of {scenario.batch_size} images were to share a label and the others to have their own; "
+            f"{scenario.images or scenario.dataset} has {images} of class "
+            f"{datasets.names_of_classes(scenario)[largest]} and {len(size) - 1} other classes; make the batch smaller."
+        ]
+    )
 
 
 def shares(scenario: Scenario) -> range:
@@ -108,15 +117,13 @@ def what_fused(end: Finished, truth: GroundTruthKnown | None, class_names: Seque
     if not shared:
         clear = sum(outcome != "not recovered" for outcome in score.outcomes)
         return f"Every image has its own label: {clear} of {len(labels)} came back, {score.mean_psnr:.0f} dB."
-    sentence = what_blended(score, labels, class_names) or (
+    several = len({labels[place] for place in shared}) > 1
+    sentence = what_blended(score, labels, class_names if several else ()) or (
         f"{len(shared)} images share a label and came back neither one by one nor as a clear blend: "
         f"{_mean(score.psnr_to_mean, shared):.0f} dB to their mean, "
         f"{_mean(score.nearest_psnr or score.psnr, shared):.0f} dB to the nearest single image."
     )
-    if not alone:
-        return sentence
-    others = "The image with its" if len(alone) == 1 else f"The {len(alone)} images with their"
-    return f"{sentence} {others} own label: {_mean(score.psnr, alone):.0f} dB."
+    return f"{sentence} The other {len(alone)}: {_mean(score.psnr, alone):.0f} dB." if alone else sentence
 
 
 def what_averaging_shows(end: Finished, rebuilt: Sequence[bytes], truth: GroundTruthKnown | None) -> str:
@@ -126,12 +133,12 @@ def what_averaging_shows(end: Finished, rebuilt: Sequence[bytes], truth: GroundT
     """
     shared = _places(truth.labels)[1] if truth else []
     if end.score is None or truth is None or not shared:
-        return f"From independent starting points {percent(end.residual)} of the update is not matched."
+        return f"Started apart, {percent(end.residual)} of the update is not matched."
     average = fmean(averages_to_mean(rebuilt, truth).values())
+    blend = f"they are the same blend: {average:.0f} dB" if average >= RECOVERED_DB else f"{average:.0f} dB"
     return (
-        f"From independent starting points the {len(shared)} images that share a label are "
-        f"{_mean(end.score.psnr_to_mean, shared):.0f} dB from their mean. Their average is "
-        f"{f'the same blend: {average:.0f} dB' if average >= RECOVERED_DB else f'{average:.0f} dB from it'}."
+        f"Started apart, each of the {len(shared)} is {_mean(end.score.psnr_to_mean, shared):.0f} dB from their mean; "
+        f"averaged, {blend}."
     )
 
 

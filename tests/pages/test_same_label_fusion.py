@@ -19,26 +19,65 @@ def visit(store: Store) -> Callable[..., AppTest]:
     return partial(app_page, "same_label_fusion")
 
 
-def test_fusion_is_measured_shown_and_undone(visit: Any, store: Store) -> None:
-    app = visit(indices="0,1,4", max_iterations="60")
+def kinds(app: AppTest) -> list[str]:
+    """The columns of the player, from left to right."""
+    return [column["kind"] for column in component(app, "compared")["columns"]]
+
+
+def press(app: AppTest, key: str) -> AppTest:
+    """Press a button and wait for the run that it started."""
+    return ended(checked(app.button(key=key).click().run()))
+
+
+def test_a_blend_is_shown_beside_the_mean_taken_apart_and_averaged(visit: Any, store: Store) -> None:
+    app = visit(indices="0,4,7", max_iterations="30")
     before = headline(app)
-    ended(checked(app.button(key="start").click().run()))
-    distinct, same = compared(store, app, "pair")
-    assert (distinct.indices, same.indices) == ((0, 1, 4), (4, 5, 7))
-    assert headline(app) != before
-    assert [track["asides"] for track in tracks(app)] == ["none", "to_mean"]
-    (mean,) = component(app, "compared")["columns"][4]["pictures"]
-    assert mean
-    ended(checked(app.button(key="separate").click().run()))
-    assert compared(store, app, "separate")[0].attack == "exact"
-    assert len(tracks(app)) == 3
-    checked(app.select_slider(key="share").set_value(2).run())
-    assert headline(app) == before
-    assert "pair" not in app.query_params
+    assert kinds(app) == ["still", "track", "still"]
+    (hidden,) = [column for column in component(app, "compared")["columns"][2:]]
+    assert (hidden["count"], hidden["pictures"]) == (1, [])
+    press(app, "start")
+    (together,) = compared(store, app, "pair")
+    blend = headline(app)
+    assert blend != before
+    assert kinds(app) == ["still", "track", "still"], "nothing moves"
+    assert component(app, "compared")["columns"][2]["pictures"]
+    press(app, "separate")
+    assert compared(store, app, "separate")[0] == together.changed(attack="exact", max_iterations=None)
+    press(app, "scatter")
+    assert compared(store, app, "scatter")[0] == together.changed(setting=("start=independent",))
+    assert [track["average"] for track in tracks(app)] == [False, False, True]
+    assert len({blend, headline(app), before}) == 3
+
+    again = visit(**app.query_params)
+    assert headline(again) == headline(app)
+    assert kinds(again) == ["still", "track", "still", "track", "track"]
 
 
-@pytest.mark.parametrize("size", ["10", "19"])
-def test_a_data_set_with_too_few_images_of_a_class_is_refused(visit: Any, size: str) -> None:
-    app = visit(composition="random", batch_size=size)
+def test_turning_the_dial_runs_the_batch_it_asks_for(visit: Any, store: Store) -> None:
+    app = visit(indices="0,1,4", max_iterations="8")
+    runs = {}
+    for share, indices in ((3, (4, 5, 7)), (1, (0, 1, 4))):
+        ended(checked(app.segmented_control(key="share").set_value(share).run()))
+        (runs[share],) = store.members(app.query_params["pair"])
+        assert runs[share].scenario.indices == indices
+    assert kinds(app) == ["still", "track"], "no mean where no label repeats"
+    checked(app.segmented_control(key="share").set_value(3).run())
+    (shown,) = store.members(app.query_params["pair"])
+    assert shown.id == runs[3].id, "a batch that has run is shown again"
+
+
+def test_two_planes_share_a_label_at_first(visit: Any) -> None:
+    app = visit()
+    private = component(app, "compared")["columns"][0]
+    assert private["captions"] == ["cat", "ship", "airplane", "airplane"]
+
+
+def test_only_batches_that_the_data_set_can_fill_are_offered(visit: Any) -> None:
+    offered = visit(composition="random", batch_size="10").segmented_control(key="share").options
+    assert offered == ["3", "4"]
+
+
+def test_a_data_set_with_too_few_images_is_refused(visit: Any) -> None:
+    app = visit(composition="random", batch_size="19")
     assert "7 other classes" in app.error[0].value
     assert app.button(key="start").disabled

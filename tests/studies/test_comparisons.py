@@ -111,6 +111,8 @@ def test_both_attacks_run_on_every_distribution_of_labels() -> None:
     assert [scenario.attack for scenario in scenarios[:2]] == list(comparisons.COMPARED)
     assert len(scenarios) == 2 * len(shares(BASE))
     assert all(a.indices == b.indices for a, b in zip(scenarios[::2], scenarios[1::2], strict=True))
+    batches = [load_batch(scenario).labels.tolist() for scenario in scenarios[::2]]
+    assert [batch.count(batches[-1][0]) for batch in batches] == list(shares(BASE)), "of one class throughout"
 
 
 # ---------------------------------------------------------------------------------------------------- sentences

@@ -148,10 +148,10 @@ COPIES = finished([120.0, 120.0], pixel_exact=(True, True))
 def test_sentences_hold_the_figures() -> None:
     grey = truth_of(1, 1).pictures
     for sentence, facts in (
-        (fusion.what_fused(BLEND, truth_of(1, 1, 2), NAMES), ("2 images", "class 1", "both", "35", "16", "38")),
+        (fusion.what_fused(BLEND, truth_of(1, 1, 2), NAMES), ("2 images", "both", "35", "16", "38")),
         (fusion.what_fused(NOISE, truth_of(1, 1), NAMES), ("2 images", "18 dB", "14 dB")),
         (fusion.what_fused(COPIES, truth_of(1, 2), NAMES), ("2 of 2", "120 dB")),
-        (fusion.what_averaging_shows(NOISE, grey, truth_of(1, 1)), ("2 images", "18 dB", "120 dB")),
+        (fusion.what_averaging_shows(NOISE, grey, truth_of(1, 1)), ("the 2", "18 dB", "120 dB")),
         (fusion.what_was_separated(NOISE, COPIES), ("all 2", "exact", "2.0 s")),
         (fusion.what_was_separated(COPIES, BLEND), ("23 dB", "120 dB", "15 dB", "2.0 s")),
     ):

@@ -31,6 +31,7 @@ PAIR = "pair"  # the name, in the address, of the runs that a page is about
 OWN_SECONDS = "The clock shows each attack's own seconds."
 TAKING_TURNS = "Runs side by side share a core and take turns, so they take longer to watch."
 RECORDED = "A recording, made earlier."
+BELOW_CONTROL = "max(25rem, calc(100svh - 10.5rem))"  # height of the player where a control stands above it
 PICTURE_SECONDS, SWEEP_SECONDS = 0.44, 1.0  # between repetitions while runs go on
 
 Sides = Mapping[str, Sequence[Side]]  # the runs of each group, by its name; those of the pair also before they start
@@ -40,14 +41,16 @@ Sides = Mapping[str, Sequence[Side]]  # the runs of each group, by its name; tho
 class Choice:
     """The control that is particular to a page.
 
-    `scenarios` draws it into a menu and returns the scenarios to compare; it raises `DeepLeakError` where there are
-    none. `fill` sets it to a group of runs, None for the default. `pick` takes what a visitor picks in the player, and
-    returns the scenarios to start then, none to leave all as it is.
+    `scenarios` draws it into a menu, or above the player where `on_stage` says so, and returns the scenarios to
+    compare; it raises `DeepLeakError` where there are none. `fill` sets it to a group of runs, None for the default.
+    `pick` takes what a visitor picks in the player, and returns the scenarios to start then, none to leave all as it
+    is.
     """
 
     scenarios: Callable[[Scenario, DeltaGenerator, bool], Sequence[Scenario]]
     fill: Callable[[Group | None], None]
     pick: Callable[[Click, Sequence[Scenario]], Sequence[Scenario]] = lambda click, scenarios: ()
+    on_stage: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,9 @@ class _Page:
                 st.container(width="content"),
             )
         before = groups.started()  # read once, so that controls and buttons show the same moment
+        stage = st.container()
         with menu:
-            scenarios, problems = self._settings(before)
+            scenarios, problems = self._settings(before, stage)
         started = {name: group for name, group in before.items() if name in st.session_state.groups}
         with start:
             self._run_or_stop(started, scenarios)
@@ -148,7 +152,7 @@ class _Page:
 
     # ------------------------------------------------------------------------------------------- the first row
 
-    def _settings(self, started: Groups) -> tuple[Sequence[Scenario], tuple[str, ...]]:
+    def _settings(self, started: Groups, stage: DeltaGenerator) -> tuple[Sequence[Scenario], tuple[str, ...]]:
         """The scenarios that the controls make, and why they make none; a changed setting leaves all groups."""
         running = any(group.under_way for group in started.values())
         with st.popover("Settings", icon=":material/tune:", disabled=running):
@@ -157,7 +161,7 @@ class _Page:
         if scenario is None or problems:
             return (), problems
         try:
-            return self.choice.scenarios(scenario, menu, running), ()
+            return self.choice.scenarios(scenario, stage if self.choice.on_stage else menu, running), ()
         except DeepLeakError as error:
             return (), (str(error),)
 
@@ -167,8 +171,9 @@ class _Page:
             st.button("Stop", icon=":material/stop:", key="stop", on_click=groups.stop, args=(running,))
             return
         ended = started.get(PAIR, Group()).finished is not None
+        first = "Run" if len(scenarios) == 1 else "Run both"
         st.button(
-            "Run again" if ended else "Run both", type="secondary" if ended else "primary",
+            "Run again" if ended else first, type="secondary" if ended else "primary",
             key="start", icon=":material/play_arrow:", on_click=groups.start, args=(PAIR, scenarios, "side by side"),
             kwargs={"instead_of_all": True, "again": ended}, disabled=not scenarios,
         )  # fmt: skip
@@ -231,7 +236,8 @@ class _Page:
         sides: dict[str, Sequence[Side]] = {name: sides_of(group) for name, group in runs.items()}
         recorded = {} if PAIR in sides else self._recorded(scenarios)
         sides = recorded or {PAIR: tuple(map(Side, scenarios))} | sides
-        click = play(self.columns(sides), key="compared", autoplay=bool(recorded))
+        height = BELOW_CONTROL if self.choice.on_stage else None
+        click = play(self.columns(sides), key="compared", autoplay=bool(recorded), height=height)
         if click is not None and not going and (picked := self.choice.pick(click, scenarios)):
             groups.start(PAIR, picked, "side by side", instead_of_all=True)
             st.rerun()

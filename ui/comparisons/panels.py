@@ -5,6 +5,7 @@ A column shows a `Side`: one run at the moment shown, or its scenario before it 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,13 +92,16 @@ def attacked(
 
 
 def means(side: Side, *, weight: float = 1) -> tuple[Still, ...]:
-    """The mean image of each class that repeats in a run's batch; none before the run has begun."""
-    facts = side.facts
-    if facts.truth is None or facts.prepared is None:
+    """The mean image of each class that repeats in the batch, hidden before the run has begun; none without repeats."""
+    try:
+        _, labels = records.private_batch(side.scenario)
+    except DeepLeakError:
         return ()
-    found = mean_pictures(facts.truth, facts.prepared.class_names)
+    repeated = sum(count > 1 for count in Counter(labels).values())
+    if not repeated:
+        return ()
+    truth, prepared = side.facts.truth, side.facts.prepared
+    found = mean_pictures(truth, prepared.class_names) if truth and prepared else []
     pictures, captions, counts = zip(*found, strict=True) if found else ((), (), ())
     notes = tuple(f"mean of {count}" for count in counts)
-    return (
-        (Still(title="Their mean", pictures=pictures, captions=captions, notes=notes, weight=weight),) if found else ()
-    )
+    return (Still(title="True mean", pictures=pictures, count=repeated, captions=captions, notes=notes, weight=weight),)

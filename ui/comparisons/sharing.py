@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import fusion
 from ui.comparisons import groups
+
+LABEL = "Images that share a label"
 
 
 def fill(scenario: Scenario | None, default: int | None = None) -> None:
@@ -14,14 +18,19 @@ def fill(scenario: Scenario | None, default: int | None = None) -> None:
     st.session_state.share = fusion.sharing(scenario) if scenario else default
 
 
-def share(scenario: Scenario, *, locked: bool) -> int:
-    """Draw the control; from 1, all labels different, to all images. Raises `DeepLeakError` for want of images."""
+def share(scenario: Scenario, *, locked: bool, changed: Callable[[], None] = groups.leave) -> int:
+    """Draw the control; from 1, all labels different, to all images. Raises `DeepLeakError` for want of images.
+
+    `changed` is called before the page is drawn anew with another choice.
+    """
     offered = list(fusion.shares(scenario)) or [scenario.batch_size]
     if st.session_state.get("share") not in offered:
         st.session_state.share = offered[-1]
     if len(offered) == 1:
         return offered[0]
-    chosen: int = st.select_slider(
-        "Images that share a label", offered, key="share", on_change=groups.leave, disabled=locked, width=170
-    )
-    return chosen
+    st.html(f"<span>{LABEL}</span>", width="content")
+    chosen = st.segmented_control(
+        LABEL, offered, key="share", required=True, on_change=changed, disabled=locked, label_visibility="collapsed",
+        format_func=lambda share: "none" if share == 1 else str(share),
+    )  # fmt: skip
+    return chosen or offered[-1]

@@ -249,9 +249,10 @@ export class TrackColumn extends PictureColumn {
       return before == null || after == null ? "" : signed(after - before);
     }
     if (this.data.asides !== "to_mean" && !this.data.average) return "";
-    const alone = moment.truth && moment.truth.filter((label) => label === moment.truth[place]).length < 2;
+    const labels = moment.truth ?? moment.labels;
+    const alone = labels.filter((label) => label === labels[place]).length < 2;
     const value = mixed ? mixed.toMean[place] : moment.toMean[place];
-    return value == null || alone ? "" : `to the mean ${decibels(value)}`;
+    return value == null || alone ? "" : `to mean ${decibels(value)}`;
   }
 
   // The pictures of each believed label, moved towards their average; their distances are measured here.

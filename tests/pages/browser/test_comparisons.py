@@ -94,15 +94,33 @@ def test_a_cell_of_the_map_shows_its_attack_and_arrow_keys_move_between_cells(vi
     expect_no_error(page)
 
 
-def test_fused_pictures_stand_beside_their_mean_and_are_separated(visit: Any) -> None:
-    page = visit("/same_label_fusion?indices=0,4&max_iterations=40", ready=PANELS)
+def test_a_blend_is_taken_apart_and_results_that_started_apart_melt_into_it(visit: Any) -> None:
+    page = visit("/same_label_fusion?indices=3,10&max_iterations=60", ready=PANELS)
     start(page)
     expect_recorded(page)
-    button(page, "separate").click()
-    expect(page.locator(".st-key-player-compared section.track")).to_have_count(3)
-    expect_recorded(page)
+    tracks = page.locator(".st-key-player-compared section.track")
+    for key, count in (("separate", 2), ("scatter", 3)):
+        button(page, key).click()
+        expect(tracks).to_have_count(count)
+        expect(button(page, "start")).to_be_visible()
+        expect_recorded(page)
+    apart = column(page, 4)
+    before, slider = picture(page, 4), apart.locator("input[type=range]")
+    slider.focus()
+    slider.press("End")
+    expect(apart.locator("figcaption").first).not_to_have_text(captions(page, 1)[0])
+    pictures = apart.locator("canvas").evaluate_all("all => all.map((canvas) => canvas.toDataURL())")
+    assert pictures[0] == pictures[1] != before
     page.reload()
-    expect(page.locator(".st-key-player-compared section.track")).to_have_count(3)
+    expect(tracks).to_have_count(3)
+    expect_no_error(page)
+
+
+def test_the_dial_runs_another_batch(visit: Any) -> None:
+    page = visit("/same_label_fusion?indices=0,4&max_iterations=40", ready=PANELS)
+    page.get_by_role("radio", name="none").click()
+    expect_recorded(page)
+    expect(page.locator(".st-key-player-compared section.still")).to_have_count(1)
     expect_no_error(page)
 
 

@@ -18,7 +18,7 @@ PATIENCE = 60_000  # milliseconds
 
 @pytest.fixture(scope="module")
 def recording(recorded_run: RecordedRun) -> Recording:
-    same = Scenario(indices=(4, 5), max_iterations=30)
+    same = Scenario(indices=(4, 5), max_iterations=30, setting=("start=independent",))
     runs = (recorded_run, recorded(same, run(same)))
     return Recording(name="test", title="Test", sentence="A test.", page="live", runs=runs)
 
