@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,3 +41,14 @@ def test_the_attack_that_promises_more_is_offered(scenario: Scenario, exact: boo
     else:
         assert step is not None
         assert {name: getattr(step.scenario, name) for name in changes} == changes
+
+
+def test_a_blend_of_one_label_is_offered_to_be_separated() -> None:
+    end = finished(exact=False)
+    assert end.score is not None
+    blend = replace(end, score=replace(end.score, fused=(True,)))
+    alone, fused = next_step(Scenario(), end), next_step(Scenario(), blend)
+    assert alone is not None
+    assert fused is not None
+    assert fused.scenario == alone.scenario
+    assert fused.words != alone.words
