@@ -26,7 +26,8 @@ def main() -> None:
         st.Page(ROOT / "pages/how_it_works.py", title="How it works"),
         st.Page(ROOT / "pages/tour.py", title="Tour"),
     ]
-    page = st.navigation(pages, position="top")
+    page = st.navigation(pages, position="hidden")
+    shell.header(pages)
     tour.bar()
     if "torch" not in sys.modules and page.url_path not in LIGHT:
         with st.spinner("Loading PyTorch"):  # once

@@ -7,7 +7,7 @@ sheet, no navigation of ours. Every page begins with `within_app`, which then dr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -28,6 +28,13 @@ def drawing() -> Iterator[None]:
         yield
     finally:
         _drawing.reset(token)
+
+
+def header(pages: Sequence[StreamlitPage]) -> None:
+    """Draw links to all pages beside the logo, on every page and in every window the same."""
+    with st.container(key="pages", horizontal=True, wrap=False, gap=None):
+        for page in pages:
+            st.page_link(page)
 
 
 def run(page: StreamlitPage) -> None:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from deepleak_core.events import FeaturesSeparated, Stage, UpdateShared
 from tests.ui.samples import PNG, answered, inferred, read
 from ui import pictures, pieces, server_view
-from ui.label_inference import tables
+from ui.label_inference import chips, tables
 from ui.rendering import FOLDER
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'"
@@ -35,6 +35,7 @@ PIECES: dict[str, Callable[[], Markup]] = {
     "note": lambda: pieces.note(HOSTILE),
     "progress": lambda: pieces.progress(0.5, HOSTILE, HOSTILE, hint=HOSTILE),
     "label steps": lambda: tables.steps(read([1], [1]), [HOSTILE], [0]),
+    "answers": lambda: chips.answers([answered([1], [2])], [HOSTILE]),
     "label matrix": lambda: tables.matrix([answered([1], [1], note=HOSTILE)], [HOSTILE], [0], awaited=HOSTILE),
 }
 

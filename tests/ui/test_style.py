@@ -63,8 +63,13 @@ def test_every_class_and_token_of_the_style_sheet_is_used() -> None:
     users = [*ROOT.glob("ui/**/*"), *ROOT.glob("pages/*.py"), ROOT / "app.py"]
     code = "\n".join(file.read_text() for file in users if file.suffix in {".py", ".html", ".js", ".css"})
     classes = set(re.findall(r"\.(dl-[\w-]+)", CSS))
-    made = {"dl-photo", "dl-clear", "dl-poor"}  # composed in grid.html: dl-{{ tile.style }}
+    made = {"dl-recovered", "dl-recognisable", "dl-not-recovered"}  # composed in recent.html
     assert {name for name in classes - made if not re.search(rf"\b{name}\b", code)} == set()
     keys = set(re.findall(r"\.st-key-([\w-]+)", CSS))
     assert {key for key in keys if f'"{key}' not in code} == set()
     assert {token for token in TOKENS if f"var(--dl-{token})" not in CSS + code} == set()
+
+
+def test_every_template_is_used() -> None:
+    code = "\n".join(file.read_text() for file in [*ROOT.glob("ui/**/*.py"), *ROOT.glob("pages/*.py")])
+    assert {file.name for file in ROOT.glob("ui/templates/*.html") if file.name not in code} == set()

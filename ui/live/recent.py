@@ -1,46 +1,115 @@
-"""Recorded runs in one line each, to be opened again."""
+"""Recent runs as cards with real links: thumbnails, what was attacked, and how many images came back."""
 
 from __future__ import annotations
 
+import io
+import math
 import time
-from collections.abc import Mapping
-from typing import Any
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import streamlit as st
+from PIL import Image
 
 from deepleak_core.attack.attacks import ATTACKS
-from deepleak_core.data.datasets import DATASETS
+from deepleak_core.events import Finished, Outcome, in_private_order
 from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.store import RunRecord
 from ui import visitor
 from ui.backend import store
 from ui.controls.images import MODES
-from ui.live import session
+from ui.rendering import render
 
 RECENT = 8  # runs in the list
+THUMBS, THUMB = 4, 48  # images of a run that are shown, pixels of one
+
+
+@dataclass(frozen=True)
+class _Card:
+    id: str
+    picture: str  # WebP as base64 text, empty where there is no picture yet
+    title: str
+    about: str
+    outcome: str
+    best: str  # the best outcome of an image, for the style
+    alt: str
 
 
 def draw() -> None:
-    """The newest runs as buttons."""
-    with st.expander("Recent runs", icon=":material/history:"):
-        for recent in store().runs(limit=RECENT, first=visitor.token()):
-            st.button(
-                described(recent), key=f"open-{recent.id}", on_click=session.show, args=(recent.id,), type="tertiary"
-            )
+    """The newest runs, those of this visitor first."""
+    runs = store().runs(limit=RECENT, first=visitor.token())
+    if runs:
+        st.html(render("recent.html", cards=[_card(run) for run in runs]))
 
 
-def described(record: RunRecord) -> str:
-    """When a run was started, what it attacked, and how it went."""
+def _card(record: RunRecord) -> _Card:
+    counts = _counts(record)
+    outcome = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or _state(record)
+    title, picture = _title(record), _thumbs(record.id, record.snapshots)
+    return _Card(
+        id=record.id, picture=picture, title=title, about=_about(record), outcome=outcome,
+        best=next(iter(counts), "").replace(" ", "-"), alt=f"Rebuilt images: {outcome}",
+    )  # fmt: skip
+
+
+def _title(record: RunRecord) -> str:
+    """What was attacked."""
     scenario = record.scenario
-    when = time.strftime("%H:%M", time.localtime(record.created))
-    images = f"{scenario.batch_size} image{'s' if scenario.batch_size > 1 else ''}"
     wrong = scenario.wrong_labels or len(scenario.mislabel or ())
-    images += f", {wrong} wrong label{'s' if wrong > 1 else ''}" if wrong else ""
-    dataset, attack = _title(DATASETS, scenario.dataset), _title(ATTACKS, scenario.attack)
-    client = f"{dataset}, {images}, {MODES[scenario.mode]}, {_title(MODELS, scenario.model)}, {scenario.stage}"
-    return f"{when} {attack}: {client} ({record.status})"
+    words = f"{scenario.batch_size} image{'s' * (scenario.batch_size > 1)}, {MODES[scenario.mode]}"
+    return words + (f", {wrong} wrong label{'s' * (wrong > 1)}" if wrong else "")
 
 
-def _title(registry: Mapping[str, Any], name: str) -> str:
+def _about(record: RunRecord) -> str:
+    """When, how, and on which network."""
+    scenario, when = record.scenario, time.strftime("%H:%M", time.localtime(record.created))
+    stage = "" if scenario.stage == "untrained" else f", {scenario.stage}"
+    return f"{when} {_named(ATTACKS, scenario.attack)}, {_named(MODELS, scenario.model)}{stage}"
+
+
+def _named(registry: Mapping[str, Any], name: str) -> str:
     """The title of an entry; its name where this version does not have it."""
     return str(registry[name].title) if name in registry else name
+
+
+def _counts(record: RunRecord) -> dict[str, int]:
+    """How many images have each verdict, the best first; empty before the end and without a ground truth."""
+    end = None if record.under_way else _end(record.id)
+    found = Counter(end.score.outcomes if end and end.score else ())
+    return {verdict: found[verdict] for verdict in get_args(Outcome) if found[verdict]}
+
+
+def _state(record: RunRecord) -> str:
+    end = None if record.under_way else _end(record.id)
+    return record.status if end is None or end.score is not None else f"{100 * end.residual:.0f} % not matched"
+
+
+@st.cache_data(max_entries=100, show_spinner=False)
+def _end(run_id: str) -> Finished | None:
+    """How a run ended; it ends once, so this is read once."""
+    return store().latest(run_id, Finished)
+
+
+@st.cache_data(max_entries=100, show_spinner=False)
+def _thumbs(run_id: str, snapshots: int) -> str:
+    """The first images of the last snapshot in a square, as base64 text; empty without a snapshot."""
+    found = store().pictures(run_id) if snapshots else None
+    if found is None:
+        return ""
+    moment, pictures = found
+    return _square(in_private_order(pictures, moment.score)[:THUMBS])
+
+
+def _square(pictures: Sequence[bytes]) -> str:
+    columns = math.ceil(math.sqrt(len(pictures)))
+    sheet = Image.new("RGBA", (columns * THUMB, math.ceil(len(pictures) / columns) * THUMB))
+    for place, picture in enumerate(pictures):
+        row, column = divmod(place, columns)
+        tile = Image.open(io.BytesIO(picture)).convert("RGB").resize((THUMB, THUMB), Image.Resampling.NEAREST)
+        sheet.paste(tile, (column * THUMB, row * THUMB))
+    file = io.BytesIO()
+    sheet.save(file, "WEBP", quality=85)
+    return b64encode(file.getvalue()).decode("ascii")

@@ -51,12 +51,6 @@ def compose(scenario: Scenario, run_id: str | None = None, problems: tuple[str, 
     begin(run_id, problems)
 
 
-def show(run_id: str) -> None:
-    """Show a run, with the controls set to its scenario."""
-    if (record := store().run(run_id)) is not None:
-        compose(record.scenario, run_id)
-
-
 def attack(scenario: Scenario, *, again: bool = False) -> None:
     """Show the run that answers a scenario, a new one if need be or `again`; or the reason why it is refused."""
     compose(scenario)
