@@ -95,12 +95,12 @@ export class StillColumn extends PictureColumn {
   }
 }
 
-// The share of the update that the pictures do not explain, as a large number and a bar.
+// The share of the update that the pictures do not match, as a large number and a bar.
 class Gauge {
   constructor() {
     this.number = el("b");
     this.bar = el("i");
-    this.element = el("div", { class: "gauge" }, this.number, el("span", { title: "Share of the shared update that the rebuilt pictures do not explain" }, "unexplained"), el("div", {}, this.bar));
+    this.element = el("div", { class: "gauge" }, this.number, el("span", { title: "Share of the shared update that is not matched: squared distance over squared norm" }, "not matched"), el("div", {}, this.bar));
   }
 
   show(residual) {

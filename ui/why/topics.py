@@ -155,7 +155,7 @@ def _fused(scenario: Scenario, end: Finished | None) -> bool:
 
 
 def _separated(end: Finished | None) -> bool:
-    return bool(end and end.score and end.score.fused and all(end.score.pixel_exact))
+    return bool(end and end.score and end.score.fused and {*end.score.outcomes} == {"recovered"})
 
 
 # The first reason that fits an outcome explains it.
