@@ -20,6 +20,7 @@ MEAN, RESIDUAL, THIRD, GREY = "#c2410c", "#2563eb", "#15803d", "#94a3b8"
 COLORS = (GREY, RESIDUAL, MEAN)
 PALETTE = ("#c2410c", "#1d4ed8", "#0f766e", "#7c3aed", "#a16207", "#be185d", "#475569")  # as .streamlit/config.toml
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "circle-open", "square-open", "triangle-up-open")
+DASHES = ("dash", "dot")  # of baselines
 CONFIG = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 
 Line = tuple[str, Sequence[tuple[int, Sequence[float]]]]  # a name, and values at whole numbers
@@ -48,10 +49,10 @@ def accuracy(
     _draw(figure, f"Share of {title}", HEIGHT, key)
 
 
-def sweep(lines: Sequence[Line], places: range, noise: float | None, *, axis: str, key: str) -> None:
+def sweep(lines: Sequence[Line], places: range, baselines: Mapping[str, float], *, axis: str, key: str) -> None:
     """Mean PSNR in dB at each whole number of `places` that is known, and of a single line each image too.
 
-    `noise` in dB is drawn as a baseline.
+    `baselines` in dB, by name, are what is reached without any reconstruction.
     """
     figure = go.Figure()
     for n, (name, points) in enumerate(lines):
@@ -69,8 +70,9 @@ def sweep(lines: Sequence[Line], places: range, noise: float | None, *, axis: st
             marker={"size": 10},
             line={"width": 4, "color": MEAN if single or n else RESIDUAL},
         )
-    if noise is not None:
-        figure.add_hline(y=noise, line={"color": GREY, "dash": "dash"}, annotation_text="random noise")
+    for (name, value), dash in zip(baselines.items(), DASHES, strict=False):
+        ends = [places.start - 0.2, places.stop - 0.8]
+        figure.add_scatter(x=ends, y=[value] * 2, name=name, mode="lines", line={"color": GREY, "dash": dash})
     top = max([40.0, *(value + 2 for _, points in lines for _, values in points for value in values)])
     figure.update_xaxes(range=[places.start - 0.2, places.stop - 0.8], dtick=1, title=axis)
     figure.update_yaxes(range=[0, top])

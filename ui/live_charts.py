@@ -19,6 +19,7 @@ from deepleak_core.text import NEGLIGIBLE_RESIDUAL
 HEIGHT = 360  # pixels
 POINTS = 300  # moments of a long run that are drawn
 LINES = 8  # images of a larger batch that get a line of their own
+MARK_PLACES = ("insideEndTop", "insideEndTop", "insideEndBottom")  # of names at level lines, which lie close together
 SYMBOLS = ("circle", "rect", "triangle", "diamond", "emptyCircle", "emptyRect", "emptyTriangle")
 MEAN, RESIDUAL, GREY = "#c2410c", "#2563eb", "#94a3b8"
 PSNR_TITLE = "PSNR in dB: how close the images are"
@@ -27,8 +28,11 @@ RESIDUAL_TITLE = "Residual: what is not matched"
 Point = tuple[float, float]
 
 
-def run_curves(moments: Sequence[Moment], titles: Sequence[str]) -> None:
-    """PSNR of each image and their mean in dB, where there is a ground truth, and the residual, over seconds."""
+def run_curves(moments: Sequence[Moment], titles: Sequence[str], baselines: Mapping[str, float]) -> None:
+    """PSNR of each image and their mean in dB, where there is a ground truth, and the residual, over seconds.
+
+    `baselines` in dB, by name, are what is reached without any reconstruction.
+    """
     drawn = _thinned(moments)
     images = [
         _line(title, GREY, 1, [(m.seconds, m.score.psnr[i]) for m in drawn if m.score])
@@ -41,7 +45,12 @@ def run_curves(moments: Sequence[Moment], titles: Sequence[str]) -> None:
         "silent": True,
         "label": {"formatter": "{b}", "fontSize": 12},
         "lineStyle": {"color": GREY},
-        "data": [{"yAxis": RECOVERED_DB, "name": "photo quality", "label": {"position": "insideEndTop"}}],
+        "data": [
+            {"yAxis": value, "name": name, "label": {"position": place}}
+            for (name, value), place in zip(
+                {"photo quality": RECOVERED_DB, **baselines}.items(), MARK_PLACES, strict=False
+            )
+        ],
     }
     residual = _line("residual", RESIDUAL, 4, _residuals(drawn), axis=1)
     seconds = {"type": "value", "min": 0, "max": max((m.seconds for m in drawn), default=5.0)}

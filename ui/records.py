@@ -124,6 +124,11 @@ def moments_of(run_id: str) -> list[Moment]:
     return moments
 
 
+def baselines(score: FinalScore | None) -> dict[str, float]:
+    """PSNR in dB, by name, that is reached without any reconstruction; nothing without a ground truth."""
+    return {"flat grey image": score.grey_psnr, "random noise": score.noise_psnr} if score else {}
+
+
 def end_of(record: RunRecord) -> Finished | None:
     """How a run ended; None while it has not, or where it has no outcome."""
     if record.under_way:

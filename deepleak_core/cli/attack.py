@@ -146,11 +146,15 @@ def _show_images(events: Sequence[Event], finished: Finished, prepared: Prepared
         rows = [(str(i), name) for i, name in enumerate(assumed)]
         return show_table(title, ("image", "attacked as"), rows)
     score = finished.score
-    columns = zip(truth.labels, assumed, score.psnr, score.ssim, score.max_error_8bit, strict=True)
+    columns = zip(truth.labels, assumed, score.psnr, score.ssim, score.max_error_8bit, score.outcomes, strict=True)
     scored = [
-        (names[true], name, f"{psnr:.1f}", f"{ssim:.3f}", str(error)) for true, name, psnr, ssim, error in columns
+        (names[true], name, f"{psnr:.1f}", f"{ssim:.3f}", str(error), verdict)
+        for true, name, psnr, ssim, error, verdict in columns
     ]
-    show_table(title, ("private image", "attacked as", "PSNR dB", "SSIM", "largest 8-bit error"), scored)
+    show_table(title, ("private image", "attacked as", "PSNR dB", "SSIM", "largest 8-bit error", "verdict"), scored)
+    ssim = sum(score.ssim) / len(score.ssim)
+    baselines = f"A flat grey image would score {score.grey_psnr:.1f} dB, random noise {score.noise_psnr:.1f}."
+    say(f"On average {score.mean_psnr:.1f} dB and SSIM {ssim:.2f}. {baselines}")
 
 
 def _report_labels(inferred: LabelsInferred, names: Sequence[str]) -> None:

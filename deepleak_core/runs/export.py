@@ -75,6 +75,7 @@ def summary(scenario: Scenario, events: Iterable[Event | Moment]) -> dict[str, A
         "sentence": finished.sentence,
         "noise_psnr": score.noise_psnr if score else None,
         "grey_psnr": score.grey_psnr if score else None,
+        "mean_ssim": sum(score.ssim) / len(score.ssim) if score else None,
     }
     plain: dict[str, Any] = _plain(values)
     return plain
@@ -121,6 +122,7 @@ def _images(
         "pixel_exact": score.pixel_exact if score else None,
         "psnr_to_mean": (score.psnr_to_mean or None) if score else None,
         "outcome": score.outcomes if score else None,
+        "fused": (score.fused or None) if score else None,
     }
     count = max((len(column) for column in columns.values() if column is not None), default=0)
     return [{name: column[i] if column else None for name, column in columns.items()} for i in range(count)]

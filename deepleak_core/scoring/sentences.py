@@ -79,7 +79,10 @@ def _images(score: FinalScore, source: str) -> str:
     seen = count["recovered"] + count["recognisable"]
     if seen:
         if total == 1:
-            return f"The private image is recognisable, rebuilt from the shared {source} alone ({mean:.0f} dB)."
+            return (
+                f"The private image is recognisable, rebuilt from the shared {source} alone ({mean:.0f} dB; a flat "
+                f"grey image would score {score.grey_psnr:.0f})."
+            )
         images = f"All {total}" if seen == total else f"{seen} of the {total}"
         are = "is" if seen == 1 else "are"
         if count["recovered"] == seen:
@@ -88,7 +91,7 @@ def _images(score: FinalScore, source: str) -> str:
         photo = f", {count['recovered']} of them at photo quality" if count["recovered"] else ""
         return (
             f"{images} private images {are} recognisable, rebuilt from the shared {source} alone{photo} "
-            f"({mean:.0f} dB on average)."
+            f"({mean:.0f} dB on average; a flat grey image would score {score.grey_psnr:.0f})."
         )
     images = f"None of the {total} private images was" if total > 1 else "The private image was not"
     return (

@@ -89,8 +89,8 @@ def what_the_sweep_says(ends: Sequence[Finished]) -> str:
         return f"Not matched with 0 to {len(ends) - 1} wrong labels: {_residuals(ends)} of the update."
     means = ", ".join(f"{score.mean_psnr:.0f}" for score in scores)
     return (
-        f"Mean PSNR with 0 to {len(ends) - 1} wrong labels: {means} dB; random noise would score "
-        f"{scores[0].noise_psnr:.0f} dB."
+        f"Mean PSNR with 0 to {len(ends) - 1} wrong labels: {means} dB; a flat grey image would "
+        f"score {scores[0].grey_psnr:.0f} dB."
     )
 
 

@@ -49,6 +49,7 @@ def test_the_json_of_attack(command: Callable[..., Any], tmp_path: Path) -> None
         "sentence",
         "noise_psnr",
         "grey_psnr",
+        "mean_ssim",
     ]
     scenario = Scenario(indices=(0, 1, 3, 4), model="lenet", max_iterations=3)
     assert Scenario(**values["scenario"]) == scenario
@@ -66,7 +67,7 @@ def test_the_json_of_attack(command: Callable[..., Any], tmp_path: Path) -> None
         "note": values["labels"]["note"],
     }
     assert [list(image) for image in values["images"]] == [
-        ["label", "attacked_as", "psnr", "ssim", "max_error_8bit", "pixel_exact", "psnr_to_mean", "outcome"]
+        ["label", "attacked_as", "psnr", "ssim", "max_error_8bit", "pixel_exact", "psnr_to_mean", "outcome", "fused"]
     ] * 4
     assert [image["label"] for image in values["images"]] == [3, 8, 0, 6]
     assert values["iterations"] == 3

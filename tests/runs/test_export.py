@@ -33,13 +33,13 @@ from deepleak_core.scenario import Scenario
 SCENARIO = Scenario(indices=(0, 1, 3, 4), model="lenet", max_iterations=8, wrong_labels=1)
 KEYS = [
     "scenario", "device", "elapsed_s", "iterations", "residual", "labels", "images", "mean_psnr", "min_psnr", "fusion",
-    "time_to", "trace", "reason", "sentence", "noise_psnr", "grey_psnr",
+    "time_to", "trace", "reason", "sentence", "noise_psnr", "grey_psnr", "mean_ssim",
 ]  # fmt: skip
 LABEL_KEYS = [
     "true", "inferred", "made_wrong", "mended", "counts_true", "counts_inferred", "exact", "strategy", "proven", "note",
 ]  # fmt: skip
 IMAGE_KEYS = [
-    "label", "attacked_as", "psnr", "ssim", "max_error_8bit", "pixel_exact", "psnr_to_mean", "outcome",
+    "label", "attacked_as", "psnr", "ssim", "max_error_8bit", "pixel_exact", "psnr_to_mean", "outcome", "fused",
 ]  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def test_without_a_ground_truth_what_needs_one_is_null(events: list[Event]) -> N
     scored, summary = export.summary(SCENARIO, events), export.summary(SCENARIO, without_truth(events))
     assert list(summary) == KEYS
     assert list(summary["labels"]) == LABEL_KEYS
-    for key in ("mean_psnr", "min_psnr", "fusion", "noise_psnr", "grey_psnr"):
+    for key in ("mean_psnr", "min_psnr", "fusion", "noise_psnr", "grey_psnr", "mean_ssim"):
         assert summary[key] is None
     for key in ("true", "counts_true", "exact"):
         assert summary["labels"][key] is None

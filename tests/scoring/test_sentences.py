@@ -100,6 +100,21 @@ def test_a_blend_of_two_images_is_not_of_photo_quality(photos: Tensor) -> None:
     assert "recovered" not in verdicts((photos + photos.roll(1, 0)) / 2, photos)
 
 
+def test_fused_pictures_are_called_blends_and_single_images_and_noise_are_not(photos: Tensor) -> None:
+    frogs = photos[[4, 5, 7, 19]]
+    mean = frogs.mean(0, keepdim=True).expand_as(frogs)
+
+    def blends(rebuilt: Tensor) -> list[bool]:
+        to_mean = (metrics.psnr(rebuilt, mean), metrics.ssim(rebuilt, mean), metrics.flat_psnr(mean))
+        figures = (*to_mean, metrics.nearest_psnr(rebuilt, frogs))
+        return list(map(is_blend, *(figure.tolist() for figure in figures)))
+
+    assert blends((mean + 0.02 * noise(frogs)).clamp(0, 1)) == [True] * 4
+    assert "recovered" not in verdicts(mean, frogs)
+    for other in (frogs, (frogs + 0.02 * noise(frogs)).clamp(0, 1), torch.rand(frogs.shape)):
+        assert blends(other) == [False] * 4
+
+
 def test_an_exact_copy_is_recovered_even_of_a_flat_image(photos: Tensor) -> None:
     assert set(verdicts(photos, photos)) == {"recovered"}
     white = torch.ones(1, 3, 32, 32)
@@ -179,7 +194,7 @@ GOOD, FAIR, BAD = "recovered", "recognisable", "not recovered"
         ((GOOD, GOOD), ("photo quality", "All 2"), ("recognisable", "None")),
         ((GOOD, FAIR), ("All 2", "recognisable", "1 of them at photo quality"), ("None",)),
         ((GOOD, BAD), ("1 of the 2", "photo quality"), ("recognisable", "None", "All")),
-        ((FAIR, FAIR), ("All 2", "recognisable"), ("photo", "None")),
+        ((FAIR, FAIR), ("All 2", "recognisable", "grey image would score 12"), ("photo", "None")),
         ((FAIR, BAD), ("1 of the 2", "recognisable"), ("photo", "None", "All")),
         ((BAD, BAD), ("None of the 2", "8 dB", "12"), ("photo", "recognisable", "All")),
         ((GOOD,), ("photo quality",), ("None", "not")),

@@ -10,6 +10,8 @@ import streamlit as st
 
 from ui import charts
 
+BASELINES = {"flat grey image": 13.0, "random noise": 8.0}
+
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -20,15 +22,17 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_a_sweep_shows_the_points_that_are_known(drawn: list[dict[str, Any]]) -> None:
-    charts.sweep([("mean", [(0, (40.0, 50.0)), (1, (10.0, 20.0))])], range(3), 8.0, axis="wrong labels", key="k")
-    dots, mean = drawn[0]["data"]
+    charts.sweep([("mean", [(0, (40.0, 50.0)), (1, (10.0, 20.0))])], range(3), BASELINES, axis="wrong labels", key="k")
+    dots, mean, *levels = drawn[0]["data"]
+    assert {level["name"]: level["y"] for level in levels} == {"flat grey image": [13.0] * 2, "random noise": [8.0] * 2}
+    assert len({level["line"]["dash"] for level in levels}) == 2, "not told apart by colour alone"
     assert (mean["x"], mean["y"]) == ([0, 1], [45.0, 15.0])
     assert (dots["x"], dots["y"]) == ([0, 0, 1, 1], [40.0, 50.0, 10.0, 20.0])
     assert drawn[0]["layout"]["xaxis"]["range"][1] >= 2, "room for the point that is missing"
 
 
 def test_a_sweep_without_any_point_is_an_empty_figure(drawn: list[dict[str, Any]]) -> None:
-    charts.sweep([("one", []), ("other", [])], range(2), None, axis="wrong labels", key="k")
+    charts.sweep([("one", []), ("other", [])], range(2), {}, axis="wrong labels", key="k")
     assert [line["x"] for line in drawn[0]["data"]] == [[], []]
 
 

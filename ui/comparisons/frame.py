@@ -298,5 +298,5 @@ def _sweep_chart(group_id: str, sweep: Sweep, under_way: bool) -> None:
         (first + place // width, end.score if (end := records.end_of(run)) else None) for place, run in enumerate(runs)
     ]
     lines = [(name, [(x, score.psnr) for x, score in scores[i::width] if score]) for i, name in enumerate(sweep.lines)]
-    noise = next((score.noise_psnr for _, score in scores if score), None)
-    charts.sweep(lines, range(first, first + len(runs) // width), noise, axis=sweep.axis, key="sweep-chart")
+    baselines = records.baselines(next((score for _, score in scores if score), None))
+    charts.sweep(lines, range(first, first + len(runs) // width), baselines, axis=sweep.axis, key="sweep-chart")

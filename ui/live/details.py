@@ -67,7 +67,8 @@ def outcome(view: View) -> None:
     with right, st.expander("PSNR of each image, and the residual", icon=":material/show_chart:"):
         names = run.prepared.class_names
         titles = [names[label] for label in run.truth.labels] if run.truth else []
-        live_charts.run_curves(records.moments_of(view.record.id), titles)
+        moments, baselines = records.moments_of(view.record.id), records.baselines(run.finished.score)
+        live_charts.run_curves(moments, titles, baselines)
 
 
 def _network(run: RecordedRun) -> Markup:
