@@ -42,7 +42,7 @@ def columns(recording: Recording) -> list[Column]:
         if recording.page == "live" and run.shared is not None:
             drawn.append(Note(title="Is shared", html=server_view.shared(run.shared), weight=1.3))
         drawn.append(_track(recording, run, name))
-        if recording.page == "fusion" and run.separated is None and run.truth is not None:
+        if recording.page == "fusion" and run.separated is None and not _apart(run) and run.truth is not None:
             drawn.extend(_means(run.truth, run.prepared.class_names))
     return drawn
 
@@ -67,7 +67,10 @@ def _track(recording: Recording, run: RecordedRun, name: str) -> Track:
     labels = run.frames[-1].labels
     fused = recording.page == "fusion" and run.separated is None and len(set(labels)) < len(labels)
     asides: Asides = "to_mean" if fused else "none"
-    return Track(title=name, name=name, run=run, asides=asides, gauge=recording.page == "wrong-label", weight=3)
+    return Track(
+        title=name, name=name, run=run, asides=asides, average=recording.page == "fusion" and _apart(run),
+        gauge=recording.page == "wrong-label", weight=3,
+    )  # fmt: skip
 
 
 def title(recording: Recording, run: RecordedRun) -> str:
@@ -92,5 +95,12 @@ def _labels_in_words(scenario: Scenario) -> str:
 def _fusion_in_words(run: RecordedRun) -> str:
     if run.separated is not None:
         return "Separated"
+    if _apart(run):
+        return "Started apart"
     labels = run.truth.labels if run.truth else run.frames[-1].labels
     return "All different" if len(set(labels)) == len(labels) else "Same label: a blend"
+
+
+def _apart(run: RecordedRun) -> bool:
+    """Whether images that share a label started from points of their own."""
+    return "start=independent" in (run.scenario.setting or ())

@@ -34,6 +34,18 @@ def test_another_batch_has_its_own_images(recorded_run: RecordedRun) -> None:
     assert kinds == [Still, Track, Still, Track]
 
 
+def test_a_blend_stands_beside_its_mean_and_results_that_started_apart_can_be_averaged(
+    recorded_run: RecordedRun,
+) -> None:
+    assert recorded_run.truth is not None
+    frame = replace(recorded_run.frames[-1], labels=(6, 6))
+    same = replace(recorded_run, truth=replace(recorded_run.truth, labels=(6, 6)), frames=(frame,))
+    apart = replace(same, scenario=same.scenario.changed(setting=("start=independent",)))
+    drawn = columns(recording("fusion", same, apart))
+    assert [type(column) for column in drawn] == [Still, Track, Still, Track]
+    assert [track.average for track in drawn if isinstance(track, Track)] == [False, True]
+
+
 def test_tracks_have_names_of_their_own(recorded_run: RecordedRun) -> None:
     names = [track.name for track in tracks(recording("gradinversion", recorded_run, recorded_run))]
     assert len(set(names)) == 2
