@@ -14,6 +14,6 @@ comparison_page(
     fusion.sentence,
     invitation="Several private images share a label. Does the update still tell them apart?",
     topic="fusion",
-    recordings="fusion",
+    recordings=fusion.RECORDINGS,
     follow_ups=(fusion.SEPARATE, fusion.SCATTER),
 )

@@ -13,25 +13,29 @@ from ui import records
 from ui.comparisons import groups, sharing
 from ui.comparisons.frame import PAIR, Choice, FollowUp, Sides
 from ui.comparisons.groups import Group, Groups
+from ui.comparisons.opening import recording_for
 from ui.comparisons.panels import attacked, means, private
 from ui.player import Column
 
 TOGETHER, SEPARATED, SCATTERED = "started together", "separated", "started apart"  # the curves
+RECORDINGS = "fusion"  # the page of recordings that play before anything is run
 SHARED = 2  # images that share a label at first
 
 
 def _scenarios(scenario: Scenario, stage: DeltaGenerator, locked: bool) -> Sequence[Scenario]:
-    """The batch that the dial asks for; where it was just turned, its run is shown or started."""
+    """The batch that the dial asks for; where it was just turned, it is played from a recording, or run."""
     with stage, st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        share = sharing.share(scenario, locked=locked, changed=_turned)
+        share = sharing.share(scenario, _turned)
     chosen = [fusion.same_label(scenario, share)]
-    if st.session_state.pop("turned", False):
+    if st.session_state.pop("turned", False) and not recording_for(RECORDINGS, chosen):
         groups.start(PAIR, chosen, "side by side", instead_of_all=True)
         st.rerun()
     return chosen
 
 
 def _turned() -> None:
+    for group in groups.started().values():
+        groups.stop(group)
     groups.leave()
     st.session_state.turned = True
 

@@ -21,7 +21,7 @@ SHARED = 2  # images that share a label at first
 
 def _scenarios(scenario: Scenario, menu: DeltaGenerator, locked: bool) -> Sequence[Scenario]:
     with menu:
-        return comparisons.compared(fusion.same_label(scenario, sharing.share(scenario, locked=locked)))
+        return comparisons.compared(fusion.same_label(scenario, sharing.share(scenario)))
 
 
 def _fill(pair: Group | None) -> None:

@@ -18,10 +18,11 @@ def fill(scenario: Scenario | None, default: int | None = None) -> None:
     st.session_state.share = fusion.sharing(scenario) if scenario else default
 
 
-def share(scenario: Scenario, *, locked: bool, changed: Callable[[], None] = groups.leave) -> int:
+def share(scenario: Scenario, changed: Callable[[], None] = groups.leave) -> int:
     """Draw the control; from 1, all labels different, to all images. Raises `DeepLeakError` for want of images.
 
-    `changed` is called before the page is drawn anew with another choice.
+    `changed` is called before the page is drawn anew with another choice. The control is never disabled: Streamlit's
+    would then show its first choice again.
     """
     offered = list(fusion.shares(scenario)) or [scenario.batch_size]
     if st.session_state.get("share") not in offered:
@@ -30,7 +31,7 @@ def share(scenario: Scenario, *, locked: bool, changed: Callable[[], None] = gro
         return offered[0]
     st.html(f"<span>{LABEL}</span>", width="content")
     chosen = st.segmented_control(
-        LABEL, offered, key="share", required=True, on_change=changed, disabled=locked, label_visibility="collapsed",
+        LABEL, offered, key="share", required=True, on_change=changed, label_visibility="collapsed",
         format_func=lambda share: "none" if share == 1 else str(share),
     )  # fmt: skip
     return chosen or offered[-1]
