@@ -29,11 +29,12 @@ import itertools
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -45,6 +46,7 @@ from sqlalchemy import (
     URL,
     Column,
     ColumnElement,
+    Connection,
     Double,
     Engine,
     FromClause,
@@ -67,7 +69,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.event import listen
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from deepleak_core.errors import StoreUnavailable, UnsupportedScenario
 from deepleak_core.events import (
@@ -83,12 +85,15 @@ from deepleak_core.events import (
 )
 from deepleak_core.runs.fingerprint import fingerprint
 from deepleak_core.scenario import Scenario
+from deepleak_core.text import shorten
 
 logger = logging.getLogger(__name__)
 
 Status = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
 Kind = TypeVar("Kind", bound=Event)
 UNDER_WAY: tuple[Status, ...] = ("queued", "running")
+
+ID = re.compile(r"[A-Za-z0-9_-]{1,16}")  # of runs and groups; others come from links and are asked of no database
 
 INTERRUPTED = "The app was closed or restarted while this run was under way; run it again."
 
@@ -215,7 +220,7 @@ class Store:
                 if address.database in (None, "", ":memory:"):
                     raise ArgumentError("a database in memory is not shared between threads")
                 Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-            self._engine = create_engine(address)
+            self._engine = create_engine(address, pool_pre_ping=True)  # connections may be lost between uses
             if self._sqlite:
                 listen(self._engine, "connect", _tune_sqlite)
             if _is_of_another_version(self._engine):
@@ -249,6 +254,20 @@ class Store:
         )
         logger.warning("%s", self.notice)
 
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """A connection for one transaction. Raises `StoreUnavailable` where the database cannot answer."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            logger.warning("The run database did not answer.", exc_info=True)
+            reason = str(error.orig).partition("\n")[0]
+            raise StoreUnavailable(
+                f"The run database did not answer ({shorten(reason)}); try again in a moment. If this lasts, it may be "
+                "locked, full or gone: see the log of the app."
+            ) from error
+
     # ------------------------------------------------------------------------------------------- writing
 
     def create(
@@ -273,7 +292,7 @@ class Store:
             "visitor": visitor,
             "fingerprint": fingerprint(scenario, device) if study is None else "",
         }
-        with self._engine.begin() as connection:
+        with self._connected() as connection:
             connection.execute(insert(_runs).values(row))
             if study is not None:
                 connection.execute(insert(_studies).values(run=run_id, key=study))
@@ -283,7 +302,7 @@ class Store:
         """Keep runs together under one id, which `members` takes."""
         group_id = _new_id()
         rows = [{"group": group_id, "place": place, "run": run_id} for place, run_id in enumerate(run_ids)]
-        with self._engine.begin() as connection:
+        with self._connected() as connection:
             connection.execute(insert(_members), rows)
         return group_id
 
@@ -291,12 +310,12 @@ class Store:
         """Mark a run as running and count the attempt: 1, or 2 when it starts again; 0 if it has ended already."""
         values = {"status": "running", "attempt": _runs.c.attempt + 1, "started": time.time()}
         query = update(_runs).where(_runs.c.id == run_id, _runs.c.status.in_(UNDER_WAY)).values(values)
-        with self._engine.begin() as connection:
+        with self._connected() as connection:
             return connection.execute(query.returning(_runs.c.attempt)).scalar_one_or_none() or 0
 
     def note(self, run_id: str, message: str) -> None:
         """Set the message of a run: one sentence for its viewers."""
-        with self._engine.begin() as connection:
+        with self._connected() as connection:
             connection.execute(update(_runs).where(_runs.c.id == run_id).values(message=message))
 
     def append(self, run_id: str, events: Iterable[Event | Mapping[str, Any]]) -> None:
@@ -306,7 +325,7 @@ class Store:
         counts = update(_runs).where(_runs.c.id == run_id).values(
             events=_runs.c.events + len(messages), snapshots=_runs.c.snapshots + snapshots
         )  # fmt: skip
-        with self._engine.begin() as connection:
+        with self._connected() as connection:
             # Counting first takes the write lock, so the places behind the count are this writer's own.
             counted = connection.execute(counts.returning(_runs.c.events, _runs.c.snapshots, _runs.c.attempt)).one()
             places = itertools.count(counted.events - len(messages))
@@ -333,7 +352,7 @@ class Store:
         """End a run that is under way; the first end counts, later ones change nothing and give False."""
         values: dict[str, Any] = {"status": status, "ended": time.time()} | ({"message": message} if message else {})
         query = update(_runs).where(_runs.c.id == run_id, _runs.c.status.in_(UNDER_WAY)).values(values)
-        with self._engine.begin() as connection:
+        with self._connected() as connection:
             return connection.execute(query).rowcount == 1
 
     def interrupt_orphans(self) -> int:
@@ -360,10 +379,14 @@ class Store:
 
     def run(self, run_id: str) -> RunRecord | None:
         """What is known of a run, without its events; None where there is no such run."""
+        if not ID.fullmatch(run_id):
+            return None
         return next((_record(row) for row in self._rows(select(_runs).where(_runs.c.id == run_id))), None)
 
     def members(self, group_id: str) -> list[RunRecord]:
         """The runs of a group in their order; none where there is no such group."""
+        if not ID.fullmatch(group_id):
+            return []
         query = select(_runs).join(_members, _members.c.run == _runs.c.id).where(_members.c.group == group_id)
         return [_record(row) for row in self._rows(query.order_by(_members.c.place))]
 
@@ -460,7 +483,7 @@ class Store:
         return [_event(row) if row.snapshot is None else _moment(row) for row in rows]
 
     def _rows(self, query: Select[Any]) -> list[Row[Any]]:
-        with self._engine.connect() as connection:
+        with self._connected() as connection:
             return list(connection.execute(query))
 
 

@@ -208,6 +208,46 @@ def test_unknown_runs(store: Store) -> None:
     assert store.pictures("no such run") is None
 
 
+@pytest.mark.parametrize("wrong", ["", "a\0b", "' OR 1=1 --", "x" * 17, "../runs", "übung", "abc\n"])
+def test_what_can_be_no_id_is_asked_of_no_database(store: Store, wrong: str) -> None:
+    queries: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        queries.append(statement)
+
+    sqlalchemy_event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert store.run(wrong) is None
+        assert store.members(wrong) == []
+    finally:
+        sqlalchemy_event.remove(Engine, "before_cursor_execute", note)
+    assert queries == []
+
+
+def test_a_database_that_does_not_answer_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    store = Store(f"sqlite:///{path}")
+    sqlalchemy_event.listen(
+        Engine, "checkout", impatient := lambda connection, *_: connection.execute("PRAGMA busy_timeout = 50")
+    )
+    run_id = store.create(Scenario(), HERE)
+    other = sqlite3.connect(path)
+    try:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match=r"did not answer .*locked.*; try again") as refusal:
+            store.append(run_id, [prepared()])
+        assert "\n" not in str(refusal.value)
+        other.rollback()
+        store.append(run_id, [prepared()])
+        assert store.events(run_id) == [prepared()], "the failed transaction left nothing"
+        other.execute("DROP TABLE events")
+        with pytest.raises(StoreUnavailable, match="did not answer"):
+            store.events(run_id)
+    finally:
+        sqlalchemy_event.remove(Engine, "checkout", impatient)
+        other.close()
+
+
 def test_positions_in_the_queue(store: Store) -> None:
     first, second, third = (store.create(Scenario(seed=seed), HERE) for seed in range(3))
     elsewhere = store.create(Scenario(), "elsewhere:1:2.00")
