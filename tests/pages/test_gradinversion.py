@@ -29,8 +29,8 @@ def test_both_attacks_infer_the_labels_of_one_update(visit: Any, store: Store) -
     assert "2 of 3" in headline(app)
     assert "3 of 3" in headline(app)
     theirs, ours = tracks(app)
-    assert "2 of 3" in theirs["title"]
-    assert "3 of 3" in ours["title"]
+    assert "2/3" in theirs["title"]
+    assert "3/3" in ours["title"]
     assert theirs["run"] is not None
     assert ours["run"] is not None
     ended(checked(app.button(key="sweep").click().run()))

@@ -21,7 +21,9 @@ SHARED = 2  # images that share a label at first
 
 def _scenarios(scenario: Scenario, menu: DeltaGenerator, locked: bool) -> Sequence[Scenario]:
     with menu:
-        return comparisons.compared(fusion.same_label(scenario, sharing.share(scenario)))
+        share = sharing.share(scenario)
+    most = max(fusion.shares(scenario), default=share)  # so that every number of images is of the same class
+    return comparisons.compared(fusion.same_label(scenario, share, up_to=most))
 
 
 def _fill(pair: Group | None) -> None:
@@ -42,7 +44,7 @@ def _title(name: str, side: Side) -> str:
     if inferred is None or inferred.score is None:
         return name
     right, total = comparisons.labels_right(inferred), len(inferred.order)
-    return f"{name}: {right} of {total} labels {'✓' if right == total else '✗'}"
+    return f"{name}: {right}/{total} labels {'✓' if right == total else '✗'}"
 
 
 def sentence(started: Groups) -> str:

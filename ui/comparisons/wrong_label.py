@@ -108,7 +108,7 @@ def columns(sides: Sides) -> list[Column]:
         attacked(_title(wrong.scenario), wrong, name=WRONG, gauge=True, weight=2),
     ]
     for repaired in sides.get("repair", ()):
-        title = "Corrected by the attacker"
+        title = "Labels corrected"
         attacks.append(attacked(title, repaired, name=REPAIRED, gauge=True, weight=2))
     return [_private(correct, wrong), *attacks]
 

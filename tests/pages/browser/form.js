@@ -54,7 +54,7 @@
       for (const line of lines) {
         const { left, right, top, bottom } = clipped(line, element);
         if (right - left < 3 || bottom - top < 3) continue;
-        boxes.push({ left: left + 1, right: right - 1, top: top + 0.22 * line.height, bottom: bottom - 0.22 * line.height, text: node.data, fixed: floats(element) });
+        boxes.push({ left: left + 1, right: right - 1, top: top + 0.22 * line.height, bottom: bottom - 0.22 * line.height, node, text: node.data, fixed: floats(element) });
       }
     }
   }
@@ -67,7 +67,7 @@
     for (let j = i + 1; j < boxes.length && boxes[j].top < one.bottom; j++) {
       const other = boxes[j];
       const over = Math.min(one.right, other.right) - Math.max(one.left, other.left);
-      if (over > 2 && Math.min(one.bottom, other.bottom) - other.top > 2 && one.fixed === other.fixed) {
+      if (one.node !== other.node && over > 2 && Math.min(one.bottom, other.bottom) - other.top > 2 && one.fixed === other.fixed) {
         faults.push(`"${short(one.text)}" overlaps "${short(other.text)}"`);
       }
     }

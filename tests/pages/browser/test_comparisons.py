@@ -127,8 +127,8 @@ def test_the_dial_runs_another_batch(visit: Any) -> None:
 def test_gradinversion_infers_a_label_too_few(visit: Any) -> None:
     page = visit("/gradinversion?indices=0,1,4&max_iterations=10", ready=PANELS)
     start(page)
-    expect(column(page, 1)).to_contain_text("2 of 3")
-    expect(column(page, 2)).to_contain_text("3 of 3")
+    expect(column(page, 1)).to_contain_text("2/3")
+    expect(column(page, 2)).to_contain_text("3/3")
     expect_recorded(page)
     page.get_by_role("link", name="Live attack").click()  # and back to the page of single runs
     expect(button(page, "start")).to_be_enabled()
