@@ -123,7 +123,8 @@ def what_fused(end: Finished, truth: GroundTruthKnown | None, class_names: Seque
         f"{_mean(score.psnr_to_mean, shared):.0f} dB to their mean, "
         f"{_mean(score.nearest_psnr or score.psnr, shared):.0f} dB to the nearest single image."
     )
-    return f"{sentence} The other {len(alone)}: {_mean(score.psnr, alone):.0f} dB." if alone else sentence
+    others = "other" if len(alone) == 1 else f"other {len(alone)}"
+    return f"{sentence} The {others}: {_mean(score.psnr, alone):.0f} dB." if alone else sentence
 
 
 def what_averaging_shows(end: Finished, rebuilt: Sequence[bytes], truth: GroundTruthKnown | None) -> str:
