@@ -22,7 +22,7 @@ from deepleak_core.attack.settled import until_still
 from deepleak_core.attack.solvers import SOLVERS, Iterate
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import Stage
-from deepleak_core.features.last_layer import LastLayer
+from deepleak_core.features.factors import factors_of
 from deepleak_core.features.separate import SeparatedFeatures, separate_features
 from deepleak_core.federated.case import Case
 from deepleak_core.scenario import FEDAVG_METHODS, FedAvgMethod
@@ -117,5 +117,4 @@ def separated_features(case: Case, labels: Tensor, *, seed: int, stop: Callable[
     Raises `CannotSeparate` or `NotSeparated`.
     """
     counts = torch.bincount(labels.cpu(), minlength=case.model.head.out_features)
-    layer = LastLayer.of(case.model, case.gradient)
-    return separate_features(layer, counts, seed=derive_seed(seed, "disaggregation"), stop=stop)
+    return separate_features(factors_of(case), counts, seed=derive_seed(seed, "disaggregation"), stop=stop)

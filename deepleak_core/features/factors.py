@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from deepleak_core.errors import CannotSeparate
-from deepleak_core.features.last_layer import EPSILON, LastLayer, row_lengths, summed_gradient
+from deepleak_core.features.last_layer import EPSILON, LastLayer, SummedGradient, rows_times, summed_gradient, unit_rows
+from deepleak_core.federated.case import Case
 
 SMALLEST_NOISE = EPSILON / 16  # of the largest entry: rounding is never taken to be smaller than this
 FEW_BOUNDS = 300  # features up to which every one of them is a bound in a search
@@ -34,9 +35,10 @@ class Factors:
     the row of V that belongs to the bias (K,): ones . m = 1 for every image; None without a bias. `logit_map` W V
     (C, K) and `offset` b (C,) turn coordinates m into logits.
 
-    `noise` is the root mean square of the rounding error of an entry of the summed gradient. `row_lengths` (C, 1) are
-    the lengths of the gradient's rows, `relative_noise` and `spectrum` the rounding error and the leading singular
-    values of the gradient whose rows are scaled to unit length: values after the K-th are noise.
+    `noise` is the root mean square of the rounding error of an entry of the summed gradient, `left_out` the norm of
+    what its K leading singular triples leave. `row_lengths` (C, 1) are the lengths of the gradient's rows,
+    `relative_noise` and `spectrum` the rounding error and the leading singular values of the gradient whose rows are
+    scaled to unit length: values after the K-th are noise.
     """
 
     layer: LastLayer
@@ -47,6 +49,7 @@ class Factors:
     logit_map: Tensor
     offset: Tensor
     noise: float
+    left_out: float
     row_lengths: Tensor
     relative_noise: float
     spectrum: Tensor
@@ -61,29 +64,28 @@ class Factors:
         """
         gradient = summed_gradient(layer, images)
         check_capacity(layer, images)
-        lengths = row_lengths(gradient)
-        u, spectrum, vt, rest = truncated_svd(gradient / lengths, images)
-        q, r = torch.linalg.qr(lengths * u * spectrum[:images])
+        rows, lengths = unit_rows(gradient)
+        u, spectrum, vt, rest = truncated_svd(rows, images)
+        q, r = torch.linalg.qr(lengths[:, None] * u * spectrum[:images])
         left, values, right = torch.linalg.svd(r)
         vt = right @ vt
         classes, columns = gradient.shape
         spare = max(1, (classes - images) * (columns - images))
         dimension = layer.weight.shape[1]
         basis = vt[:, :dimension].T
-        least = SMALLEST_NOISE * float(gradient.abs().max())
+        largest, left_out = largest_entries(gradient), float((rest * lengths).norm())
         return cls(
             layer=layer,
             left=q @ left,
             singular_values=values,
             basis=basis,
             ones=vt[:, dimension] if columns > dimension else None,
-            logit_map=layer.weight.double() @ basis,
+            logit_map=rows_times(layer.weight, basis),
             offset=torch.zeros(classes).to(values) if layer.bias is None else layer.bias.double(),
-            noise=max(float((rest * lengths[:, 0]).norm()) / spare**0.5, least),
-            row_lengths=lengths,
-            relative_noise=max(
-                float(rest.norm()) / spare**0.5, SMALLEST_NOISE * float((gradient / lengths).abs().max())
-            ),
+            noise=max(left_out / spare**0.5, SMALLEST_NOISE * float(largest.max())),
+            left_out=left_out,
+            row_lengths=lengths[:, None],
+            relative_noise=max(float(rest.norm()) / spare**0.5, SMALLEST_NOISE * float((largest / lengths).max())),
             spectrum=spectrum,
         )
 
@@ -179,27 +181,50 @@ def check_capacity(layer: LastLayer, images: int) -> None:
         )
 
 
-def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def factors_of(case: Case) -> Factors:
+    """The factors of a case's last layer, made once and kept with the case. Raises `CannotSeparate`."""
+    kept = case.derived.get(Factors.__name__)
+    if kept is None:
+        layer = LastLayer.of(case.model, case.gradient)
+        kept = case.derived[Factors.__name__] = Factors.of(layer, case.update.batch_size)
+    assert isinstance(kept, Factors), "this name is used here only"
+    return kept
+
+
+def truncated_svd(matrix: SummedGradient, rank: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Leading singular vectors and values of a matrix (C, D), exactly or by a randomised range finder.
 
     Returns U (C, rank), at least rank + 1 singular values where there are so many, V^T (rank, D), and the norm of each
     row (C,) of what the leading `rank` triples leave. Matrices whose full SVD would take long are projected on
-    rank + `OVERSAMPLING` directions found by `POWER_ITERATIONS` power iterations (Halko et al. 2011, algorithm 4.4).
+    rank + `OVERSAMPLING` directions found by `POWER_ITERATIONS` power iterations (Halko et al. 2011, algorithm 4.4),
+    all but the last in float32.
     """
     rows, columns = matrix.shape
     sketch = rank + OVERSAMPLING
     if min(rows, columns) * rows * columns <= FULL_SVD_OPERATIONS or 2 * sketch > min(rows, columns):
-        u, values, vt = torch.linalg.svd(matrix, full_matrices=False)
+        u, values, vt = torch.linalg.svd(matrix.dense(), full_matrices=False)
     else:
         generator = torch.Generator().manual_seed(0)
-        q = torch.linalg.qr(matrix @ torch.randn(columns, sketch, generator=generator).to(matrix))[0]
-        for _ in range(POWER_ITERATIONS):
-            q = torch.linalg.qr(matrix @ torch.linalg.qr((q.T @ matrix).T)[0])[0]  # rows of the matrix are contiguous
-        left, values, vt = torch.linalg.svd(q.T @ matrix, full_matrices=False)
+        random = torch.randn(columns, sketch, generator=generator).to(matrix.weight_gradient.device)
+        q = torch.linalg.qr(matrix.times(random))[0]
+        for iteration in range(1, POWER_ITERATIONS + 1):
+            if iteration == POWER_ITERATIONS:
+                q = q.double()
+            q = torch.linalg.qr(matrix.times(torch.linalg.qr(matrix.transposed_times(q))[0]))[0]
+        left, values, vt = torch.linalg.svd(matrix.transposed_times(q).T, full_matrices=False)
         u = q @ left
     u, vt = u[:, :rank], vt[:rank]
-    rest = torch.addmm(matrix, u * values[:rank], vt, alpha=-1).norm(dim=1)
+    scaled = u * values[:rank]
+    rest = torch.cat([(block - scaled[place] @ vt).norm(dim=1) for place, block in matrix.blocks()])
     return u, values, vt, rest
+
+
+def largest_entries(matrix: SummedGradient) -> Tensor:
+    """The largest absolute value (C,) of each row."""
+    largest = torch.maximum(-matrix.weight_gradient.amin(1), matrix.weight_gradient.amax(1)).double()
+    if matrix.bias_gradient is not None:
+        largest = torch.maximum(largest, matrix.bias_gradient.double().abs())
+    return largest * matrix.scale
 
 
 def softmax_slopes(p: Tensor, logit_map: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from deepleak_core.features.factors import Factors, softmax_slopes
-from deepleak_core.features.last_layer import EPSILON
+from deepleak_core.features.last_layer import EPSILON, rows_times
 from deepleak_core.features.least_squares import Linearised, Quadratics
 
 LOGIT_ROUNDING = 1.5  # units of float32, relative to an image's logits, by which clients round them; measured
@@ -63,7 +63,7 @@ class LayerEquations:
             onehot=one_hot(labels, len(counts)).double(),
             basis=basis,
             scales=scales,
-            logit_map=layer.weight.double() @ basis,
+            logit_map=rows_times(layer.weight, basis),
             offset=factors.offset,
             target=target,
             noise=noise,

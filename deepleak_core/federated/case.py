@@ -50,6 +50,11 @@ class Case:
         """The shared gradient by parameter name, or its estimate (W0 - W1) / (lr T) from a FedAvg update."""
         return self.update.gradient(self.model)
 
+    @cached_property
+    def derived(self) -> dict[str, object]:
+        """What has been computed from the case and is worth keeping, such as the factors of its last layer."""
+        return {}
+
     @property
     def device(self) -> torch.device:
         """The device of the model and the update."""

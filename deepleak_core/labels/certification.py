@@ -109,7 +109,7 @@ def time_limit(images: int) -> float:
 
 
 def certify_counts(
-    layer: LastLayer,
+    layer: LastLayer | Factors,
     images: int,
     estimates: Sequence[Tensor],
     *,
@@ -127,7 +127,7 @@ def certify_counts(
     """
     limit = min(time_limit(images), float("inf") if seconds is None else seconds)
     began = time.monotonic()
-    factors = Factors.of(layer, images)
+    factors = layer if isinstance(layer, Factors) else Factors.of(layer, images)
     return _Search(factors, estimates, began=began, limit=limit, seed=seed, stop=stop).verdict(thorough)
 
 
@@ -410,10 +410,12 @@ def visible_classes(layer: LastLayer, images: int, noise: float = 0.0) -> Tensor
     """
     if layer.floor is None or (layer.floor and layer.bias_gradient is None):
         return torch.zeros(len(layer.weight), dtype=torch.long, device=layer.weight.device)
-    rows = layer.weight_gradient.double()
+    low, high = layer.weight_gradient.amin(1).double(), layer.weight_gradient.amax(1).double()
     if layer.bias_gradient is not None:
-        rows = rows - layer.floor * layer.bias_gradient.double()[:, None]
-    visible = rows.amin(1) < -max(VISIBLE_SHARE * float(rows.abs().max()), VISIBLE_NOISE * noise / images)
+        shift = layer.floor * layer.bias_gradient.double()
+        low, high = low - shift, high - shift
+    largest = float(torch.maximum(-low, high).max())
+    visible = low < -max(VISIBLE_SHARE * largest, VISIBLE_NOISE * noise / images)
     return visible.long() if int(visible.sum()) <= images else torch.zeros_like(visible).long()
 
 

@@ -7,6 +7,7 @@ can be measured: 1 for the plain sum over the batch.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from deepleak_core.errors import CannotSeparate
 from deepleak_core.features.factors import Factors
-from deepleak_core.features.last_layer import LastLayer, row_lengths, summed_gradient
+from deepleak_core.features.last_layer import LastLayer, summed_gradient, unit_rows
 from deepleak_core.features.layer_equations import LayerEquations, first_guess
 from deepleak_core.features.least_squares import never
 from deepleak_core.features.separate import solve_equations
@@ -76,9 +77,9 @@ def numerical_rank(layer: LastLayer, images: int) -> int | None:
         gradient = summed_gradient(layer, images)
     except CannotSeparate:
         return None
-    if gradient.numel() > MOST_ENTRIES:
+    if math.prod(gradient.shape) > MOST_ENTRIES:
         return None
-    values = torch.linalg.svdvals(gradient / row_lengths(gradient))
+    values = torch.linalg.svdvals(unit_rows(gradient)[0].dense())
     most = len(layer.weight) - 1  # signals sum to zero: there is always a gap after it
     ratios = values[:most] / values[1 : most + 1].clamp_min(1e-300)
     rank = int(ratios.argmax()) + 1

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from deepleak_core.features.last_layer import LastLayer
+from deepleak_core.features.last_layer import LastLayer, rows_times
 from deepleak_core.features.least_squares import never
 from deepleak_core.federated.case import Case
 from deepleak_core.federated.client import ClientUpdate, Weights, weights_of
@@ -53,10 +53,10 @@ class Knowledge:
         """The last layer as the server sent it, and its mean gradient."""
         return LastLayer.of(self.model, self.case.gradient)
 
-    @cached_property
+    @property
     def weight(self) -> Tensor:
-        """Mean gradient of the last layer's weight (C, D), in float64."""
-        return self.last_layer.weight_gradient.double()
+        """Mean gradient of the last layer's weight (C, D), as the client computed it."""
+        return self.last_layer.weight_gradient
 
     @cached_property
     def bias(self) -> Tensor | None:
@@ -77,7 +77,7 @@ class Knowledge:
     @property
     def row_sums(self) -> Tensor:
         """Sum of each class's row of the weight gradient (C,), mean_k((p_k - y_k) sum(f_k))."""
-        return self.weight.sum(1)
+        return self.weight.sum(1, dtype=torch.float64)
 
     @cached_property
     def noise_response(self) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ class Knowledge:
         if self.bias is not None:
             return self.bias
         features = self.noise_response[1]
-        return self.weight @ features / features.square().sum()
+        return rows_times(self.weight, features[:, None])[:, 0] / features.square().sum()
 
 
 @dataclass(frozen=True, kw_only=True)

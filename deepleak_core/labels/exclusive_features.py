@@ -51,9 +51,10 @@ def count_exclusive(layer: LastLayer, images: int) -> Tensor:
     """
     classes, dimension = layer.weight.shape
     counts = torch.zeros(classes, dtype=torch.long, device=layer.weight.device)
-    gradient = summed_gradient(layer, images)
+    summed = summed_gradient(layer, images)
     if layer.floor is None or layer.bias_gradient is None:
         return counts
+    gradient = summed.dense()
     columns = (gradient[:, :dimension] - layer.floor * gradient[:, dimension:]).T.cpu().numpy()  # (D, C)
     noise = ROUNDING * np.abs(columns).max()
     lengths = np.linalg.norm(columns, axis=1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from deepleak_core.errors import CannotSeparate
+from deepleak_core.features.factors import factors_of
 from deepleak_core.labels.certification import Verdict, certify_counts
 from deepleak_core.labels.consistency import hint
 from deepleak_core.labels.estimates import estimate, exclusive_counts, predicts_the_same
@@ -30,7 +31,7 @@ def verified(knowledge: Knowledge) -> InferredLabels:
     unsure = not same and int(exclusive.sum()) < images
     try:
         verdict = certify_counts(
-            knowledge.last_layer,
+            factors_of(knowledge.case),
             images,
             [*others, estimated.real_counts],
             thorough=unsure,

@@ -11,6 +11,7 @@ from torch import Tensor
 from deepleak_core.errors import CannotSeparate
 from deepleak_core.features import factors as module
 from deepleak_core.features.factors import Factors, random_starts, softmax_slopes, truncated_svd
+from deepleak_core.features.last_layer import SummedGradient
 from tests.helpers import last_layer, random_labels, relu_features
 
 CLASSES = 12
@@ -103,9 +104,10 @@ def test_a_randomised_svd_is_as_good_as_a_full_one(
     right = torch.linalg.qr(torch.randn(columns, rank, generator=generator, dtype=torch.float64))[0]
     noise = 1e-6 * torch.randn(rows, columns, generator=generator, dtype=torch.float64)
     matrix = (left * torch.logspace(0, -3, rank, dtype=torch.float64)) @ right.T + noise
-    full = truncated_svd(matrix, rank)
+    given = SummedGradient(weight_gradient=matrix, bias_gradient=None, scale=torch.ones(rows, dtype=torch.float64))
+    full = truncated_svd(given, rank)
     monkeypatch.setattr(module, "FULL_SVD_OPERATIONS", 0)
-    sketched = truncated_svd(matrix, rank)
+    sketched = truncated_svd(given, rank)
     assert len(sketched[1]) < min(rows, columns), "a full SVD after all"
     torch.testing.assert_close(sketched[1][:rank], full[1][:rank], rtol=1e-6, atol=0)
     product, reference = ((u * s[:rank]) @ vt for u, s, vt, _ in (sketched, full))

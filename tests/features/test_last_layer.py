@@ -21,7 +21,7 @@ def test_a_models_last_layer_and_its_gradient(bias: bool) -> None:
     with torch.no_grad():
         features = case.model.features(truth.images)
         signals = case.model(truth.images).softmax(1) - torch.nn.functional.one_hot(truth.labels, 10)
-    summed = summed_gradient(layer, 3)
+    summed = summed_gradient(layer, 3).dense()
     assert summed.shape == (10, features.shape[1] + bias)
     torch.testing.assert_close(summed[:, : features.shape[1]], (signals.T @ features).double(), atol=1e-5, rtol=1e-4)
     assert layer.floor == 0
