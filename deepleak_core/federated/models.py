@@ -23,6 +23,7 @@ from deepleak_core.federated.networks.convnet import CONVNET
 from deepleak_core.federated.networks.lenet import LENET, LENET64_ELU, LENET64_RELU
 from deepleak_core.federated.networks.network import Network
 from deepleak_core.federated.networks.resnet import RESNET18, RESNET20
+from deepleak_core.federated.networks.strided import STRIDED
 from deepleak_core.federated.target_model import TargetModel, feature_dimension
 from deepleak_core.registry import Registry
 from deepleak_core.scenario import BatchNormMode
@@ -40,6 +41,7 @@ MODELS = Registry(
         "convnet": CONVNET,
         "resnet20": RESNET20,
         "resnet18": RESNET18,
+        "strided": STRIDED,
     },
 )
 
