@@ -253,7 +253,8 @@ class Snapshot:
 class Finished:
     """The end of a run: why it ended, and its outcome in one sentence.
 
-    `residual` is that of the last snapshot, `seconds` the attack time.
+    `residual` is that of the last snapshot, `seconds` the attack time. `certified` images are 8-bit images that
+    reproduce the whole update to rounding: exact copies, known without the ground truth.
     """
 
     reason: Reason
@@ -261,6 +262,7 @@ class Finished:
     step: int
     seconds: float
     residual: float
+    certified: bool = False
     score: FinalScore | None = None
 
 

@@ -6,8 +6,8 @@ import html
 import json
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from deepleak_core.attack.solvers import Linearisation
 from deepleak_core.events import Event, Finished
 from deepleak_core.features.last_layer import LastLayer
 from deepleak_core.federated import checks, models
@@ -230,3 +231,19 @@ def knowledge_of(scenario: Scenario, *, noise: float = 0.0) -> tuple[Knowledge, 
             tensors[name] = tensor + noise * tensor.std() * torch.randn(tensor.shape, generator=generator)
         case = replace(case, update=replace(case.update, tensors=tensors))
     return Knowledge(case=case), torch.bincount(truth.labels, minlength=len(truth.class_names))
+
+
+@dataclass(frozen=True)
+class Equations:
+    """Least-squares problems for Levenberg-Marquardt, with Jacobian products by automatic differentiation."""
+
+    residuals: Callable[[Tensor, Tensor], Tensor]
+
+    def linearised(self, point: Tensor, active: Tensor) -> Linearisation:
+        """Residuals and Jacobian products at a point."""
+
+        def at(x: Tensor) -> Tensor:
+            return self.residuals(x, active)
+
+        values, pull = torch.func.vjp(at, point)
+        return Linearisation(values, lambda step: torch.func.jvp(at, (point,), (step,))[1], lambda r: pull(r)[0])

@@ -11,14 +11,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from deepleak_core.attack.grid import NEAR, refine_on_grid
+from deepleak_core.attack.comparison import Comparison
+from deepleak_core.attack.factored import SharedHead, compare_factored
+from deepleak_core.attack.grid import NEAR, refine_on_grid, to_grid
 from deepleak_core.attack.matching import noise, separated_features, terms
-from deepleak_core.attack.objectives import Comparison, Matching
-from deepleak_core.attack.peeling import Level, Link, Peeled, chain, peel, unactivate
+from deepleak_core.attack.objectives import Matching
+from deepleak_core.attack.peeling import Link, Peeled, chain, peel, unactivate
+from deepleak_core.attack.pixels import ChainEquations
 from deepleak_core.attack.settings import setting
 from deepleak_core.attack.settled import until_still
 from deepleak_core.attack.solvers import SOLVERS, Iterate, levenberg_marquardt
@@ -36,6 +40,12 @@ GRID_PAUSE = 10.0  # factor by which the residual falls before the 8-bit grid is
 PIXEL_ITERATIONS = 60  # of Levenberg-Marquardt over the pixels
 
 Progress = Stage | FeaturesSeparated | Iterate
+
+_CERTIFIED = Stage(
+    name="Exact copy certified",
+    sentence="Rounded to 8-bit values, the images reproduce the whole update to rounding: an exact copy, certified "
+    "without the ground truth.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,20 +73,23 @@ def reconstruct_exactly(
         found = separated_features(case, labels, seed=seed, stop=stop)
     except (CannotSeparate, NotSeparated) as reason:
         yield Stage(name="Features not separated", sentence=f"{reason}", remark=True)
-    inputs = None
+    solved = None
     if found is not None:
         yield Stage(name="Features separated", sentence=_what_separated(found))
         yield _separated(found)
-        for progress in _pixels_from_layers(case, labels, found):
+        for progress in _pixels_from_layers(case, labels, found, stop):
             if isinstance(progress, Iterate):
-                inputs = progress.inputs[0]
+                solved = progress
             yield progress
-    if inputs is None or residual_of(case, labels, inputs) > EXPLAINED:
+    if solved is None or solved.residual > EXPLAINED:
+        inputs = None if solved is None else solved.inputs[0]
         yield Stage(name="Full update matched", sentence="Pixels are adjusted until the whole update matches.")
         yield from _match_all(case, labels, inputs, found, settings, seed=seed, stop=stop)
 
 
-def _pixels_from_layers(case: Case, labels: Tensor, found: SeparatedFeatures) -> Iterator[Stage | Iterate]:
+def _pixels_from_layers(
+    case: Case, labels: Tensor, found: SeparatedFeatures, stop: Callable[[], bool]
+) -> Iterator[Stage | Iterate]:
     """Peel off layers, then solve for the pixels behind what is left, each image by itself."""
     links = chain(case.model, case.image_shape)
     if isinstance(links, str):
@@ -88,16 +101,31 @@ def _pixels_from_layers(case: Case, labels: Tensor, found: SeparatedFeatures) ->
         return
     yield Stage(name="Pixels from layers", sentence=_what_peeled(peeled))
     start = torch.zeros(len(labels), *case.image_shape, device=case.device, dtype=case.model.mean.dtype)
-    equations = layer_equations(peeled, dtype=start.dtype)
-    for iterate in levenberg_marquardt(
-        equations, start, low=case.model.low, high=case.model.high, iterations=PIXEL_ITERATIONS
+    last = None
+    for last in levenberg_marquardt(
+        ChainEquations.of(peeled, start.dtype),
+        start,
+        low=case.model.low,
+        high=case.model.high,
+        iterations=PIXEL_ITERATIONS,
+        snap=partial(to_grid, case.model),
+        stop=stop,
     ):
-        yield _of_batch(iterate, residual_of(case, labels, iterate.inputs))
+        yield _of_batch(last, residual_of(case, labels, last.inputs))
+    assert last is not None, "the solver yields its start"
+    found_last = _of_batch(last, residual_of(case, labels, last.inputs))
+    objective = Matching(case=case, labels=labels, distance="squared-l2")
+    if found_last.residual < NEAR and (copy := refine_on_grid(objective, found_last, stop=stop)) is not None:
+        yield _CERTIFIED
+        yield copy
 
 
 def residual_of(case: Case, labels: Tensor, inputs: Tensor) -> float:
     """Squared relative distance of the update of these inputs (B, C, H, W) from the shared one."""
-    images = case.model.denormalise(inputs)
+    images, head = case.model.denormalise(inputs), SharedHead.of(case)
+    if head is not None:
+        compared = compare_factored(case.model, head, case.gradient, images, labels, create_graph=False)
+        return float(compared.residual.detach())
     simulated = mean_gradient(case.model, weights_of(case.model), images, labels)
     return float(Comparison.of(simulated, case.gradient).residual)
 
@@ -141,7 +169,7 @@ def _match_all(
         if objective.distance == "squared-l2" and iterate.residual < tried:
             tried = iterate.residual / GRID_PAUSE
             if (copy := refine_on_grid(objective, iterate, stop=stop)) is not None:
-                yield Stage(name="Rounded to 8 bits", sentence="Rounded to 8-bit values, the images match the update.")
+                yield _CERTIFIED
                 yield copy
                 return
         pixels = (case.model.denormalise(iterate.inputs[0]).clamp(0, 1) * 255).round()
@@ -149,35 +177,6 @@ def _match_all(
         before = pixels
         if unchanged >= UNCHANGED:
             return
-
-
-def layer_equations(peeled: Peeled, dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
-    """Residuals (P, n) of candidate inputs (P, C, H, W) of the images numbered `active`.
-
-    Pre-activations must equal the known ones; where ReLU leaves only an upper bound of zero, they must not exceed it.
-    """
-    wanted = {level.link.name: _wanted(level, dtype) for level in peeled.levels}
-
-    def residuals(inputs: Tensor, active: Tensor) -> Tensor:
-        rows, flowing = [], inputs
-        for link in peeled.links:
-            values = link.forward(flowing)
-            if link.name in wanted:
-                target, equal, below, scale = (tensor[active] for tensor in wanted[link.name])
-                rows.append(((equal * (values - target) + below * values.relu()) * scale).flatten(1))
-            flowing = link.activation(values)
-        return torch.cat(rows, 1)
-
-    return residuals
-
-
-def _wanted(level: Level, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Target pre-activations, masks of equalities and of upper bounds, and each image's scale."""
-    target, certain = unactivate(level.link.activation, level.outputs)
-    equal = certain * level.known
-    below = (1 - certain) * level.known
-    scale = 1 / (target * equal).flatten(1).norm(dim=1).clamp_min(1e-12)
-    return target.to(dtype), equal.to(dtype), below.to(dtype), scale.to(dtype).view(-1, 1, 1, 1)
 
 
 def _equations_missing(peeled: Peeled) -> str | None:

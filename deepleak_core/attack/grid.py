@@ -15,12 +15,18 @@ from torch import Tensor
 
 from deepleak_core.attack.objectives import Matching
 from deepleak_core.attack.solvers import Iterate
+from deepleak_core.federated.target_model import TargetModel
 
 LEVELS = 255  # steps between the values of an 8-bit channel
 NEAR = 1e-6  # squared relative residual from which rounding is worth a try
 ROUNDING = 1e-11  # squared relative residual that rounding of a float32 update leaves
 MOST_MOVES = 60  # pixel values that are moved at most
 MOST_REFUSALS = 6  # moves in a row that may fail to lower the residual
+
+
+def to_grid(model: TargetModel, inputs: Tensor) -> Tensor:
+    """Inputs of the first layer (..., C, H, W) moved to the nearest values that 8-bit images have."""
+    return model.normalise((model.denormalise(inputs).clamp(0, 1) * LEVELS).round() / LEVELS)
 
 
 def refine_on_grid(objective: Matching, last: Iterate, *, stop: Callable[[], bool]) -> Iterate | None:
@@ -60,4 +66,5 @@ def refine_on_grid(objective: Matching, last: Iterate, *, stop: Callable[[], boo
         loss=loss,
         residuals=torch.tensor([residual]),
         gradient=float(gradient.abs().max()),
+        certified=True,
     )

@@ -12,38 +12,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from deepleak_core.attack.comparison import Comparison
+from deepleak_core.attack.factored import SharedHead, compare_factored
 from deepleak_core.attack.prior import Term
 from deepleak_core.federated.case import Case
 from deepleak_core.federated.client import Weights, local_training, mean_gradient, weights_of
 from deepleak_core.scenario import FedAvgMethod
 
 # ------------------------------------------------------------------------------------------------ distances
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Inner products between a simulated update s and the shared one u, which every distance is computed from."""
-
-    error: Tensor  # |s - u|^2
-    inner: Tensor  # <s, u>
-    simulated: Tensor  # |s|^2
-    shared: Tensor  # |u|^2
-
-    @classmethod
-    def of(cls, simulated: Weights, shared: Weights) -> Comparison:
-        """Compare two updates given by parameter name."""
-        pairs = [(simulated[name], tensor) for name, tensor in shared.items()]
-        return cls(
-            error=torch.stack([(s - u).square().sum() for s, u in pairs]).sum(),
-            inner=torch.stack([(s * u).sum() for s, u in pairs]).sum(),
-            simulated=torch.stack([s.square().sum() for s, _ in pairs]).sum(),
-            shared=torch.stack([u.square().sum() for _, u in pairs]).sum(),
-        )
-
-    @property
-    def residual(self) -> Tensor:
-        """|s - u|^2 / |u|^2."""
-        return self.error / self.shared
 
 
 def squared_l2(c: Comparison) -> Tensor:
@@ -89,30 +65,45 @@ class Matching:
     target: Weights = field(init=False)
     before: Weights = field(init=False)
     mixing: Tensor | None = field(init=False, default=None)
+    head: SharedHead | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.before = weights_of(self.case.model)
         self.target = self.case.gradient
+        if self._is_one_gradient:
+            self.head = SharedHead.of(self.case)
         if self.case.update.local is not None and self.fedavg == "surrogate":
             self.mixing = torch.full((), 0.5, device=self.labels.device, requires_grad=True)
+
+    @property
+    def _is_one_gradient(self) -> bool:
+        return self.case.update.local is None or self.fedavg == "averaged"
+
+    def compare(self, inputs: Tensor) -> Comparison:
+        """The update that these inputs (B, C, H, W) would have given against the shared one."""
+        if self.head is None:
+            return Comparison.of(self.simulate(inputs), self.target)
+        images = self.case.model.denormalise(inputs)
+        return compare_factored(self.case.model, self.head, self.target, images, self.labels, create_graph=True)
 
     def simulate(self, inputs: Tensor) -> Weights:
         """The update that these inputs (B, C, H, W) would have given, on the scale of a gradient."""
         model, update = self.case.model, self.case.update
         images = model.denormalise(inputs)
-        if update.local is None or self.fedavg == "averaged":
+        if self._is_one_gradient:
             return mean_gradient(model, self.before, images, self.labels, create_graph=True)
         if self.mixing is not None:
             after = update.tensors
             point = {n: w + self.mixing.clamp(0, 1) * (after[n] - w) for n, w in self.before.items()}
             return mean_gradient(model, point, images, self.labels, create_graph=True)
+        assert update.local is not None, "a gradient is one gradient"
         trained = local_training(model, images, self.labels, update.local, create_graph=True)
         scale = update.local.lr * update.local_steps
         return {name: (self.before[name] - w) / scale for name, w in trained.items()}
 
     def __call__(self, inputs: Tensor) -> Value:
         """The objective at inputs (R, B, C, H, W)."""
-        comparisons = [Comparison.of(self.simulate(candidate), self.target) for candidate in inputs]
+        comparisons = [self.compare(candidate) for candidate in inputs]
         loss = torch.stack([DISTANCES[self.distance](c) for c in comparisons]).sum()
         for weight, term in self.priors:
             loss = loss + weight * term(inputs)

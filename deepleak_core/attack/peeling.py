@@ -45,9 +45,12 @@ class Link:
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Pre-activations of the layer, in the precision of its inputs."""
-        c = self.convolution
-        bias = None if c.bias is None else c.bias.detach().to(inputs)
-        return conv2d(inputs, c.weight.detach().to(inputs), bias, self.stride, self.padding)
+        values, bias = self.forward_linear(inputs), self.convolution.bias
+        return values if bias is None else values + bias.detach().to(inputs).view(-1, 1, 1)
+
+    def forward_linear(self, inputs: Tensor) -> Tensor:
+        """The convolution of the layer without its bias."""
+        return conv2d(inputs, self.convolution.weight.detach().to(inputs), None, self.stride, self.padding)
 
     def backward(self, signals: Tensor) -> Tensor:
         """Signals at the inputs, from signals at the pre-activations."""
@@ -166,33 +169,79 @@ def _inputs_of(link: Link, total: Tensor, arriving: Tensor, slopes: Tensor) -> t
     """Inputs (K, C, H, W) of a layer from its weight gradient, where they are known, and its activation's slopes.
 
     ReLU's slopes are 0 or 1, and an output near zero leaves them undetermined. Given inputs that are nearly right, the
-    same equations are linear in the signals, so both are solved alternately until no slope changes. A stride splits the
-    inputs into phases that meet different kernel entries: some may be determined, others not. None where too few are.
+    same equations are linear in the signals, so both are solved alternately until no slope changes. None where too few
+    inputs are determined.
     """
-    images, (channels, height, width) = len(arriving), link.inputs
-    targets = total.permute(0, 2, 3, 1).reshape(-1, channels)
-    if images * height * width > 1.5 * len(targets):
+    images = len(arriving)
+    if images > 1.5 * max(phase.capacity(link) for phase in phases_of(link)):
         return None
     trusted = torch.ones(len(total), dtype=torch.bool, device=total.device)
     for _ in range(8):
-        matrix = signal_matrix(link, arriving * slopes)
-        rows = trusted.repeat_interleave(link.kernel**2)
-        solution, known = _least_squares(matrix[rows], targets[rows])
-        if known.double().mean() < WORTHWHILE:
+        inputs, where, squares = _solve_phases(link, total, arriving * slopes, trusted)
+        if where.double().mean() < WORTHWHILE:
             return None
-        misfits = ((matrix @ solution - targets).reshape(len(total), -1).norm(dim=1)) / targets.norm()
-        inputs = solution.T.reshape(channels, images, height, width).transpose(0, 1)
+        misfits = squares.sqrt() / total.norm()
         if _entry(link.activation).smooth or float(misfits.max()) < NOISE:
             break
-        if bool(known.all()):
+        if bool(where.all()):
             updated = _slopes_of(link, inputs, total, arriving, slopes)
             if torch.equal(updated, slopes):
                 break
             slopes = updated
         else:  # a wrong slope corrupts the equations of its own filter only: leave the worst out
             trusted = misfits < 0.3 * misfits[trusted].max()
-    where = known.reshape(images, 1, height, width).expand_as(inputs)
     return (inputs * where, where, slopes) if float(misfits[trusted].norm()) < EXPLAINED else None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Inputs at rows `top`, `top` + stride, ... and columns likewise: those that meet the same kernel entries.
+
+    A stride splits the inputs into phases whose equations share no unknown, some determined, others not. `rows` and
+    `columns` are the kernel entries that they meet.
+    """
+
+    top: int
+    left: int
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    def capacity(self, link: Link) -> float:
+        """For how many images the weight gradient has as many equations as this phase has unknowns."""
+        _, height, width = link.inputs
+        unknowns = len(range(self.top, height, link.stride)) * len(range(self.left, width, link.stride))
+        return link.outputs[0] * len(self.rows) * len(self.columns) / unknowns
+
+
+def phases_of(link: Link) -> list[Phase]:
+    """The phases of a layer's inputs; a single one without a stride."""
+
+    def met(first: int) -> tuple[int, ...]:
+        return tuple(u for u in range(link.kernel) if (u - link.padding - first) % link.stride == 0)
+
+    firsts = range(link.stride)
+    return [Phase(top, left, met(top), met(left)) for top in firsts for left in firsts]
+
+
+def _solve_phases(link: Link, total: Tensor, signals: Tensor, trusted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs (K, C, H, W) by least squares, a mask of those that are known, and each filter's squared misfit (O,)."""
+    images, (channels, height, width), step = len(signals), link.inputs, link.stride
+    inputs = total.new_zeros(images, channels, height, width)
+    where = torch.zeros(images, 1, height, width, dtype=torch.bool, device=total.device)
+    squares = total.new_zeros(len(total))
+    for phase in phases_of(link):
+        if not phase.rows or not phase.columns:
+            continue
+        targets = total[:, :, phase.rows][:, :, :, phase.columns].permute(0, 2, 3, 1).reshape(-1, channels)
+        matrix = signal_matrix(link, signals, phase)
+        rows = trusted.repeat_interleave(len(phase.rows) * len(phase.columns))
+        solution, known = _least_squares(matrix[rows], targets[rows])
+        place = (slice(None), slice(None), slice(phase.top, None, step), slice(phase.left, None, step))
+        shape = inputs[place].shape
+        inputs[place] = solution.T.reshape(channels, images, *shape[2:]).transpose(0, 1)
+        where[place] = known.reshape(images, 1, *shape[2:])
+        squares += (matrix @ solution - targets).reshape(len(total), -1).square().sum(1)
+    return inputs, where.expand_as(inputs), squares
 
 
 def _slopes_of(link: Link, inputs: Tensor, total: Tensor, arriving: Tensor, slopes: Tensor) -> Tensor:
@@ -205,8 +254,8 @@ def _slopes_of(link: Link, inputs: Tensor, total: Tensor, arriving: Tensor, slop
     return torch.where(certain.reshape(len(inputs), 1, *link.outputs[1:]), updated, slopes)
 
 
-def signal_matrix(link: Link, signals: Tensor) -> Tensor:
-    """(O u v, K H W): what each input pixel of each image adds to the weight gradient of its channel."""
+def signal_matrix(link: Link, signals: Tensor, phase: Phase) -> Tensor:
+    """(O u v, K H W): what each input pixel of a phase adds to the weight gradient of its channel, image by image."""
     images, filters, rows, columns = signals.shape
     _, height, width = link.inputs
     s, p, k = link.stride, link.padding, link.kernel
@@ -215,12 +264,14 @@ def signal_matrix(link: Link, signals: Tensor) -> Tensor:
     # Pixel y meets kernel row u at output row (y + p - u) / s: shifted windows of one padded map.
     room = k + max(height, width)
     spread = pad(spread, (room, room, room, room))
-    matrix = signals.new_empty(filters, k, k, images, height, width)
-    for u in range(k):
-        for v in range(k):
-            top, left = room + p - u, room + p - v
-            matrix[:, u, v] = spread[:, :, top : top + height, left : left + width].transpose(0, 1)
-    return matrix.reshape(filters * k * k, images * height * width)
+    windows = [
+        spread[:, :, room + p - u + phase.top : room + p - u + height : s][
+            :, :, :, room + p - v + phase.left : room + p - v + width : s
+        ]
+        for u in phase.rows
+        for v in phase.columns
+    ]
+    return torch.stack([window.transpose(0, 1).flatten(1) for window in windows], 1).flatten(0, 1)
 
 
 def _least_squares(matrix: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

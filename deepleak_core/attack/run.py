@@ -283,7 +283,7 @@ def _watch(
     """
     ended: Reason | None = None
     sentence, order, first = "", inferred.order, None
-    solved = Solved(case)
+    solved, certified = Solved(case), False
     best = pending = None
     shown, step = -math.inf, 0
     for item in progress:
@@ -294,7 +294,7 @@ def _watch(
                 yield _stamped(item, step, clock.seconds)
             continue
         pending = iterate = replace(item, step=step, labels=item.labels or order)
-        first = first or iterate
+        first, certified = first or iterate, iterate.certified
         step += 1
         if best is None or iterate.residual < best.residual:
             best = replace(iterate, inputs=iterate.inputs.clone())
@@ -316,11 +316,19 @@ def _watch(
         yield last
     yield Finished(
         reason=ended or "converged",
-        sentence=sentence or f"No ground truth: {percent(last.residual)} of the update is not matched.",
+        sentence=sentence or _what_came_out(last.residual, certified),
+        certified=certified,
         step=last.step,
         seconds=seconds,
         residual=last.residual,
     )
+
+
+def _what_came_out(residual: float, certified: bool) -> str:
+    """The outcome without a ground truth."""
+    if certified:
+        return "Exact copies, certified without the ground truth: as 8-bit images they reproduce the whole update."
+    return f"No ground truth: {percent(residual)} of the update is not matched."
 
 
 def _snapshot(case: Case, iterate: Iterate, seconds: float, progress: float) -> Snapshot:

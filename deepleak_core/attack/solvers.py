@@ -6,7 +6,6 @@ solver, write a generator with the signature of `Minimise` and add one entry to 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +16,16 @@ from torch import Tensor
 
 from deepleak_core.attack.objectives import Matching
 
-# The first forward-mode derivative of a process loads its rules, 0.2 s that would count as attack time. Some of these
-# rules raise deprecation warnings about torch itself.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)
-    torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
-
 FIRST_MOVE = 0.1  # change of the input that moves most in the first L-BFGS step, in standard deviations of the data
 LINE_SEARCH_STEPS = 29  # evaluations of an L-BFGS line search after the first
+CONJUGATE_STEPS = 300  # within a step of Levenberg-Marquardt, at most
+FORCING, FORCING_STALLED = 1e-3, 1e-6  # share of the energy that they may leave; the latter where a step gained little
+IDLE_STEPS, REFUSED = (
+    2.0,
+    0.25,
+)  # steps without gain after which a problem ends; a refused one, damped next, counts less
+SNAP_COST = 1e-6  # squared relative residual from which the nearest possible point is tried
+SNAPPED_COST = 1e-9  # up to which it solves a problem; a single pixel value that is off by 1/255 leaves about 1e-8
 SURROGATE_RATE = 0.01  # Adam's step for the surrogate's point between the weights before and after
 
 
@@ -33,7 +34,8 @@ class Iterate:
     """A point that a solver reached. `inputs` is its working memory: copy it to keep it.
 
     `loss` and `residuals` (R,) belong to exactly these inputs; `gradient` is the largest absolute entry of the loss
-    gradient there; `progress` in [0, 1] counts iterations. `labels` are the believed labels, set by the attack.
+    gradient there; `progress` in [0, 1] counts iterations. `labels` are the believed labels, set by the attack. A
+    `certified` iterate holds 8-bit images that reproduce the update to rounding.
     """
 
     step: int
@@ -43,6 +45,7 @@ class Iterate:
     gradient: float
     progress: float
     labels: tuple[int, ...] = ()
+    certified: bool = False
 
     @property
     def residual(self) -> float:
@@ -227,23 +230,50 @@ def _inverse_hessian_times(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, T
     return q
 
 
-Residuals = Callable[[Tensor, Tensor], Tensor]
+@dataclass(frozen=True)
+class Linearisation:
+    """P least-squares problems at one point: residuals (P, n), and products with the Jacobian J and its transpose.
+
+    `push(step)` is J step (P, n) for a step shaped like the point, `pull(residuals)` is J^T residuals.
+    """
+
+    values: Tensor
+    push: Callable[[Tensor], Tensor]
+    pull: Callable[[Tensor], Tensor]
+
+
+class Equations(Protocol):
+    """P independent least-squares problems; `active` (P',) are the numbers of those that are asked for."""
+
+    def residuals(self, point: Tensor, active: Tensor) -> Tensor:
+        """Residuals (P', n) at the points (P', ...) of these problems."""
+        ...
+
+    def linearised(self, point: Tensor, active: Tensor) -> Linearisation:
+        """Residuals and Jacobian products there."""
+        ...
 
 
 def levenberg_marquardt(
-    residuals: Residuals, start: Tensor, *, low: Tensor, high: Tensor, iterations: int, inner: int = 100
+    equations: Equations,
+    start: Tensor,
+    *,
+    low: Tensor,
+    high: Tensor,
+    iterations: int,
+    snap: Callable[[Tensor], Tensor] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Iterate]:
     """Levenberg-Marquardt for P independent least-squares problems at once; `start` is (P, ...).
 
-    `residuals(x, active)` maps the points of the problems numbered `active` to their residuals (P_active, n).
-    Each problem has its own damping, gain ratio and conjugate gradients, with Jacobian products by
-    `torch.func`; problems that stopped moving are left out. The loss of an iterate is the sum of all
-    squared residuals, its `residuals` are those of each problem. A step out of [low, high] is cut off.
+    Each problem has its own damping, gain ratio and conjugate gradients; those that stopped moving are left out. `snap`
+    maps points to the nearest ones that are possible at all, such as 8-bit pixels: a problem that it solves is done.
+    The loss of an iterate is the sum of all squared residuals, its `residuals` are those of each problem. A step out of
+    [low, high] is cut off.
     """
     points = start.clone()
     active = torch.arange(len(start), device=start.device)
-    values = residuals(points, active)
-    costs = values.square().flatten(1).sum(1)
+    costs = _squares(equations.residuals(points, active))
     damping = torch.full_like(costs, 1e-3)
     stalled = torch.zeros_like(costs)
     for step in range(iterations + 1):
@@ -252,61 +282,58 @@ def levenberg_marquardt(
         if not len(active):
             return
         here = points[active]
-        values, pull = torch.func.vjp(partial(_at, residuals, active), here)  # type: ignore[misc]
-        move, expected = _damped_step(residuals, active, here, values, pull, damping[active], inner)
+        forcing = FORCING_STALLED if bool(stalled[active].any()) else FORCING
+        move, expected = _damped_step(equations.linearised(here, active), here, damping[active], forcing, stop)
         there = torch.clamp(here + move, low, high)
-        reached = residuals(there, active).square().flatten(1).sum(1)
+        reached = _squares(equations.residuals(there, active))
         gain = costs[active] - reached
         better = (gain > 0) & torch.isfinite(reached)
         ratio = gain / expected.clamp_min(1e-30)
         factor = torch.where(ratio > 0.5, 0.1, torch.where(ratio > 0.1, 1.0, 4.0))
         damping[active] = (damping[active] * torch.where(better, factor, 10.0)).clamp(1e-14, 1e8)
-        points = points.clone()
+        points, costs = points.clone(), costs.clone()
         points[active] = torch.where(_broadcast(better, here), there, here)
-        small = ~better | (gain < 1e-3 * costs[active])
-        stalled[active] = torch.where(small, stalled[active] + 1, torch.zeros_like(gain))
-        costs = costs.clone()
+        idle = torch.where(better, (gain < 1e-3 * costs[active]).to(gain), torch.full_like(gain, REFUSED))
+        stalled[active] = torch.where(idle > 0, stalled[active] + idle, torch.zeros_like(gain))
         costs[active] = torch.where(better, reached, costs[active])
-        active = active[(stalled[active] < 2) & (costs[active] > 1e-15)]
+        near_end = (costs[active] < SNAP_COST) & (stalled[active] > 0)  # only rounding is left
+        done = (stalled[active] >= IDLE_STEPS) | near_end | (costs[active] <= 1e-15)
+        if snap is not None and bool((costs[active] < SNAP_COST).any()):
+            near = snap(points[active])
+            snapped = _squares(equations.residuals(near, active))
+            solved = snapped < SNAPPED_COST
+            points[active] = torch.where(_broadcast(solved, near), near, points[active])
+            costs[active] = torch.where(solved, snapped, costs[active])
+            done |= solved
+        active = active[~done]
 
 
 def _damped_step(
-    residuals: Residuals,
-    active: Tensor,
-    here: Tensor,
-    values: Tensor,
-    pull: Callable[[Tensor], tuple[Tensor, ...]],
-    damping: Tensor,
-    inner: int,
+    here: Linearisation, point: Tensor, damping: Tensor, forcing: float, stop: Callable[[], bool]
 ) -> tuple[Tensor, Tensor]:
     """Conjugate gradients on (J^T J + damping) step = -J^T r, each problem by itself; and the gain it expects."""
-
-    def push(direction: Tensor) -> Tensor:
-        pushed: Tensor = torch.func.jvp(partial(_at, residuals, active), (here,), (direction,))[1]
-        return pushed
-
-    left = -pull(values)[0]
+    left = -here.pull(here.values)
     slope = left
-    step, direction = torch.zeros_like(here), left
+    step, direction = torch.zeros_like(point), left
     energy = first = _dot(left, left)
-    curved = torch.zeros_like(values)  # J step
-    for _ in range(inner):
-        pushed = push(direction)
-        bent = pull(pushed)[0] + _broadcast(damping, here) * direction
+    curved = torch.zeros_like(here.values)  # J step
+    for _ in range(CONJUGATE_STEPS):
+        pushed = here.push(direction)
+        bent = here.pull(pushed) + _broadcast(damping, point) * direction
         length = energy / _dot(direction, bent).clamp_min(1e-38)
-        step = step + _broadcast(length, here) * direction
-        curved = curved + _broadcast(length, values) * pushed
-        left = left - _broadcast(length, here) * bent
+        step = step + _broadcast(length, point) * direction
+        curved = curved + _broadcast(length, curved) * pushed
+        left = left - _broadcast(length, point) * bent
         previous, energy = energy, _dot(left, left)
-        if bool((energy <= 1e-6 * first).all()):
+        if bool((energy <= forcing * first).all()) or stop():
             break
-        direction = left + _broadcast(energy / previous.clamp_min(1e-38), here) * direction
+        direction = left + _broadcast(energy / previous.clamp_min(1e-38), point) * direction
     expected = 2 * _dot(step, slope) - _dot(curved, curved)
     return step, expected
 
 
-def _at(residuals: Residuals, active: Tensor, x: Tensor) -> Tensor:
-    return residuals(x, active)
+def _squares(residuals: Tensor) -> Tensor:
+    return residuals.square().flatten(1).sum(1)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ def summary(scenario: Scenario, events: Iterable[Event | Moment]) -> dict[str, A
         "elapsed_s": finished.seconds,
         "iterations": finished.step,
         "residual": finished.residual,
+        "certified_copies": finished.certified,
         "labels": _labels(last.get(GroundTruthKnown), last[LabelsInferred], last.get(LabelsRevised)),
         "images": _images(last.get(GroundTruthKnown), last.get(Moment), score),
         "mean_psnr": score.mean_psnr if score else None,

@@ -8,6 +8,8 @@ from typing import Any
 import msgpack
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from deepleak_core.attack.run import reconstruct
@@ -173,3 +175,39 @@ def test_a_model_in_double_precision_is_attacked_in_double_precision() -> None:
     events = list(scored(reconstruct(precise, "exact", iterations=20), truth, mode="fedsgd"))
     assert torch.get_default_dtype() == torch.float32
     assert all(score_of(events).pixel_exact)
+
+
+# ------------------------------------------------------------------------------------------ the certificate
+
+
+def test_exact_copies_are_certified_without_the_ground_truth() -> None:
+    case, _ = case_and_truth("lenet64-elu")
+    *_, end = reconstruct(case, "exact")
+    assert isinstance(end, Finished)
+    assert end.certified
+    assert "certified" in end.sentence
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    st.sampled_from(["off the grid", "noise", "wrong label"]),
+    st.floats(0.05, 0.45),
+    st.lists(st.integers(0, 19), min_size=2, max_size=3, unique=True),
+)
+def test_nothing_else_is_certified(what: str, size: float, indices: list[int]) -> None:
+    """Images between two 8-bit values, updates with noise, and wrong labels: there is no exact copy to certify."""
+    truth = load_batch(Scenario(indices=tuple(indices)))
+    model = build("lenet64-elu", classes=10, image_size=32, mean=(0.5,) * 3, std=(0.25,) * 3)
+    images, labels = truth.images, truth.labels
+    if what == "off the grid":
+        images = (images * 254 + size) / 255
+    case = case_of(model, images, labels)
+    if what == "noise":
+        for tensor in case.update.tensors.values():
+            tensor += 1e-3 * size * tensor.std() * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0))
+    believed = sorted(labels.tolist())
+    if what == "wrong label":
+        believed = sorted([(believed[0] + 1) % 10, *believed[1:]])
+    *_, end = reconstruct(case, "exact", labels=believed, iterations=20)
+    assert isinstance(end, Finished)
+    assert not end.certified

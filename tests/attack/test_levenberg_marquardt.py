@@ -10,6 +10,7 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from deepleak_core.attack.solvers import levenberg_marquardt
+from tests.helpers import Equations
 
 LOW, HIGH = torch.tensor(-10.0), torch.tensor(10.0)
 
@@ -28,7 +29,7 @@ def residuals_of(maps: Tensor, targets: Tensor, asked: list[int] | None = None):
             asked.append(len(active))
         return torch.tanh(torch.einsum("pij,pj->pi", maps[active], x)) - targets[active]
 
-    return residuals
+    return Equations(residuals)
 
 
 def solve(maps: Tensor, targets: Tensor, iterations: int = 40) -> list[tuple[float, Tensor]]:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from deepleak_core.attack.comparison import Comparison
 from deepleak_core.attack.matching import terms
-from deepleak_core.attack.objectives import DISTANCES, Comparison, Matching
+from deepleak_core.attack.objectives import DISTANCES, Matching
 from deepleak_core.federated.client import LocalTraining, share
 from deepleak_core.federated.models import build
 from deepleak_core.federated.target_model import TargetModel

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from deepleak_core.attack.matching import separated_features
-from deepleak_core.attack.peeling import Link, Peeled, chain, peel, signal_matrix
+from deepleak_core.attack.peeling import Link, Peeled, chain, peel, phases_of, signal_matrix
 from deepleak_core.federated import models
 from deepleak_core.federated.case import observe
 from deepleak_core.federated.target_model import TargetModel, feature_dimension
@@ -42,9 +42,14 @@ def test_the_signal_matrix_gives_the_weight_gradient(shape: tuple[int, int, int,
     outputs = layer.convolution(inputs)
     signals = torch.randn_like(outputs)
     (expected,) = torch.autograd.grad(outputs, layer.convolution.weight, signals)
-    product = signal_matrix(layer, signals) @ inputs.transpose(0, 1).reshape(3, -1).T
-    kernel = layer.kernel
-    torch.testing.assert_close(product.reshape(-1, kernel, kernel, 3).permute(0, 3, 1, 2), expected)
+    found = torch.zeros_like(expected)
+    for phase in phases_of(layer):
+        own = inputs[:, :, phase.top :: layer.stride, phase.left :: layer.stride]
+        product = signal_matrix(layer, signals, phase) @ own.transpose(0, 1).reshape(3, -1).T
+        parts = product.reshape(-1, len(phase.rows), len(phase.columns), 3).permute(0, 3, 1, 2)
+        for i, row in enumerate(phase.rows):
+            found[:, :, row, phase.columns] = parts[:, :, i]
+    torch.testing.assert_close(found, expected)
 
 
 def test_the_networks_that_are_plain_chains_of_convolutions_are_peeled() -> None:
@@ -52,7 +57,15 @@ def test_the_networks_that_are_plain_chains_of_convolutions_are_peeled() -> None
     for name in models.MODELS:
         links = chain(models.build(name, classes=10, image_size=32, mean=(0.5,) * 3, std=(0.25,) * 3), (3, 32, 32))
         lengths[name] = 0 if isinstance(links, str) else len(links)
-    assert lengths == {"lenet": 3, "lenet64-relu": 3, "lenet64-elu": 3, "convnet": 0, "resnet20": 0, "resnet18": 0}
+    assert lengths == {
+        "lenet": 3,
+        "lenet64-relu": 3,
+        "lenet64-elu": 3,
+        "convnet": 0,
+        "resnet20": 0,
+        "resnet18": 0,
+        "strided": 3,
+    }
 
 
 def target(*layers: nn.Module, channels: int = 3) -> TargetModel:

@@ -13,7 +13,7 @@ from deepleak_core.attack.objectives import Matching, Value
 from deepleak_core.attack.solvers import SOLVERS, Iterate, adam, lbfgs, levenberg_marquardt
 from deepleak_core.federated.client import LocalTraining
 from deepleak_core.federated.models import build
-from tests.helpers import case_of, random_images
+from tests.helpers import Equations, case_of, random_images
 
 LOW, HIGH = torch.tensor(-100.0), torch.tensor(100.0)
 
@@ -227,7 +227,8 @@ def test_every_solver_of_the_registry_lowers_the_loss(name: str) -> None:
 def run_lm(
     residuals: Callable[[Tensor, Tensor], Tensor], start: Tensor, low: float = -100, high: float = 100
 ) -> list[Iterate]:
-    return list(levenberg_marquardt(residuals, start, low=torch.tensor(low), high=torch.tensor(high), iterations=100))
+    bounds = {"low": torch.tensor(low), "high": torch.tensor(high)}
+    return list(levenberg_marquardt(Equations(residuals), start, iterations=100, **bounds))
 
 
 def test_levenberg_marquardt_solves_linear_problems_side_by_side() -> None:
