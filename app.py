@@ -29,9 +29,11 @@ def main() -> None:
     page = st.navigation(pages, position="hidden")
     shell.header(pages)
     tour.bar()
-    if "torch" not in sys.modules and page.url_path not in LIGHT:
-        with st.spinner("Loading PyTorch"):  # once
-            import torch  # noqa: F401
+    if "distributed" not in sys.modules and page.url_path not in LIGHT:
+        with st.spinner("Loading PyTorch and the attack engine"):  # once
+            from ui.backend import engine
+
+            engine()
     shell.run(page)
 
 
