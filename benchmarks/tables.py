@@ -106,6 +106,22 @@ def solvers() -> str:
     return source(found) + markdown(SOLVERS_HEAD, map(solver_row, found["cells"]))
 
 
+LIMITS_HEAD = ("batch", "labels, s", "30 dB, s", "pixel-exact, s", "certified", "end, s", "mean PSNR", "peak memory")
+
+
+def limits() -> str:
+    """What the largest batches and images cost."""
+    found = result("limits")
+    return source(found) + markdown(LIMITS_HEAD, map(limits_row, found["cells"]))
+
+
+def limits_row(cell: Result) -> Row:
+    """One scenario."""
+    certified = "copies" if cell["copies_certified"] else "labels" if cell["labels_certified"] else "no"
+    times = (cell["labels"], cell["psnr30"], cell["pixel_exact"])
+    return (cell["cell"], *times, certified, cell["seconds"], f"{cell['mean_psnr']:.0f} dB", f"{cell['peak_mb']} MB")
+
+
 LEVELS = ("20", "30", "40", "59")
 SOLVERS_HEAD = ("model", "batch", "attack", *(f"{level} dB" for level in LEVELS), "worst image at the end")
 
@@ -398,6 +414,7 @@ def label_ablation() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "training-stages": training_stages,
     "solvers": solvers,
+    "limits": limits,
     "attack-speed-cpu": lambda: attack_speed("cpu"),
     "attack-speed-gpu": lambda: attack_speed("cuda"),
     "lbfgs": lbfgs,

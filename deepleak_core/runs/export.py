@@ -64,7 +64,6 @@ def summary(scenario: Scenario, events: Iterable[Event | Moment]) -> dict[str, A
         "elapsed_s": finished.seconds,
         "iterations": finished.step,
         "residual": finished.residual,
-        "certified_copies": finished.certified,
         "labels": _labels(last.get(GroundTruthKnown), last[LabelsInferred], last.get(LabelsRevised)),
         "images": _images(last.get(GroundTruthKnown), last.get(Moment), score),
         "mean_psnr": score.mean_psnr if score else None,
@@ -77,6 +76,7 @@ def summary(scenario: Scenario, events: Iterable[Event | Moment]) -> dict[str, A
         "noise_psnr": score.noise_psnr if score else None,
         "grey_psnr": score.grey_psnr if score else None,
         "mean_ssim": sum(score.ssim) / len(score.ssim) if score else None,
+        "certified_copies": finished.certified,
     }
     plain: dict[str, Any] = _plain(values)
     return plain

@@ -50,6 +50,7 @@ def test_the_json_of_attack(command: Callable[..., Any], tmp_path: Path) -> None
         "noise_psnr",
         "grey_psnr",
         "mean_ssim",
+        "certified_copies",
     ]
     scenario = Scenario(indices=(0, 1, 3, 4), model="lenet", max_iterations=3)
     assert Scenario(**values["scenario"]) == scenario
