@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
+
+with suppress(ImportError):  # Plotly asks it of every value once it is there, and fails on a half-imported one:
+    import_module("pandas")  # Streamlit may be importing it for another visitor at the same moment
 
 HEIGHT = 360  # pixels
 SHORT = 280  # pixels of a figure below pictures or beside text
