@@ -7,8 +7,9 @@ Equal questions share one run: `submit` returns the id of a run that has answere
 scenario, unless it is told to run it again.
 
 An event takes this way: a worker iterates `Task.run` and logs each event under a topic (see `workers`); Dask sends it
-through its scheduler to the client here, which has subscribed to the topic; one thread, the dispatcher, writes it into
-the store. Viewers read the store and never talk to a worker.
+through its scheduler to the client here, which has subscribed to the topic; one thread, the dispatcher, hands it to
+another, the writer, which stores it and tries again where that fails (see `writer`). Viewers read the store and never
+talk to a worker.
 
 What a worker is given is a job: an attack, a study, or several attacks with a schedule (see `jobs`, `scheduling`).
 
@@ -21,6 +22,7 @@ a waiting attack. Whatever happens to a run is put into the dispatcher's inbox a
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -33,12 +35,13 @@ from typing import Any
 
 from distributed import Client, fire_and_forget
 
-from deepleak_core.errors import RunRejected
+from deepleak_core.errors import RunRejected, StoreUnavailable
 from deepleak_core.runs import workers
 from deepleak_core.runs.jobs import KILLED, TOO_LARGE, Job, failure, first_line, given_up
 from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.store import INTERRUPTED, Status, Store, this_process
 from deepleak_core.runs.tasks import Attack, Task
+from deepleak_core.runs.writer import Writer
 from deepleak_core.scenario import Scenario
 
 logger = logging.getLogger(__name__)
@@ -46,6 +49,10 @@ logger = logging.getLogger(__name__)
 STOP_SECONDS = 0.6  # a worker in the middle of a long iteration is not waited for any longer than this
 TICK_SECONDS = 0.1  # how often the dispatcher checks on runs that wait or are under way
 CONNECT_SECONDS = 10  # how long a scheduler may take to answer, and to come back
+STORED_SECONDS = 2.0  # how long `stop` waits until the end of a run that waits is stored
+CLOSING_SECONDS = 5.0  # how long an engine that closes waits until all is stored
+FORGOTTEN_SECONDS = 60.0  # how often, and after how long, runs that nobody works on are looked for
+FORGOTTEN = "The run was lost before it began; run it again."
 
 
 class Engine:
@@ -85,7 +92,9 @@ class Engine:
         self._underway: dict[str, Job] = {}
         self._inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._closing = False
+        self._next_look = time.monotonic() + FORGOTTEN_SECONDS
         store.interrupt_orphans()
+        self._writer = Writer(store, on_given_up=lambda run_id: self._inbox.put(partial(self._stop, run_id)))
         self._inbox.put(self._hand_out)
         self._dispatcher = threading.Thread(target=self._work, name="deepleak-dispatcher", daemon=True)
         self._dispatcher.start()
@@ -135,7 +144,7 @@ class Engine:
             known = self.store.studies([study.key]).get(study.key)
             if known is not None and (known.under_way or known.status == "finished"):
                 return known.id
-            _require_room("studies", sum(job.urgency > 0 for job in self._waiting), self.max_waiting_studies)
+            _require_room("studies", sum(job.urgency > 0 for job in self._in_line()), self.max_waiting_studies)
             run_id = self.store.create(study.scenario, owner=this_process(), study=study.key)
             self._enqueue({run_id: study}, "in turn")
         return run_id
@@ -147,7 +156,7 @@ class Engine:
             answers = [None if again else self._answer(task.scenario) for task in tasks]
             new: dict[str, Task] = {}
             if None in answers:
-                waiting = sum(job.urgency == 0 for job in self._waiting)
+                waiting = sum(job.urgency == 0 for job in self._in_line())
                 busy = sum(len(job.ended) < len(job.tasks) for job in list(self._underway.values()))
                 _require_room("runs", waiting + busy - max(self.workers, 1), self.max_waiting)
             for place, task in enumerate(tasks):
@@ -180,14 +189,37 @@ class Engine:
         A run that has ended is not changed.
         """
         with self._lock:
+            for job in [*self._waiting, *list(self._underway.values())]:
+                job.unwanted |= run_id in job.tasks
+            waits = any(run_id in job.tasks for job in self._waiting)
+        if waits:
+            stored = self._stop_waiting(run_id).wait(STORED_SECONDS)
+        else:
+            self._inbox.put(partial(self._stop, run_id))
+            stored = not self._writer.trouble
+        if not stored:
+            raise StoreUnavailable(f"The run is stopped, and shown so as soon as possible. {self._writer.trouble}")
+
+    def _in_line(self) -> list[Job]:
+        """Jobs that wait and shall run."""
+        return [job for job in self._waiting if not job.unwanted]
+
+    def _stop_waiting(self, run_id: str) -> threading.Event:
+        """End a job that waits, if it still does; what is returned is set once that is stored."""
+        done = threading.Event()
+        with self._lock:
             job = next((job for job in self._waiting if run_id in job.tasks), None)
             if job is not None:
+                job.unwanted = True
+                return self._finish(job, "stopped", then=partial(self._leave, job))
+        done.set()
+        return done
+
+    def _leave(self, job: Job) -> None:
+        """Forget a job that waits, now that its end is stored."""
+        with self._lock:
+            if job in self._waiting:
                 self._waiting.remove(job)
-                self._finish(job, "stopped")
-                return
-            for job in list(self._underway.values()):
-                job.unwanted |= run_id in job.tasks
-        self._inbox.put(partial(self._stop, run_id))
 
     def close(self) -> None:
         """End every run as interrupted, and the workers that this engine has started."""
@@ -196,6 +228,7 @@ class Engine:
         self._dispatcher.join()
         for job in [*self._waiting, *self._underway.values()]:
             self._finish(job, "interrupted", INTERRUPTED)
+        self._writer.close(CLOSING_SECONDS)
         if self._client is not None:
             if self._client.status == "running":
                 self._client.unsubscribe_topic("all")  # or its own closing would be reported to it
@@ -210,15 +243,26 @@ class Engine:
     def _work(self) -> None:
         while not self._closing:
             try:
-                action = self._inbox.get(timeout=TICK_SECONDS if self._waiting or self._underway else None)
+                action = self._inbox.get(timeout=TICK_SECONDS if self._waiting or self._underway else FORGOTTEN_SECONDS)
             except Empty:
                 # Where runs wait and none is under way, the news of a new worker may be lost with a connection.
-                action = self._attend if self._underway else self._hand_out
+                action = self._hand_out if self._waiting and not self._underway else self._attend
             try:
                 action()
                 self._attend()
+                if time.monotonic() > self._next_look:
+                    self._end_forgotten()
             except Exception:
                 logger.exception("The dispatcher failed in one of its actions.")
+
+    def _end_forgotten(self) -> None:
+        """End runs of this process that neither wait nor are under way: their database failed while they were made."""
+        self._next_look = time.monotonic() + FORGOTTEN_SECONDS
+        with self._lock:
+            known = {run_id for job in [*self._waiting, *self._underway.values()] for run_id in job.tasks}
+            forgotten = self.store.forgotten(this_process(), time.time() - FORGOTTEN_SECONDS, known)
+        for run_id in forgotten:
+            self._writer.finish(run_id, "failed", FORGOTTEN)
 
     def _connect(self) -> Any:
         """The client, made on the first call and again once Dask has given up on its scheduler."""
@@ -256,31 +300,45 @@ class Engine:
             return
         self.workers = len(client.nthreads())
         with self._lock:
-            while self._waiting and len(self._underway) < self.workers:
+            while (in_line := self._in_line()) and len(self._underway) < self.workers:
                 self._subscribe()
-                job = min(self._waiting, key=lambda job: job.urgency)  # of equals it is the first
+                job = min(in_line, key=lambda job: job.urgency)  # of equals it is the first
                 key = f"deepleak-{job.id}"
                 job.future = client.submit(
                     workers.execute, job.id, self._topic, job.tasks, job.schedule, key=key, pure=False
                 )
                 self._underway[job.id] = job
                 self._waiting.remove(job)
-            attacks = sum(job.urgency == 0 for job in self._waiting)
+            attacks = sum(job.urgency == 0 for job in self._in_line())
         # An attack does not wait for a study: the study goes back into the queue.
         for job in [job for job in self._underway.values() if job.urgency and job.worker][:attacks]:
-            if job.stop_by is None and not job.yields:
+            if job.stop_by is None and not job.yields and not job.over:
                 job.yields = True
                 self._request_stop(job)
 
     def _dismiss(self, cause: str) -> None:
         with self._lock:
-            while self._waiting:
-                self._finish(self._waiting.popleft(), "failed", cause)
+            for job in self._in_line():
+                job.unwanted = True
+                self._finish(job, "failed", cause, then=partial(self._leave, job))
 
-    def _finish(self, job: Job, status: Status, cause: str = "") -> None:
-        """End those runs of a job that have not ended yet."""
-        for run_id in job.tasks:
-            self.store.finish(run_id, status, cause)
+    def _finish(
+        self, job: Job, status: Status, cause: str = "", *, then: Callable[[], object] = lambda: None
+    ) -> threading.Event:
+        """End those runs of a job that have not ended yet, then call a function; what is returned is set after both."""
+        *others, last = job.tasks
+        for run_id in others:
+            self._writer.finish(run_id, status, cause)
+        return self._writer.finish(last, status, cause, then=then)
+
+    def _conclude(self, job: Job, status: Status, cause: str = "") -> None:
+        """End a job that no worker has any more; it leaves the engine once that is stored."""
+        job.over = True
+        self._finish(job, status, cause, then=lambda: self._inbox.put(partial(self._remove, job)))
+
+    def _remove(self, job: Job) -> None:
+        self._underway.pop(job.id, None)
+        self._hand_out()
 
     def _record(self, message: dict[str, Any]) -> None:
         """Record a worker's message: that it is ready, that a run begins, or one of its events."""
@@ -295,44 +353,53 @@ class Engine:
             return
         if event is None:
             job.worker = worker
-            self.store.start(run_id)
+            self._writer.start(run_id)
         elif run_id not in job.ended:  # a job that was started again repeats the events of runs that had ended
-            self.store.append(run_id, [event])
+            self._writer.append(run_id, event)
             if event["kind"] == "Finished":
                 job.ended.add(run_id)
-                self.store.finish(run_id, "stopped" if event["reason"] == "stopped" else "finished")
+                self._writer.finish(run_id, "stopped" if event["reason"] == "stopped" else "finished")
 
     def _job_of(self, run_id: str) -> Job | None:
-        return next((job for job in self._underway.values() if run_id in job.tasks), None)
+        jobs = self._underway.values()
+        return next((job for job in jobs if run_id in job.tasks and not job.over), None)
 
     def _attend(self) -> None:
         """Look for what no message reports: jobs that are done, and workers that do not stop in time."""
         for job in self._underway.values():
+            if job.over:
+                continue
             if job.future.done():
                 # A worker sends events and results over one connection, so all its events are in the inbox by now.
                 self._inbox.put(partial(self._end, job))
             elif job.stop_by is not None and time.monotonic() > job.stop_by:
                 self._finish(job, "stopped")  # for viewers; the worker may still be in an iteration
+                job.stop_by = math.inf
 
     def _end(self, job: Job) -> None:
-        if self._underway.pop(job.id, None) is None:
+        if job.over:
             return
-        if job.future.status == "finished" and job.yields and job.stop_by is None:
+        if job.future.status == "finished" and job.yields and job.stop_by is None and not job.unwanted:
             with self._lock:
+                del self._underway[job.id]
                 self._waiting.append(Job(job.tasks, job.schedule, round=job.round + 1))
+            self._hand_out()
         elif job.future.status == "finished":
             # The end of an attack is recorded already; this ends studies.
-            self._finish(job, "finished" if job.stop_by is None else "stopped")
+            self._conclude(job, "finished" if job.stop_by is None else "stopped")
         elif job.future.status == "error":
-            self._finish(job, "failed", failure(job.future))
+            self._conclude(job, "failed", failure(job.future))
         else:
-            self._finish(job, "failed", f"The connection to the worker was lost; {self._advice}.")
-        self._hand_out()
+            self._conclude(job, "failed", f"The connection to the worker was lost; {self._advice}.")
 
     def _stop(self, run_id: str) -> None:
         job = self._job_of(run_id)
-        if job is None or job.stop_by is not None:
+        if job is None:  # it may have gone back into the queue meanwhile
+            self._stop_waiting(run_id)
             return
+        if job.stop_by is not None:
+            return
+        job.unwanted = True
         job.stop_by = time.monotonic() + STOP_SECONDS
         self._request_stop(job)
         if not job.worker:
@@ -344,9 +411,8 @@ class Engine:
 
     def _drop(self, job: Job, status: Status, cause: str = "") -> None:
         """End a job that no worker has begun, and prevent that one begins it."""
-        self._underway.pop(job.id).future.cancel()
-        self._finish(job, status, cause)
-        self._hand_out()
+        job.future.cancel()
+        self._conclude(job, status, cause)
 
     # ----------------------------------------------------------------------------------- workers come and go
 
@@ -356,7 +422,7 @@ class Engine:
             self._hand_out()
         elif happened["action"] == "remove-worker" and not happened["expected"]:
             for job in list(self._underway.values()):
-                if job.worker and job.future.key in happened["processing-tasks"]:
+                if job.worker and not job.over and job.future.key in happened["processing-tasks"]:
                     self._on_worker_lost(job)
 
     def _on_worker_lost(self, job: Job) -> None:
@@ -367,9 +433,7 @@ class Engine:
             self._drop(job, "stopped")
         elif job.lost_workers == 1:
             for run_id in job.tasks:
-                record = self.store.run(run_id)
-                if record is not None and record.status == "running":
-                    self.store.note(run_id, f"The run was started again from its beginning, because {job.cause}.")
+                self._writer.note_again(run_id, f"The run was started again from its beginning, because {job.cause}.")
             job.cause = KILLED
         else:
             self._drop(job, "failed", given_up(job.cause))

@@ -25,8 +25,9 @@ class Job:
 
     `future` is Dask's, once the job was handed out; `worker` is the address of the worker that has begun it. `ended`
     are runs whose `Finished` was recorded. `unwanted` is a job that somebody has asked to stop; nobody else is offered
-    its runs. `stop_by` is the time at which a job that shall stop is given up. A study
-    that `yields` its worker to an attack begins anew as a job of the next `round`.
+    its runs. `stop_by` is the time at which a job that shall stop is given up. A job that is `over` leaves the engine
+    once the end of all its runs is stored. A study that `yields` its worker to an attack begins anew as a job of the
+    next `round`.
     """
 
     tasks: Mapping[str, Task]
@@ -37,6 +38,7 @@ class Job:
     cause: str = KILLED
     unwanted: bool = False
     stop_by: float | None = None
+    over: bool = False
     ended: set[str] = field(default_factory=set)
     yields: bool = False
     round: int = 0

@@ -33,9 +33,9 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, overload
@@ -213,6 +213,7 @@ class Store:
     def __init__(self, url: str | None = None):
         url = url or os.environ.get("DEEPLEAK_DB") or f"sqlite:///{_data_folder() / 'runs.sqlite'}"
         self.notice = ""
+        self._announced: dict[str, tuple[Status, str]] = {}
         try:
             address = make_url(url)
             self._sqlite = address.get_backend_name() == "sqlite"
@@ -353,7 +354,13 @@ class Store:
         values: dict[str, Any] = {"status": status, "ended": time.time()} | ({"message": message} if message else {})
         query = update(_runs).where(_runs.c.id == run_id, _runs.c.status.in_(UNDER_WAY)).values(values)
         with self._connected() as connection:
-            return connection.execute(query).rowcount == 1
+            changed = connection.execute(query).rowcount == 1
+        self._announced.pop(run_id, None)
+        return changed
+
+    def announce(self, run_id: str, status: Status, message: str = "") -> None:
+        """Tell readers of this store the end of a run that `finish` could not store yet."""
+        self._announced.setdefault(run_id, (status, message))
 
     def interrupt_orphans(self) -> int:
         """Mark runs under way whose process is gone as interrupted; how many those were."""
@@ -381,14 +388,14 @@ class Store:
         """What is known of a run, without its events; None where there is no such run."""
         if not ID.fullmatch(run_id):
             return None
-        return next((_record(row) for row in self._rows(select(_runs).where(_runs.c.id == run_id))), None)
+        return next((self._record(row) for row in self._rows(select(_runs).where(_runs.c.id == run_id))), None)
 
     def members(self, group_id: str) -> list[RunRecord]:
         """The runs of a group in their order; none where there is no such group."""
         if not ID.fullmatch(group_id):
             return []
         query = select(_runs).join(_members, _members.c.run == _runs.c.id).where(_members.c.group == group_id)
-        return [_record(row) for row in self._rows(query.order_by(_members.c.place))]
+        return [self._record(row) for row in self._rows(query.order_by(_members.c.place))]
 
     def finished_like(self, scenario: Scenario, *, device: str = "cpu") -> RunRecord | None:
         """The latest run that answers this scenario already, None without one.
@@ -399,14 +406,21 @@ class Store:
         for row in self._rows(query.order_by(_runs.c.created.desc())):
             end = self.latest(row.id, Finished)
             if end is not None and end.reason not in TROUBLE:
-                return _record(row)
+                return self._record(row)
         return None
 
     def under_way_like(self, scenario: Scenario, owner: str, *, device: str = "cpu") -> list[RunRecord]:
         """The runs under way of an owner that will answer this scenario, the first to be started first."""
         same = (_runs.c.fingerprint == fingerprint(scenario, device), _runs.c.owner == owner)
         query = select(_runs).where(*same, _runs.c.status.in_(UNDER_WAY)).order_by(_runs.c.created)
-        return [_record(row) for row in self._rows(query)]
+        return [self._record(row) for row in self._rows(query)]
+
+    def forgotten(self, owner: str, before: float, known: Collection[str]) -> list[str]:
+        """Runs that an owner has had under way since before a time, but does not know of."""
+        query = select(_runs.c.id).where(
+            _runs.c.status.in_(UNDER_WAY), _runs.c.owner == owner, _runs.c.created < before
+        )  # fmt: skip
+        return [row.id for row in self._rows(query) if row.id not in known]
 
     def runs(self, limit: int = 50, *, first: str = "") -> list[RunRecord]:
         """The latest attacks, newest first; those that the visitor with the token `first` started lead."""
@@ -417,14 +431,14 @@ class Store:
         records = []
         for row in self._rows(query.limit(limit)):
             with suppress(UnsupportedScenario):  # kept by a version with other settings: nothing to list
-                records.append(_record(row))
+                records.append(self._record(row))
         return records
 
     def studies(self, keys: Sequence[str]) -> dict[str, RunRecord]:
         """The latest run of each study that has one, by the study's key."""
         query = select(_runs, _studies.c.key).join(_studies, _studies.c.run == _runs.c.id)
         rows = self._rows(query.where(_studies.c.key.in_(keys)).order_by(_runs.c.created))
-        return {row.key: _record(row) for row in rows}
+        return {row.key: self._record(row) for row in rows}
 
     def position(self, run_id: str) -> int | None:
         """A run's place among the attacks its owner has queued, 1 for the next; None unless it waits."""
@@ -481,6 +495,15 @@ class Store:
         query = select(_events.c.kind, _events.c.attempt, _events.c.snapshot, _events.c.header, pictures)
         rows = self._rows(query.where(_events.c.run == run_id).order_by(_events.c.seq))
         return [_event(row) if row.snapshot is None else _moment(row) for row in rows]
+
+    def _record(self, row: Row[Any]) -> RunRecord:
+        values = {name: value for name, value in row._mapping.items() if name in _runs.c}
+        record = RunRecord(**{**values, "scenario": _scenario(row.scenario)})
+        announced = self._announced.get(record.id)
+        if announced is None or not record.under_way:
+            return record
+        status, message = announced
+        return replace(record, status=status, message=message or record.message)
 
     def _rows(self, query: Select[Any]) -> list[Row[Any]]:
         with self._connected() as connection:
@@ -541,11 +564,6 @@ _scenario = lru_cache(maxsize=256)(Scenario.from_json)
 def _attacks(runs: FromClause) -> ColumnElement[bool]:
     """Of runs, those that are no study."""
     return runs.c.id.not_in(select(_studies.c.run))
-
-
-def _record(row: Row[Any]) -> RunRecord:
-    values = {name: value for name, value in row._mapping.items() if name in _runs.c}
-    return RunRecord(**{**values, "scenario": _scenario(row.scenario)})
 
 
 def _event(row: Row[Any]) -> Event:
