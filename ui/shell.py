@@ -7,9 +7,11 @@ sheet, no navigation of ours. Every page begins with `within_app`, which then dr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
@@ -45,6 +47,19 @@ def run(page: StreamlitPage) -> None:
             page.run()
         except DeepLeakError as error:
             st.error(str(error))
+
+
+def fragment(function: Callable[..., None], *, run_every: float | None = None) -> Callable[..., None]:
+    """Streamlit's `fragment`; what it cannot do is said in a sentence, also when it is drawn again by itself."""
+
+    @functools.wraps(function)
+    def drawn(*args: Any) -> None:
+        try:
+            function(*args)
+        except DeepLeakError as error:
+            st.error(str(error))
+
+    return st.fragment(drawn, run_every=run_every)
 
 
 def within_app() -> None:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import streamlit as st
+from streamlit.testing.v1 import AppTest
 
 import app
 from tests.helpers import ROOT, app_page
@@ -49,3 +50,30 @@ def test_a_run_database_that_cannot_be_opened_is_named_in_a_sentence(monkeypatch
     assert len(page.error) == 1
     assert "DEEPLEAK_DB" in page.error[0].value
     st.cache_resource.clear()
+
+
+def test_what_a_fragment_cannot_do_is_said_in_a_sentence() -> None:
+    """A fragment that draws itself again does so outside the page, where `shell.run` does not see its errors."""
+
+    def page() -> None:
+        import streamlit as st
+
+        from deepleak_core.errors import StoreUnavailable
+        from ui import shell
+
+        def part(words: str) -> None:
+            st.text(words)
+            raise StoreUnavailable("The run database did not answer.")
+
+        shell.fragment(part, run_every=60)("before")
+        st.text("after")
+
+    drawn = AppTest.from_function(page).run()
+    assert not drawn.exception
+    assert [error.value for error in drawn.error] == ["The run database did not answer."]
+    assert [text.value for text in drawn.text] == ["before", "after"]
+
+
+def test_every_fragment_says_its_errors() -> None:
+    for path in [*(ROOT / "ui").rglob("*.py"), *(ROOT / "pages").glob("*.py")]:
+        assert path.name == "shell.py" or "st.fragment" not in path.read_text(), path

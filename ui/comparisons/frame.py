@@ -17,7 +17,7 @@ from deepleak_core.errors import DeepLeakError
 from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from ui import charts, messages, records
+from ui import charts, messages, records, shell
 from ui.backend import engine, give_way, pace, store
 from ui.comparisons import groups
 from ui.comparisons.groups import Group, Groups
@@ -216,7 +216,7 @@ class _Page:
         going = any(group.under_way for group in shown.values())
         slowed = pace()
         attempts = tuple(run.attempt for group in shown.values() for run in group.runs)
-        repeated = st.fragment(self._play, run_every=PICTURE_SECONDS * slowed if going else None)
+        repeated = shell.fragment(self._play, run_every=PICTURE_SECONDS * slowed if going else None)
         repeated({name: group.id for name, group in shown.items()}, scenarios, going, attempts, slowed)
         recorded = PAIR not in shown and self._recorded(scenarios)
         st.caption(f"{RECORDED} {OWN_SECONDS} {self.invitation}" if recorded else _about_the_clock(shown))
@@ -284,7 +284,7 @@ def _overlap(runs: Sequence[RunRecord]) -> bool:
 
 def _sweep(group: Group, sweep: Sweep) -> None:
     every = SWEEP_SECONDS * pace() if group.under_way else None
-    st.fragment(_sweep_chart, run_every=every)(group.id, sweep, group.under_way)
+    shell.fragment(_sweep_chart, run_every=every)(group.id, sweep, group.under_way)
 
 
 def _sweep_chart(group_id: str, sweep: Sweep, under_way: bool) -> None:

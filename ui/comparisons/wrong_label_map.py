@@ -13,7 +13,7 @@ from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import wrong_labels
 from deepleak_core.studies.wrong_labels import CORRECT, WrongLabelMap, WrongLabelRow
-from ui import records
+from ui import records, shell
 from ui.backend import engine, give_way, pace, store
 from ui.heat_map import Cell, Row, heat_map
 
@@ -46,7 +46,7 @@ def _computed(found: WrongLabelMap, chosen: str, locked: bool) -> str | None:
         st.button(words, key="map", icon=":material/grid_on:", on_click=_compute, args=(rows,), disabled=locked)
     if not asked:
         return None
-    st.fragment(_watch, run_every=LOOK_SECONDS * pace() if going else None)(found, chosen, locked, going)
+    shell.fragment(_watch, run_every=LOOK_SECONDS * pace() if going else None)(found, chosen, locked, going)
     picked: str | None = st.session_state.pop("picked_cell", None)
     return picked
 

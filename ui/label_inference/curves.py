@@ -23,7 +23,7 @@ from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import COMPOSITIONS, Scenario
 from deepleak_core.studies import label_accuracy
 from deepleak_core.studies.label_accuracy import Study
-from ui import charts, controls, live_charts, pieces
+from ui import charts, controls, live_charts, pieces, shell
 from ui.backend import engine, give_way, pace, store
 from ui.controls.images import MODES, PICKS, image_labels
 from ui.controls.inputs import segments
@@ -84,7 +84,7 @@ def draw(scenario: Scenario) -> None:
             _measured(measured, scenario)
     with now:
         slowed = pace() if busy else 0
-        st.fragment(_computed, run_every=LOOK_SECONDS * slowed or None)(points, slowed)
+        shell.fragment(_computed, run_every=LOOK_SECONDS * slowed or None)(points, slowed)
         st.html(pieces.note(_limit(scenario, points) if state.over == "batch_size" else ""))
 
 

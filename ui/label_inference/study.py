@@ -19,7 +19,7 @@ from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.label_accuracy import Study, verdict
-from ui import pictures, pieces, records
+from ui import pictures, pieces, records, shell
 from ui.backend import engine, give_way, store
 from ui.label_inference import chips, tables
 from ui.rendering import render
@@ -65,7 +65,7 @@ def sentence(record: RunRecord | None) -> str:
 
 def draw(record: RunRecord) -> None:
     """The private batch beside every strategy's answer so far, and two tables on request."""
-    st.fragment(_draw, run_every=LOOK_SECONDS if record.under_way else None)(record.id, record.under_way)
+    shell.fragment(_draw, run_every=LOOK_SECONDS if record.under_way else None)(record.id, record.under_way)
 
 
 def _draw(run_id: str, busy: bool) -> None:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from deepleak_core.events import LabelsInferred, LabelsRevised, Prepared
 from deepleak_core.runs.recording import RecordedRun
-from ui import pieces, server_view
+from ui import pieces, server_view, shell
 from ui.live.view import View
 from ui.rendering import NOTHING, joined
 
@@ -22,9 +22,9 @@ def labels(view: View) -> None:
     if view.record is not None and view.under_way:
         from ui.backend import pace
 
-        st.fragment(_arriving, run_every=READING_SECONDS * pace())(view.record.id, view.hidden)
+        shell.fragment(_arriving, run_every=READING_SECONDS * pace())(view.record.id, view.hidden)
     else:
-        st.fragment(_recorded)(view.recording, view.hidden)
+        shell.fragment(_recorded)(view.recording, view.hidden)
 
 
 def _arriving(run_id: str, hidden: bool) -> None:

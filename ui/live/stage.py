@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import streamlit as st
-
 from deepleak_core.events import UpdateShared
 from deepleak_core.runs.recording import RecordedRun
-from ui import server_view
+from ui import server_view, shell
 from ui.live.view import View
 from ui.player import Column, Note, Still, Track, play
 
@@ -30,7 +28,7 @@ def draw(view: View) -> None:
 
         watch.draw(view.record, hidden=view.hidden)
     else:
-        st.fragment(_still)(view)
+        shell.fragment(_still)(view)
 
 
 def _still(view: View) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from ui import pieces, records
+from ui import pieces, records, shell
 from ui.address import WELCOME
 from ui.backend import give_way, pace, store
 from ui.live import stage
@@ -38,7 +38,7 @@ def _client(scenario: Scenario | None, *, hidden: bool) -> list[Column]:
 def draw(record: RunRecord, *, hidden: bool) -> None:
     """Follow a run, as often as the number of viewers allows."""
     slowed = pace()
-    st.fragment(_watch, run_every=stage.PICTURE_SECONDS * slowed)(record.id, record.attempt, hidden, slowed)
+    shell.fragment(_watch, run_every=stage.PICTURE_SECONDS * slowed)(record.id, record.attempt, hidden, slowed)
 
 
 def _watch(run_id: str, attempt: int, hidden: bool, slowed: int) -> None:
