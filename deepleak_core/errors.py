@@ -59,6 +59,10 @@ class StoreUnavailable(DeepLeakError):
     """The run database cannot be opened or read."""
 
 
+class NotAllowed(DeepLeakError):
+    """A run that somebody else has started, and that only they may stop."""
+
+
 class RunRejected(DeepLeakError):
     """A run that is not accepted because too many runs are waiting."""
 

@@ -17,7 +17,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from deepleak_core.errors import DeepLeakError
-from ui import visitor
+from ui import ownership, visitor
 
 _drawing: ContextVar[bool] = ContextVar("deepleak_app_is_drawing", default=False)
 
@@ -47,6 +47,7 @@ def run(page: StreamlitPage) -> None:
             page.run()
         except DeepLeakError as error:
             st.error(str(error))
+        ownership.offer_code()
 
 
 def fragment(function: Callable[..., None], *, run_every: float | None = None) -> Callable[..., None]:

@@ -30,12 +30,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from hmac import compare_digest
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from distributed import Client, fire_and_forget
 
-from deepleak_core.errors import RunRejected, StoreUnavailable
+from deepleak_core.errors import NotAllowed, RunRejected, StoreUnavailable
 from deepleak_core.runs import workers
 from deepleak_core.runs.jobs import KILLED, TOO_LARGE, Job, failure, first_line, given_up
 from deepleak_core.runs.scheduling import Schedule
@@ -134,10 +135,10 @@ class Engine:
         """
         return self.store.group(self._submit(list(map(Attack, scenarios)), schedule, again=again, visitor=visitor))
 
-    def study(self, study: Task) -> str:
+    def study(self, study: Task, *, visitor: str = "") -> str:
         """The id of the run that answers a task with a key: a finished or waiting one, else a new one, by its urgency.
 
-        Raises `UnsupportedScenario` and `RunRejected`.
+        A new run belongs to the visitor. Raises `UnsupportedScenario` and `RunRejected`.
         """
         study.check()
         with self._lock:
@@ -145,7 +146,7 @@ class Engine:
             if known is not None and (known.under_way or known.status == "finished"):
                 return known.id
             _require_room("studies", sum(job.urgency > 0 for job in self._in_line()), self.max_waiting_studies)
-            run_id = self.store.create(study.scenario, owner=this_process(), study=study.key)
+            run_id = self.store.create(study.scenario, owner=this_process(), study=study.key, visitor=visitor)
             self._enqueue({run_id: study}, "in turn")
         return run_id
 
@@ -183,11 +184,23 @@ class Engine:
         self._waiting.append(Job(tasks, schedule))
         self._inbox.put(self._hand_out)
 
-    def stop(self, run_id: str) -> None:
+    def stop(self, run_id: str, *, visitor: str | None = None) -> None:
         """End a run and those of its group within a second, queued or running; its events so far are kept.
 
         A run that has ended is not changed.
+
+        Args:
+            run_id: The run.
+            visitor: The token of who asks, who must have started it; None for who may stop any run.
+
+        Raises:
+            NotAllowed: Another visitor has started it.
+            StoreUnavailable: The run is stopped, but its end could not be stored yet.
         """
+        if visitor is not None:
+            record = self.store.run(run_id)
+            if record is None or not record.visitor or not compare_digest(record.visitor, visitor):
+                raise NotAllowed("Only who started this run may stop it; you may watch it, and start one of your own.")
         with self._lock:
             for job in [*self._waiting, *list(self._underway.values())]:
                 job.unwanted |= run_id in job.tasks

@@ -304,6 +304,22 @@ def test_a_run_can_be_stopped(visit: Any, store: Store) -> None:
     assert headline(app) != outcome(store, app).sentence
 
 
+def test_others_watch_a_run_and_only_who_started_it_or_the_presenter_stops_it(
+    visit: Any, store: Store, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("DEEPLEAK_PRESENTER_CODE", "code")
+    owner = visit(indices="0,5", max_iterations="100000")
+    owner.button(key="start").click().run()
+    run_id = owner.query_params["run"]
+    other = visit(run=run_id)
+    keys = {button.key for button in checked(owner.run()).button}
+    assert "stop" in keys
+    assert "stop" not in {button.key for button in other.button}
+    checked(other.text_input(key="presenter-code").set_value("code").run())
+    ended(other.button(key="stop").click().run())
+    assert store.run(run_id).status == "stopped"
+
+
 def test_without_a_ground_truth_the_page_shows_pictures_and_residual(visit: Any, store: Store) -> None:
     """As for an update captured in a real system: no score, pictures in the attacker's order."""
     scenario = Scenario(indices=(0, 4), max_iterations=3)

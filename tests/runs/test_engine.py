@@ -22,7 +22,7 @@ import pytest
 import torch
 from distributed import Client
 
-from deepleak_core.errors import DeepLeakError, RunRejected, UnsupportedScenario
+from deepleak_core.errors import DeepLeakError, NotAllowed, RunRejected, UnsupportedScenario
 from deepleak_core.events import (
     Event,
     Finished,
@@ -186,6 +186,22 @@ def test_a_stopped_run_ends_with_its_outcome(engine: Engine) -> None:
     assert isinstance(finished, Finished)
     assert finished.reason == "stopped"
     assert finished.step == engine.store.curve(run_id)[-1].step
+
+
+def test_a_run_is_stopped_by_who_started_it_and_by_nobody_else(engine: Engine) -> None:
+    begun, waits = (engine.submit(LONG.changed(seed=seed), visitor="me") for seed in (21, 22))
+    assert engine.submit(LONG.changed(seed=22), visitor="you") == waits, "a run that two have asked for"
+    study = engine.study(Study(scenario=BATCH.changed(seed=21)), visitor="me")
+    running(engine, begun)
+    for run_id in (begun, waits, study, "none"):
+        for stranger in ("you", ""):
+            with pytest.raises(NotAllowed, match="Only who started this run may stop it"):
+                engine.stop(run_id, visitor=stranger)
+    assert all(record_of(engine, run_id).under_way for run_id in (begun, waits, study))
+    engine.stop(study, visitor="me")
+    engine.stop(waits, visitor="me")
+    engine.stop(begun)  # no visitor: the command line, or the presenter
+    assert [ended(engine, run_id).status for run_id in (begun, waits, study)] == ["stopped"] * 3
 
 
 def test_a_worker_at_a_long_iteration_is_not_waited_for(engine: Engine) -> None:

@@ -17,7 +17,7 @@ from deepleak_core.errors import DeepLeakError
 from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from ui import charts, messages, records, shell
+from ui import charts, messages, ownership, records, shell
 from ui.backend import engine, give_way, pace, store
 from ui.comparisons import groups
 from ui.comparisons.groups import Group, Groups
@@ -168,7 +168,8 @@ class _Page:
     def _run_or_stop(self, started: Groups, scenarios: Sequence[Scenario]) -> None:
         running = next((group for group in started.values() if group.under_way), None)
         if running is not None:
-            st.button("Stop", icon=":material/stop:", key="stop", on_click=groups.stop, args=(running,))
+            if ownership.may_stop(*running.runs):
+                st.button("Stop", icon=":material/stop:", key="stop", on_click=groups.stop, args=(running,))
             return
         ended = started.get(PAIR, Group()).finished is not None
         first = "Run" if len(scenarios) == 1 else "Run both"

@@ -16,7 +16,7 @@ from deepleak_core.events import Finished
 from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from ui import address, controls, records, visitor
+from ui import address, controls, ownership, records, visitor
 from ui.backend import engine, store
 
 DEFAULT = address.WELCOME.changed(max_iterations=200)  # two such runs side by side end within seconds on two cores
@@ -119,10 +119,8 @@ def start(
 
 
 def stop(group: Group) -> None:
-    """End a group with all its runs."""
-    for run in group.runs:
-        if run.under_way:
-            engine().stop(run.id)
+    """End a group with those of its runs that this visitor may stop."""
+    ownership.stop(group.runs)
 
 
 def publish() -> None:

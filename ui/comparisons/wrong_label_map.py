@@ -13,7 +13,7 @@ from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import wrong_labels
 from deepleak_core.studies.wrong_labels import CORRECT, WrongLabelMap, WrongLabelRow
-from ui import records, shell
+from ui import records, shell, visitor
 from ui.backend import engine, give_way, pace, store
 from ui.heat_map import Cell, Row, heat_map
 
@@ -59,7 +59,7 @@ def _compute(rows: Sequence[WrongLabelRow]) -> None:
     """Have every row computed that is not yet, whoever asked for it first."""
     try:
         for row in rows:
-            engine().study(row)
+            engine().study(row, visitor=visitor.token())
     except DeepLeakError as error:
         st.session_state.problems = (str(error),)
 

@@ -23,7 +23,7 @@ from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import COMPOSITIONS, Scenario
 from deepleak_core.studies import label_accuracy
 from deepleak_core.studies.label_accuracy import Study
-from ui import charts, controls, live_charts, pieces, shell
+from ui import charts, controls, live_charts, ownership, pieces, shell, visitor
 from ui.backend import engine, give_way, pace, store
 from ui.controls.images import MODES, PICKS, image_labels
 from ui.controls.inputs import segments
@@ -70,9 +70,9 @@ def draw(scenario: Scenario) -> None:
     busy = any(record.under_way for record in records.values())
     complete = len([record for record in records.values() if record.status == "finished"]) == len(points)
     with button:
-        if busy:
+        if ownership.may_stop(*records.values()):
             st.button("Stop", icon=":material/stop:", key="stop", width="stretch", on_click=_stop, args=(points,))
-        else:
+        elif not busy:
             st.button(
                 "Start", type="primary", icon=":material/play_arrow:", key="start", width="stretch",
                 on_click=_start, args=(points,), disabled=complete,
@@ -107,15 +107,14 @@ def _start(points: Sequence[Study]) -> None:
     """Submit every point that has not been computed."""
     try:
         for point in points:
-            engine().study(point)
+            engine().study(point, visitor=visitor.token())
     except DeepLeakError as error:
         st.session_state.problems = (str(error),)
 
 
 def _stop(points: Sequence[Study]) -> None:
     """Stop the computation of these points, the waiting ones first; results so far are kept."""
-    for record in sorted(_records(points).values(), key=lambda record: record.status != "queued"):
-        engine().stop(record.id)
+    ownership.stop(sorted(_records(points).values(), key=lambda record: record.status != "queued"))
 
 
 def _records(points: Sequence[Study]) -> dict[str, RunRecord]:

@@ -19,7 +19,7 @@ from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.label_accuracy import Study, verdict
-from ui import pictures, pieces, records, shell
+from ui import pictures, pieces, records, shell, visitor
 from ui.backend import engine, give_way, store
 from ui.label_inference import chips, tables
 from ui.rendering import render
@@ -40,7 +40,7 @@ def answers_of(scenario: Scenario) -> tuple[RunRecord | None, tuple[str, ...]]:
     asked, run_id = state.get("asked", ("", ""))
     if asked != study.key:
         try:
-            run_id = engine().study(study)
+            run_id = engine().study(study, visitor=visitor.token())
         except DeepLeakError as error:
             return None, (str(error),)
         state.asked = study.key, run_id

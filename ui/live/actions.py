@@ -6,15 +6,18 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from deepleak_core.scenario import Scenario
+from ui import ownership
 from ui.live.next_step import next_step
 from ui.live.view import View
 
 
 def draw(view: View, place: DeltaGenerator) -> None:
-    """Stop during a run; else start one, or after a run what promises more and the same once more."""
+    """Stop during a run, for who may; else start one, or after a run what promises more and the same once more."""
     with place:
         if view.record is not None and view.under_way:
-            st.button("Stop", icon=":material/stop:", key="stop", on_click=_stop, args=(view.record.id,))
+            if ownership.may_stop(view.record):
+                args = ([view.record],)
+                st.button("Stop", icon=":material/stop:", key="stop", on_click=ownership.stop, args=args)
             return
         further = next_step(view.record.scenario, view.finished) if view.record and view.finished else None
         if further is not None:
@@ -40,9 +43,3 @@ def _attack(scenario: Scenario, *, again: bool = False) -> None:
     from ui.live import session  # imports PyTorch
 
     session.attack(scenario, again=again)
-
-
-def _stop(run_id: str) -> None:
-    from ui.live import session
-
-    session.stop(run_id)

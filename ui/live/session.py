@@ -62,8 +62,3 @@ def attack(scenario: Scenario, *, again: bool = False) -> None:
         return
     record = store().run(state.run)
     state.answered = record is not None and not record.under_way
-
-
-def stop(run_id: str) -> None:
-    """End a run after its current iteration."""
-    engine().stop(run_id)

@@ -1,0 +1,79 @@
+"""Who may stop a run: the visitor who started it, and the presenter, who knows a code."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from deepleak_core.errors import DeepLeakError
+from ui import visitor
+
+if TYPE_CHECKING:
+    from deepleak_core.runs.store import RunRecord
+
+MOST_TRIES, TRIES_SECONDS = 10, 600.0  # wrong codes of all visitors together, within this time
+REFUSED = "This is not the code of the presenter."
+TOO_MANY = "Too many wrong codes were tried; wait ten minutes."
+
+
+def may_stop(*runs: RunRecord) -> bool:
+    """Whether this visitor may stop one of these runs, as far as they are under way."""
+    return any(run.under_way and (is_presenter() or run.visitor == visitor.token()) for run in runs)
+
+
+def stop(runs: Iterable[RunRecord]) -> None:
+    """Stop those of the runs that this visitor may stop; what goes wrong is kept for the page to say."""
+    from ui.backend import engine  # imports PyTorch
+
+    for run in runs:
+        if may_stop(run):
+            try:
+                engine().stop(run.id, visitor=None if is_presenter() else visitor.token())
+            except DeepLeakError as error:
+                st.session_state.problems = (str(error),)
+
+
+def is_presenter() -> bool:
+    """Whether this session has given the code."""
+    return bool(st.session_state.get("presenter", False))
+
+
+def offer_code() -> None:
+    """Where the server has a code (`DEEPLEAK_PRESENTER_CODE`), a place to give it."""
+    if not os.environ.get("DEEPLEAK_PRESENTER_CODE") or is_presenter():
+        return
+    with st.popover("Presenter", icon=":material/co_present:", key="presenter-code-place"):
+        st.text_input(
+            "Code", type="password", key="presenter-code", on_change=_try_code, help="Lets you stop every run."
+        )
+        if refusal := st.session_state.pop("presenter-refusal", ""):
+            st.error(refusal)
+
+
+@st.cache_resource(show_spinner=False)
+def _wrong_codes() -> tuple[threading.Lock, deque[float]]:
+    """When wrong codes were given, by whomever: a visitor can get a new token for every try."""
+    return threading.Lock(), deque()
+
+
+def _try_code() -> None:
+    state = st.session_state
+    code, given = os.environ.get("DEEPLEAK_PRESENTER_CODE", ""), state.pop("presenter-code", "")
+    lock, wrong = _wrong_codes()
+    with lock:
+        while wrong and time.monotonic() - wrong[0] > TRIES_SECONDS:
+            wrong.popleft()
+        if len(wrong) >= MOST_TRIES:
+            state["presenter-refusal"] = TOO_MANY
+        elif code and hmac.compare_digest(given.encode(), code.encode()):
+            state.presenter = True
+        else:
+            wrong.append(time.monotonic())
+            state["presenter-refusal"] = REFUSED
