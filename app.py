@@ -29,12 +29,11 @@ def main() -> None:
     page = st.navigation(pages, position="hidden")
     shell.header(pages)
     tour.bar()
-    if "distributed" not in sys.modules and page.url_path not in LIGHT:
-        with st.spinner("Loading PyTorch and the attack engine"):  # once
-            from ui.backend import engine
-
-            engine()
-    shell.run(page)
+    if "distributed" in sys.modules or page.url_path in LIGHT:
+        shell.run(page)
+        return
+    with st.spinner("Loading PyTorch and the attack engine"):  # once, until the first page is drawn
+        shell.run(page)
 
 
 if __name__ == "__main__":  # Streamlit runs this file for each visitor
