@@ -106,6 +106,13 @@ def solvers() -> str:
     return source(found) + markdown(SOLVERS_HEAD, map(solver_row, found["cells"]))
 
 
+def first_sight() -> str:
+    """How soon something moves."""
+    found, names = result("first_sight"), {"cold": "first visitor", "warm": "later visitors", "gallery": "gallery"}
+    rows = [(names[name], spread(seconds)) for name, seconds in found["seconds"].items()]
+    return source(found) + markdown(("from the request or click", "to moving pictures, s"), rows)
+
+
 LIMITS_HEAD = ("batch", "labels, s", "30 dB, s", "pixel-exact, s", "certified", "end, s", "mean PSNR", "peak memory")
 
 
@@ -415,6 +422,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "training-stages": training_stages,
     "solvers": solvers,
     "limits": limits,
+    "first-sight": first_sight,
     "attack-speed-cpu": lambda: attack_speed("cpu"),
     "attack-speed-gpu": lambda: attack_speed("cuda"),
     "lbfgs": lbfgs,
