@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 
 from benchmarks import outcomes, tables
 from benchmarks.browser import chromium, running_app
@@ -21,7 +21,7 @@ from benchmarks.machine import describe_machine
 from deepleak_core.runs.recording import gallery
 
 RESULT = outcomes.RESULTS / "first_sight.json"
-WINDOW = {"width": 1280, "height": 720}
+WINDOW: ViewportSize = {"width": 1280, "height": 720}
 PATIENCE = 60_000  # ms
 RECORDINGS = ("distinct", "one-wrong-label", "same-label")
 PICTURES = 3
