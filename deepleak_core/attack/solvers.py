@@ -17,13 +17,12 @@ from torch import Tensor
 from deepleak_core.attack.objectives import Matching
 
 FIRST_MOVE = 0.1  # change of the input that moves most in the first L-BFGS step, in standard deviations of the data
+CURVATURE_PAIRS = 100  # that L-BFGS remembers
 LINE_SEARCH_STEPS = 29  # evaluations of an L-BFGS line search after the first
 CONJUGATE_STEPS = 300  # within a step of Levenberg-Marquardt, at most
 FORCING, FORCING_STALLED = 1e-3, 1e-6  # share of the energy that they may leave; the latter where a step gained little
-IDLE_STEPS, REFUSED = (
-    2.0,
-    0.25,
-)  # steps without gain after which a problem ends; a refused one, damped next, counts less
+IDLE_STEPS = 2.0  # steps without gain after which a problem ends
+REFUSED = 0.25  # of such a step: what a refused one counts, which is damped next
 SNAP_COST = 1e-6  # squared relative residual from which the nearest possible point is tried
 SNAPPED_COST = 1e-9  # up to which it solves a problem; a single pixel value that is off by 1/255 leaves about 1e-8
 SURROGATE_RATE = 0.01  # Adam's step for the surrogate's point between the weights before and after
@@ -140,7 +139,6 @@ def lbfgs(
     iterations: int,
     learning_rate: float | None,
     stop: Callable[[], bool],
-    history: int = 100,
 ) -> Iterator[Iterate]:
     """Limited-memory BFGS with a weak Wolfe line search by bisection (Lewis and Overton 2013).
 
@@ -181,7 +179,7 @@ def lbfgs(
         moved, turned = length * direction, reached[1] - gradient
         curvature = (moved * turned).sum()
         if curvature > 1e-10 * moved.norm() * turned.norm():
-            pairs = [*pairs[-(history - 1) :], (moved, turned, 1 / curvature)]
+            pairs = [*pairs[-(CURVATURE_PAIRS - 1) :], (moved, turned, 1 / curvature)]
         point = point + moved
         loss, gradient, residuals = reached
 
