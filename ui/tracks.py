@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import streamlit as st
 
-from deepleak_core.events import GroundTruthKnown, from_png
+from deepleak_core.events import GroundTruthKnown
 from deepleak_core.runs.recording import RecordedRun
 from deepleak_core.runs.store import Moment, RunRecord
+from deepleak_core.scoring.pictures import grey_psnr
 from ui import records
 from ui.player import LiveFrame, Track, strip
 from ui.player.parts import Asides
@@ -89,6 +89,4 @@ def _curve(moments: Sequence[Moment]) -> tuple[tuple[float, float], ...]:
 
 @st.cache_data(max_entries=100, show_spinner=False)
 def _grey_psnr(run_id: str, _truth: GroundTruthKnown) -> float:
-    """Mean PSNR in dB of flat grey images, as in `scoring.metrics`."""
-    errors = [float(np.square(from_png(picture) - 0.5).mean()) for picture in _truth.pictures]
-    return sum(-10 * math.log10(max(error, 1e-12)) for error in errors) / len(errors)
+    return grey_psnr(_truth.pictures)

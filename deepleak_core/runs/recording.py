@@ -49,6 +49,7 @@ from deepleak_core.events import (
 )
 from deepleak_core.runs.archives import ADVICE, MOST_BYTES, Archive, packed
 from deepleak_core.scenario import Scenario
+from deepleak_core.scoring.pictures import psnr
 from deepleak_core.text import listed, shorten
 from deepleak_core.version import VERSION
 
@@ -68,7 +69,6 @@ SHOWN = 64  # pictures of a larger batch that a frame holds
 LOSSLESS_PIXELS = 8192  # of a frame; larger ones are compressed with loss, but for the last
 WEBP_QUALITY = 90
 MOST_IMAGES, MOST_CLASSES, LONGEST_TEXT = 4096, 2000, 2000
-PSNR_FLOOR = 1e-12  # mean squared error that counts as none, as in `scoring.metrics`
 ENTRIES = {r"run\.json": 8 * 2**20, r"private/\d\/\d{4}\.png": 2**19, r"frames/\d/\d{4}\.webp": 12 * 2**20}
 Pixels = npt.NDArray[np.uint8]
 Page = Literal["live", "fusion", "wrong-label", "gradinversion"]
@@ -299,14 +299,15 @@ def _frame(
 ) -> RecordedFrame:
     images = _to_8bit(snapshot.images[list(order)])
     score = snapshot.score if snapshot.score and snapshot.score.places == order else None
-    psnr = () if private is None else score.psnr if score else _psnr(images, private)
-    to_mean = () if means is None else score.psnr_to_mean if score else _psnr(images, means)
+    rebuilt = images / np.float64(255)
+    to_private = () if private is None else score.psnr if score else psnr(rebuilt, private)
+    to_mean = () if means is None else score.psnr_to_mean if score else psnr(rebuilt, means)
     return RecordedFrame(
         step=snapshot.step,
         seconds=snapshot.seconds,
         residual=snapshot.residual,
         labels=tuple(snapshot.labels[place] for place in order),
-        psnr=psnr,
+        psnr=to_private,
         psnr_to_mean=to_mean,
         pictures=strip(images[:SHOWN], lossless=lossless),
     )
@@ -315,14 +316,6 @@ def _frame(
 def _to_8bit(images: Images) -> Pixels:
     pixels: Pixels = (np.clip(images, 0, 1) * 255).round().astype(np.uint8)
     return pixels
-
-
-def _psnr(images: Pixels, private: Images) -> tuple[float, ...]:
-    """PSNR in dB of each of these images (B, C, H, W), as in `scoring.metrics`."""
-    errors = (images / np.float64(255) - private) ** 2
-    error = np.maximum(errors.reshape(len(errors), -1).mean(1), PSNR_FLOOR)
-    values: list[float] = (-10 * np.log10(error)).tolist()
-    return tuple(values)
 
 
 # ------------------------------------------------------------------------------------------------------- pictures
@@ -563,15 +556,6 @@ def gallery_recording(name: str, folder: Path = GALLERY) -> Recording:
     if name not in paths:
         raise UnusableRecording(f"There is no recording {shorten(name)!r}; accepted are {listed(list(paths), 20)}.")
     return load(paths[name])
-
-
-def recording_with(scenario: Scenario, folder: Path = GALLERY) -> RecordedRun | None:
-    """A run of this scenario from a folder of recordings, None where there is none."""
-    for head in gallery(folder):
-        for number, run in enumerate(head.runs):
-            if run.scenario == scenario:
-                return gallery_recording(head.name, folder).runs[number]
-    return None
 
 
 def _name_of(path: Path) -> str:

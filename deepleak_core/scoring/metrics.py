@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-PIXEL_EXACT_FLOOR = 1e-12  # mean squared error that counts as none: PSNR is reported up to 120 dB
+from deepleak_core.scoring.pictures import PIXEL_EXACT_FLOOR
 
 
 def match(rebuilt: Tensor, private: Tensor) -> Tensor:

@@ -11,15 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-import numpy as np
-
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch, pick
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Finished, GroundTruthKnown
 from deepleak_core.scenario import Scenario
-from deepleak_core.scoring.class_means import class_means
-from deepleak_core.scoring.metrics import PIXEL_EXACT_FLOOR
+from deepleak_core.scoring.pictures import class_means, psnr
 from deepleak_core.scoring.sentences import RECOVERED_DB, what_blended
 from deepleak_core.text import percent
 
@@ -101,8 +98,7 @@ def averages_to_mean(rebuilt: Sequence[bytes], truth: GroundTruthKnown) -> dict[
     `rebuilt` are PNG bytes in the order of the private images.
     """
     averages, means = class_means(rebuilt, truth.labels), class_means(truth.pictures, truth.labels)
-    errors = {label: float(np.square(averages[label] - mean).mean()) for label, mean in means.items()}
-    return {label: float(-10 * np.log10(max(error, PIXEL_EXACT_FLOOR))) for label, error in errors.items()}
+    return {label: psnr(averages[label][None], mean[None])[0] for label, mean in means.items()}
 
 
 # ------------------------------------------------------------------------------------------------------ sentences

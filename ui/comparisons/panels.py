@@ -13,7 +13,7 @@ from deepleak_core.errors import DeepLeakError
 from deepleak_core.runs.recording import RecordedRun
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from deepleak_core.scoring.class_means import mean_pictures
+from deepleak_core.scoring.pictures import mean_pictures
 from ui import pieces, records, tracks
 from ui.player import Note, Still, Track
 from ui.player.parts import Asides

@@ -9,7 +9,7 @@ import streamlit as st
 from deepleak_core.events import GroundTruthKnown
 from deepleak_core.runs.recording import RecordedRun, Recording
 from deepleak_core.scenario import Scenario
-from deepleak_core.scoring.class_means import mean_pictures
+from deepleak_core.scoring.pictures import mean_pictures
 from ui import server_view
 from ui.player import Column, Note, Still, Track, play
 from ui.player.parts import Asides
