@@ -167,7 +167,7 @@ def why_waiting(record: RunRecord) -> tuple[float | None, str]:
             done = download.bytes_done / download.bytes_total if download.bytes_total else None
             return done, f"Downloading {download.dataset}: {download.bytes_done / 1e6:.0f}{total} MB"
         return 0, "The client computes its update"
-    place = store().position(record.id) or 1
+    place = engine().position(record.id) or store().position(record.id) or 1
     if place > 1:
         return 0, f"Waiting, place {place} in the queue"
     if not engine().ready:

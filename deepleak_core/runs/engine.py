@@ -15,8 +15,9 @@ What a worker is given is a job: an attack, a study, or several attacks with a s
 
 Dask decides which worker runs a job and restarts workers that die. The dispatcher decides when, because pages show a
 place in the queue: it hands out one job for each worker and keeps the rest waiting, so an attack has its worker to
-itself. The most urgent job goes first, jobs of the same urgency in the order of arrival; a running study gives way to
-a waiting attack. Whatever happens to a run is put into the dispatcher's inbox as a function, called in that order.
+itself. The most urgent job goes first; among jobs of the same urgency visitors take turns, and each visitor's own go in
+the order of arrival. A visitor has one attack under way at a time. A running study gives way to a waiting attack.
+Whatever happens to a run is put into the dispatcher's inbox as a function, called in that order.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ CONNECT_SECONDS = 10  # how long a scheduler may take to answer, and to come bac
 STORED_SECONDS = 2.0  # how long `stop` waits until the end of a run that waits is stored
 CLOSING_SECONDS = 5.0  # how long an engine that closes waits until all is stored
 FORGOTTEN_SECONDS = 60.0  # how often, and after how long, runs that nobody works on are looked for
+MOST_OF_ONE = 3  # attacks of one visitor: one under way and two that wait
 FORGOTTEN = "The run was lost before it began; run it again."
 
 
@@ -90,6 +92,7 @@ class Engine:
         self._topic = f"deepleak-{this_process()}-{id(self)}"
         self._lock = threading.Lock()  # guards the queue, which visitors' threads change too
         self._waiting: deque[Job] = deque()
+        self._turns: dict[tuple[int, str], int] = {}  # the last turn of each urgency and visitor, counted upwards
         self._underway: dict[str, Job] = {}
         self._inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._closing = False
@@ -147,7 +150,7 @@ class Engine:
                 return known.id
             _require_room("studies", sum(job.urgency > 0 for job in self._in_line()), self.max_waiting_studies)
             run_id = self.store.create(study.scenario, owner=this_process(), study=study.key, visitor=visitor)
-            self._enqueue({run_id: study}, "in turn")
+            self._enqueue({run_id: study}, "in turn", visitor)
         return run_id
 
     def _submit(self, tasks: Sequence[Task], schedule: Schedule, *, again: bool, visitor: str) -> list[str]:
@@ -159,13 +162,14 @@ class Engine:
             if None in answers:
                 waiting = sum(job.urgency == 0 for job in self._in_line())
                 busy = sum(len(job.ended) < len(job.tasks) for job in list(self._underway.values()))
+                self._require_share(visitor)
                 _require_room("runs", waiting + busy - max(self.workers, 1), self.max_waiting)
             for place, task in enumerate(tasks):
                 if answers[place] is None:
                     run_id = self.store.create(task.scenario, owner=this_process(), visitor=visitor, device=self.device)
                     answers[place], new[run_id] = run_id, task
             if new:
-                self._enqueue(new, schedule)
+                self._enqueue(new, schedule, visitor)
         return [run_id for run_id in answers if run_id is not None]
 
     def _answer(self, scenario: Scenario) -> str | None:
@@ -180,8 +184,17 @@ class Engine:
         done = self.store.finished_like(scenario, device=self.device)  # one may have ended between the two questions
         return None if done is None else done.id
 
-    def _enqueue(self, tasks: Mapping[str, Task], schedule: Schedule) -> None:
-        self._waiting.append(Job(tasks, schedule))
+    def _require_share(self, visitor: str) -> None:
+        jobs = [*self._waiting, *list(self._underway.values())]
+        mine = sum(job.visitor == visitor and not (job.urgency or job.unwanted or job.over) for job in jobs)
+        if visitor and mine >= MOST_OF_ONE:
+            raise RunRejected(
+                f"You have {mine} runs that wait or are under way, and no more than {MOST_OF_ONE} may be; "
+                "stop one of them, or wait until one has ended."
+            )
+
+    def _enqueue(self, tasks: Mapping[str, Task], schedule: Schedule, visitor: str) -> None:
+        self._waiting.append(Job(tasks, schedule, visitor))
         self._inbox.put(self._hand_out)
 
     def stop(self, run_id: str, *, visitor: str | None = None) -> None:
@@ -213,9 +226,35 @@ class Engine:
         if not stored:
             raise StoreUnavailable(f"The run is stopped, and shown so as soon as possible. {self._writer.trouble}")
 
+    def position(self, run_id: str) -> int | None:
+        """A run's place among the attacks that wait here, 1 for the next; None unless it is one of them."""
+        with self._lock:
+            attacks = [job for job in self._in_line() if job.urgency == 0]
+        return next((place for place, job in enumerate(attacks, start=1) if run_id in job.tasks), None)
+
     def _in_line(self) -> list[Job]:
-        """Jobs that wait and shall run."""
-        return [job for job in self._waiting if not job.unwanted]
+        """Jobs that wait and shall run, in the order in which they will."""
+        left, turns, order = [job for job in self._waiting if not job.unwanted], dict(self._turns), []
+        while left:
+            job = min(
+                left, key=lambda job: (job.urgency, turns.get((job.urgency, job.visitor), 0))
+            )  # the first of equals
+            turns[job.urgency, job.visitor] = max(turns.values(), default=0) + 1
+            left.remove(job)
+            order.append(job)
+        return order
+
+    def _may_begin(self) -> list[Job]:
+        """Jobs in line without the attacks of visitors who have, or are about to have, one under way."""
+        jobs = self._underway.values()
+        busy = {job.visitor for job in jobs if job.visitor and not (job.urgency or job.over)}
+        free = []
+        for job in self._in_line():
+            if job.urgency or job.visitor not in busy:
+                free.append(job)
+            if job.visitor and not job.urgency:
+                busy.add(job.visitor)
+        return free
 
     def _stop_waiting(self, run_id: str) -> threading.Event:
         """End a job that waits, if it still does; what is returned is set once that is stored."""
@@ -313,16 +352,17 @@ class Engine:
             return
         self.workers = len(client.nthreads())
         with self._lock:
-            while (in_line := self._in_line()) and len(self._underway) < self.workers:
+            while len(self._underway) < self.workers and (free := self._may_begin()):
                 self._subscribe()
-                job = min(in_line, key=lambda job: job.urgency)  # of equals it is the first
+                job = free[0]
+                self._turns[job.urgency, job.visitor] = max(self._turns.values(), default=0) + 1
                 key = f"deepleak-{job.id}"
                 job.future = client.submit(
                     workers.execute, job.id, self._topic, job.tasks, job.schedule, key=key, pure=False
                 )
                 self._underway[job.id] = job
                 self._waiting.remove(job)
-            attacks = sum(job.urgency == 0 for job in self._in_line())
+            attacks = sum(job.urgency == 0 for job in self._may_begin())
         # An attack does not wait for a study: the study goes back into the queue.
         for job in [job for job in self._underway.values() if job.urgency and job.worker][:attacks]:
             if job.stop_by is None and not job.yields and not job.over:
@@ -395,7 +435,7 @@ class Engine:
         if job.future.status == "finished" and job.yields and job.stop_by is None and not job.unwanted:
             with self._lock:
                 del self._underway[job.id]
-                self._waiting.append(Job(job.tasks, job.schedule, round=job.round + 1))
+                self._waiting.append(Job(job.tasks, job.schedule, job.visitor, round=job.round + 1))
             self._hand_out()
         elif job.future.status == "finished":
             # The end of an attack is recorded already; this ends studies.

@@ -204,6 +204,26 @@ def test_a_run_is_stopped_by_who_started_it_and_by_nobody_else(engine: Engine) -
     assert [ended(engine, run_id).status for run_id in (begun, waits, study)] == ["stopped"] * 3
 
 
+def test_visitors_take_turns_and_none_has_more_than_a_share(engine: Engine) -> None:
+    def ask(visitor: str, seed: int) -> str:
+        return engine.submit(SHORT.changed(seed=seed), again=True, visitor=visitor)
+
+    busy = engine.submit(LONG, again=True, visitor="one")
+    running(engine, busy)
+    greedy = [ask("one", seed) for seed in (31, 32)]
+    with pytest.raises(RunRejected, match="You have 3 runs"):
+        ask("one", 33)
+    others = [ask("two", 34), ask("three", 35), ask("two", 36)]
+    first, second = greedy
+    turns = [others[0], others[1], first, others[2], second]
+    assert [engine.position(run_id) for run_id in turns] == [1, 2, 3, 4, 5]
+    assert engine.position(busy) is None
+    engine.stop(busy)
+    assert [ended(engine, run_id).status for run_id in turns] == ["finished"] * 5
+    begun = [record_of(engine, run_id).started for run_id in turns]
+    assert begun == sorted(begun)
+
+
 def test_a_worker_at_a_long_iteration_is_not_waited_for(engine: Engine) -> None:
     run_id = engine.study(Stubborn(LONG))
     eventually(lambda: record_of(engine, run_id).events)
