@@ -25,6 +25,7 @@ from ui.controls.images import OWN
 REPAIRS = {OWN: "As the attack does", True: "Yes", False: "No"}
 ELSEWHERE = ("iterations", "fedavg")  # settings whose input is in another group
 SMOOTHNESS = "total-variation"  # the prior whose weight is a field of the scenario
+SETTING, PRIOR = "setting-", "prior-"  # of the keys of inputs without a field of their own
 FEATURES = "feature_weight"  # 1 is the scenario's `feature_term`
 
 
@@ -45,6 +46,13 @@ def fill(scenario: Scenario) -> None:
         state[_prior_key(name)] = _number(weights[name]) if name in weights else None
     if SMOOTHNESS not in weights:
         state[_prior_key(SMOOTHNESS)] = scenario.total_variation
+
+
+def resend() -> None:
+    """Set the inputs of this module that have a key of their own to what they are."""
+    state = st.session_state
+    for key in [key for key in state if str(key).startswith((SETTING, PRIOR))]:
+        state[key] = state[key]
 
 
 def choice(*, locked: bool) -> str:
@@ -163,11 +171,11 @@ def _priors(attack: Attack, locked: bool) -> dict[str, Any]:
 
 def _key(setting: str) -> str:
     """The key of a setting's input: the scenario field that holds it, or a name of its own."""
-    return setting if setting in Scenario.model_fields else f"setting-{setting}"
+    return setting if setting in Scenario.model_fields else f"{SETTING}{setting}"
 
 
 def _prior_key(name: str) -> str:
-    return "total_variation" if name == SMOOTHNESS else f"prior-{name}"
+    return "total_variation" if name == SMOOTHNESS else f"{PRIOR}{name}"
 
 
 def _is_whole(attack: Attack | None, name: str) -> bool:

@@ -46,6 +46,7 @@ def fill(scenario: Scenario) -> None:
 
 def draw(*, locked: bool) -> Made:
     """Draw all controls; `locked` shows them without letting them change, while a run is under way."""
+    _resend()
     values, problems = images.draw(locked=locked)
     values["attack"] = attack.choice(locked=locked)
     with st.expander("Expert settings", icon=":material/science:"):
@@ -68,6 +69,7 @@ def draw(*, locked: bool) -> Made:
 
 def draw_update() -> Made:
     """Draw the controls that matter to the client's update, and none of the attack's."""
+    _resend()
     values, problems = images.draw(locked=False)
     if values["mode"] == "fedavg":
         with st.expander("Local training"):
@@ -80,6 +82,7 @@ def draw_update() -> Made:
 
 def draw_few(base: Scenario, *, locked: bool) -> Made:
     """Draw images, mode and network, the controls of a comparison; all else is as in `base`."""
+    _resend()
     values = {name: value for name, value in base.to_values().items() if name not in (*IMAGES, *LOCAL_SETTINGS)}
     own, problems = images.draw(locked=locked)
     values |= own
@@ -100,6 +103,19 @@ def check(scenario: Scenario) -> None:
     checks.check(scenario)
     with suppress(DatasetUnavailable):  # not downloaded yet: the run will do that
         pick(scenario, images.image_labels(scenario.dataset, scenario.images))
+
+
+def _resend() -> None:
+    """Send every value to the browser once more.
+
+    A closed drawer has no inputs in the browser. When it is opened, they take the value that was sent last, or their
+    default where the last drawing sent none; with the next click the browser would return these defaults.
+    """
+    state = st.session_state
+    for name in (*Scenario.model_fields, "pick", "numbers"):
+        if name in state:
+            state[name] = state[name]
+    attack.resend()
 
 
 def _made(values: Mapping[str, Any], problems: tuple[str, ...]) -> Made:

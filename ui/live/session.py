@@ -29,6 +29,7 @@ def opened(drawer: DeltaGenerator) -> View:
     record = store().run(state.run) if state.run else None
     with drawer:
         scenario, problems = controls.draw(locked=record is not None and record.under_way)
+        state.suspense = bool(state.get("suspense"))  # sent once more, as every control is
         st.toggle("Hide the private images", key="suspense", help=HIDING)
     state.untouched = state.untouched or scenario
     if scenario != state.untouched:  # a control was changed: this is a new scenario, not the run shown

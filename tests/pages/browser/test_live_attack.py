@@ -83,6 +83,20 @@ def test_one_click_rebuilds_the_images_and_a_reload_finds_the_same_run(visit: An
     expect_no_error(page)
 
 
+def test_the_settings_opened_after_a_run_are_those_of_the_run(visit: Any) -> None:
+    page = visit("/?indices=0,4&max_iterations=30&attack=exact")
+    start(page)
+    button(page, "pictures").wait_for()
+    page.wait_for_url("**/?run=*")
+    run = re.compile(re.escape(page.url) + "(&.*)?$")
+    page.locator(".st-key-drawer button").first.click()
+    expect(page.locator(".st-key-mode [aria-checked=true], .st-key-mode [aria-pressed=true]")).to_have_count(1)
+    page.locator(".st-key-suspense label").click()  # returns the values of all settings
+    page.wait_for_url("**suspense=true")
+    expect(page).to_have_url(run)
+    expect(button(page, "pictures")).to_be_visible()
+
+
 def test_the_first_window_shows_the_whole_stage(visit: Any) -> None:
     page = visit()
     boxes = [button(page, "start").bounding_box(), timeline(page).bounding_box()]
