@@ -391,7 +391,9 @@ def test_a_group_runs_side_by_side_and_is_recorded_run_by_run(engine: Engine) ->
         kinds = [type(event) for event in engine.store.events(run_id)]
         assert kinds.count(Prepared) == kinds.count(Finished) == 1
         assert kinds[-1] is Finished
-        assert engine.store.curve(run_id)[-1].step == 600
+        finished = engine.store.latest(run_id, Finished)
+        assert finished is not None
+        assert engine.store.curve(run_id)[-1].step == finished.step > 0
 
 
 def test_a_group_in_turn_records_each_run_as_it_ends(engine: Engine) -> None:
