@@ -16,7 +16,7 @@ from deepleak_core.runs.recording import Recording, load, recorded, save
 from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
 from tests.helpers import app_page, checked, headline, keys, page_html
-from ui.gallery import choice
+from ui import recordings
 
 SCENARIO = Scenario(indices=(0, 4), model="lenet", max_iterations=3)
 HOSTILE = "<script>alert(1)</script> ![x](http://a.example/x.png)"
@@ -34,7 +34,7 @@ def folder(recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "01-first.zip").write_bytes(save(recording))
     second = Recording(name="second", title="The second", sentence="Again.", page="live", runs=recording.runs)
     (tmp_path / "02-second.zip").write_bytes(save(second))
-    monkeypatch.setattr(choice, "GALLERY", tmp_path)
+    monkeypatch.setattr(recordings, "GALLERY", tmp_path)
     yield tmp_path
     st.cache_resource.clear()
 
@@ -119,8 +119,8 @@ def test_a_file_that_is_no_archive_is_refused_in_a_sentence(visit: Any) -> None:
 
 def test_what_is_shipped_can_be_played() -> None:
     """Every archive of the gallery is readable, named as its file, and all are small together."""
-    paths = sorted(choice.GALLERY.glob("*.zip"))
+    paths = sorted(recordings.GALLERY.glob("*.zip"))
     assert sum(path.stat().st_size for path in paths) < 20e6
-    for path, head in zip(paths, choice.heads(), strict=True):
+    for path, head in zip(paths, recordings.heads(), strict=True):
         assert path.with_suffix(".yaml").is_file()
         assert load(path).name == head.name

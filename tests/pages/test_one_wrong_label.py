@@ -19,8 +19,7 @@ from deepleak_core.scenario import Scenario
 from deepleak_core.studies.comparisons import wrong_label
 from deepleak_core.studies.wrong_labels import wrong_label_of
 from tests.helpers import PATIENCE, app_page, checked, compared, component, ended, headline, keys, tracks
-from ui import backend
-from ui.comparisons import opening
+from ui import backend, recordings
 
 QUICK = {"indices": "0,4", "max_iterations": "12"}
 
@@ -106,7 +105,7 @@ def test_a_recording_of_the_same_scenarios_plays_until_they_are_run(
     runs = tuple(recorded(one, run(one)) for one in scenarios)
     story = Recording(name="short", title="Short", sentence="Short.", page="wrong-label", runs=runs)
     (tmp_path / "short.zip").write_bytes(save(story))
-    monkeypatch.setattr(opening, "GALLERY", tmp_path)
+    monkeypatch.setattr(recordings, "GALLERY", tmp_path)
     app = visit(**QUICK)
     assert component(app, "compared")["autoplay"]
     assert headline(app) == story.sentence

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from deepleak_core.runs.recording import Head
+from ui import recordings
 from ui.cards import Card, cards
 from ui.gallery import choice
 from ui.rendering import render
@@ -19,7 +20,7 @@ WIDEST = 8  # pictures side by side on a card
 def grid() -> None:
     """All recordings; a click anywhere on a card plays it."""
     with st.container(key="gallery"):
-        for head in choice.heads():
+        for head in recordings.heads():
             with st.container(key=f"card-{head.name}", gap=None):
                 rows = _rows([run.pictures for run in head.runs])
                 columns = max(map(len, rows))
@@ -30,7 +31,9 @@ def grid() -> None:
 
 def others(current: str) -> None:
     """All recordings as a strip, to go on from the one that plays."""
-    items = [Card(id=head.name, title=head.title, pictures=head.pictures, note=_facts(head)) for head in choice.heads()]
+    items = [
+        Card(id=head.name, title=head.title, pictures=head.pictures, note=_facts(head)) for head in recordings.heads()
+    ]
     picked = cards(items, key="other-recordings", chosen=current)
     if picked is not None and picked != current:
         choice.show(picked)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from deepleak_core.errors import UnusableRecording
-from deepleak_core.runs.recording import GALLERY, Head, Recording, gallery, gallery_recording, load
+from deepleak_core.runs.recording import Recording, load
+from ui import recordings
 
 LINK = "recording"  # the parameter of the address with the name of a recording
 UPLOADED = "uploaded_recording"  # of the session: the recording from a file
@@ -29,14 +30,9 @@ def opened() -> Opened:
     if name is None:
         return Opened(st.session_state.get(UPLOADED), problem=st.session_state.get(REFUSED, ""))
     try:
-        return Opened(_recording(name, _changed()), shipped=True)
+        return Opened(recordings.recording(name), shipped=True)
     except UnusableRecording as error:
         return Opened(problem=str(error))
-
-
-def heads() -> tuple[Head, ...]:
-    """What the cards show."""
-    return _heads(_changed())
 
 
 def show(name: str) -> None:
@@ -59,18 +55,3 @@ def take(data: bytes) -> None:
         st.session_state[UPLOADED] = load(data)
     except UnusableRecording as error:
         st.session_state[REFUSED] = str(error)
-
-
-def _changed() -> tuple[tuple[str, int], ...]:
-    """The files of the gallery with the times of their last change."""
-    return tuple((path.name, path.stat().st_mtime_ns) for path in sorted(GALLERY.glob("*.zip")))
-
-
-@st.cache_resource(max_entries=1, show_spinner=False)
-def _heads(changed: tuple[tuple[str, int], ...]) -> tuple[Head, ...]:
-    return gallery(GALLERY)
-
-
-@st.cache_resource(max_entries=20, show_spinner=False)
-def _recording(name: str, changed: tuple[tuple[str, int], ...]) -> Recording:
-    return gallery_recording(name, GALLERY)

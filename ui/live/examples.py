@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
 
-from deepleak_core.runs.recording import Head, RecordedRun, gallery, gallery_recording
+from deepleak_core.runs.recording import RecordedRun
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.wrong_labels import wrong_label_of
 from deepleak_core.text import split_list
+from ui import recordings
 from ui.address import WELCOME
 from ui.cards import Card, cards
 
@@ -67,7 +67,7 @@ def example_of(scenario: Scenario | None) -> Example | None:
 
 def draw(current: Scenario | None, *, locked: bool) -> Scenario | None:
     """Draw the cards, the one of the current scenario marked; the scenario of the card just picked."""
-    chosen, pictures = example_of(current), {head.name: head.pictures for head in _heads()}
+    chosen, pictures = example_of(current), {head.name: head.pictures for head in recordings.heads()}
     items = [
         Card(id=example.id, title=example.title, note=example.note, pictures=pictures.get(example.recording, ()))
         for example in EXAMPLES
@@ -80,16 +80,6 @@ def recorded_for(scenario: Scenario | None) -> RecordedRun | None:
     """The recording of a scenario that comes with the app, if there is one."""
     example = example_of(scenario)
     own = example.recording if example else ""
-    names = [head.name for head in _heads() if head.scenario == scenario or head.name == own]
-    runs = (run for name in names for run in _runs(name))
+    names = [head.name for head in recordings.heads() if head.scenario == scenario or head.name == own]
+    runs = (run for name in names for run in recordings.recording(name).runs)
     return next((run for run in runs if run.scenario == scenario), None)
-
-
-@cache
-def _heads() -> tuple[Head, ...]:
-    return gallery()
-
-
-@lru_cache(maxsize=8)
-def _runs(name: str) -> tuple[RecordedRun, ...]:
-    return gallery_recording(name).runs
