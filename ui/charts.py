@@ -1,6 +1,6 @@
 """Figures of finished results, to be explored and exported: label accuracy, sweeps, bars, points, shapes.
 
-Drawn by Plotly. Curves of a run under way are drawn by `live_charts`, which updates in place.
+Drawn by Plotly. Figures that grow during a computation are drawn by `echarts`, which updates in place.
 """
 
 from __future__ import annotations

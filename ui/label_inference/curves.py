@@ -23,7 +23,7 @@ from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import COMPOSITIONS, Scenario
 from deepleak_core.studies import label_accuracy
 from deepleak_core.studies.label_accuracy import Study
-from ui import charts, controls, live_charts, ownership, pieces, shell, visitor
+from ui import charts, controls, echarts, ownership, pieces, shell, visitor
 from ui.backend import engine, give_way, pace, store
 from ui.controls.images import MODES, PICKS, image_labels
 from ui.controls.inputs import segments
@@ -144,7 +144,7 @@ def _computed(points: Sequence[Study], slowed: int) -> None:
         for name, strategy in STRATEGIES.items()
     }
     places = [_place(point, over) for point in points]
-    draw = live_charts.accuracy if slowed else charts.accuracy
+    draw = echarts.accuracy if slowed else charts.accuracy
     draw(rates, places, over=OVER[over], title=TITLES[right], key="accuracy-live" if slowed else "accuracy")
 
 

@@ -57,7 +57,7 @@ def outcome(view: View) -> None:
     run = view.recording
     if view.record is None or view.under_way or run is None:
         return
-    from ui import live_charts, records
+    from ui import echarts, records
     from ui.live import downloads
 
     downloads.draw(view.record, run.finished)
@@ -68,7 +68,7 @@ def outcome(view: View) -> None:
         names = run.prepared.class_names
         titles = [names[label] for label in run.truth.labels] if run.truth else []
         moments, baselines = records.moments_of(view.record.id), records.baselines(run.finished.score)
-        live_charts.run_curves(moments, titles, baselines)
+        echarts.run_curves(moments, titles, baselines)
 
 
 def _network(run: RecordedRun) -> Markup:

@@ -1,7 +1,7 @@
-"""Curves that grow while a visitor watches: PSNR and residual over attack time, label accuracy point by point.
+"""Curves drawn by ECharts: PSNR and residual of a finished run, label accuracy while points are added.
 
-Drawn by ECharts, which is part of Streamlit: with a key, a live chart takes new data in place, where a Plotly figure
-is rebuilt in the browser at every change.
+ECharts is part of Streamlit: with a key, a chart takes new data in place, where a Plotly figure is rebuilt in the
+browser at every change. The curve of a run under way is the player's timeline (`ui.player`).
 """
 
 from __future__ import annotations
