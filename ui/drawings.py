@@ -6,13 +6,12 @@ A drawing is shown as an `img`: `st.html` drops inline SVG. It follows the colou
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from functools import cache
 from pathlib import Path
 
 from markupsafe import Markup
 
-from ui.rendering import render
+from ui.rendering import base64_of, render
 
 FOLDER = Path(__file__).parents[1] / "assets" / "explain"
 LINKED = re.compile(r'href="([\w.-]+\.png)"')
@@ -26,13 +25,11 @@ def drawing(name: str, words: str) -> Markup:
 @cache
 def _encoded(name: str) -> str:
     """The drawing with the pictures it links to inside, as base64: an `img` loads no other files."""
-    svg = LINKED.sub(lambda link: f'href="data:image/png;base64,{_base64(FOLDER / link[1])}"', _text(name))
-    return b64encode(svg.encode()).decode("ascii")
+    svg = LINKED.sub(
+        lambda link: f'href="data:image/png;base64,{base64_of((FOLDER / link[1]).read_bytes())}"', _text(name)
+    )
+    return base64_of(svg.encode())
 
 
 def _text(name: str) -> str:
     return (FOLDER / f"{name}.svg").read_text()
-
-
-def _base64(file: Path) -> str:
-    return b64encode(file.read_bytes()).decode("ascii")

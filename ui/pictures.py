@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from ui.rendering import render
-
-SHOWN = 64  # pictures of a larger batch that are drawn
+from deepleak_core.runs.recording import SHOWN
+from ui.rendering import base64_of, render
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,7 @@ def sheets(pictures: Mapping[str, bytes]) -> Markup:
 
 
 def _tiles(pictures: Sequence[bytes], titles: Sequence[str]) -> list[Tile]:
-    return [Tile(title, _encoded(p)) for p, title in zip(pictures[:SHOWN], titles, strict=False)]
-
-
-def _encoded(picture: bytes) -> str:
-    return b64encode(picture).decode("ascii")
+    return [Tile(title, base64_of(p)) for p, title in zip(pictures[:SHOWN], titles, strict=False)]
 
 
 def _grid(kind: str, columns: int, tiles: Sequence[Tile], total: int) -> Markup:

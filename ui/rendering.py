@@ -6,6 +6,7 @@ Markup('<p class="dl-note">&lt;b&gt;cat&lt;/b&gt;</p>')
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,11 @@ def _environment() -> Environment:
 def render(template: str, **values: object) -> Markup:
     """The HTML of a template. `Markup` values, which are HTML already, go in as they are, all others escaped."""
     return Markup(_environment().get_template(template).render(values))
+
+
+def base64_of(data: bytes) -> str:
+    """The bytes of a picture as text, for templates and components."""
+    return b64encode(data).decode("ascii")
 
 
 def joined(pieces: Iterable[Markup]) -> Markup:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from markupsafe import Markup
 
 from deepleak_core.events import FeaturesSeparated, LabelsInferred, Stage, UpdateShared, png
 from deepleak_core.labels.wrong_labels import instead_of
-from ui.rendering import render
+from ui.rendering import base64_of, render
 
 DOUBTFUL = 0.8  # confidence below which a class is named as uncertain
 ROWS = 12  # classes of a larger vocabulary that are listed
@@ -69,7 +68,7 @@ def shared(update: UpdateShared | None) -> Markup:
     return render(
         "shared.html",
         size=_bytes(update.bytes),
-        picture=b64encode(_grey_values(update.sample, side)).decode("ascii") if side else "",
+        picture=base64_of(_grey_values(update.sample, side)) if side else "",
         shown=side * side,
         numbers=sum(update.sizes),
         what=_what(update),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from ui import scripts
+from ui.rendering import base64_of
 
 FOLDER = Path(__file__).parent
 THUMBNAILS = 4  # pictures on one card
@@ -43,7 +43,7 @@ def cards(items: Sequence[Card], *, key: str, chosen: str | None = None, disable
 
 
 def _values(card: Card) -> dict[str, Any]:
-    pictures = [b64encode(picture).decode("ascii") for picture in card.pictures[:THUMBNAILS]]
+    pictures = [base64_of(picture) for picture in card.pictures[:THUMBNAILS]]
     return {"id": card.id, "title": card.title, "note": card.note, "pictures": pictures}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from base64 import b64encode
 from collections.abc import Sequence
 
 import streamlit as st
@@ -12,7 +11,7 @@ from deepleak_core.runs.recording import Head
 from ui import recordings
 from ui.cards import Card, cards
 from ui.gallery import choice
-from ui.rendering import render
+from ui.rendering import base64_of, render
 
 WIDEST = 8  # pictures side by side on a card
 
@@ -24,7 +23,7 @@ def grid() -> None:
             with st.container(key=f"card-{head.name}", gap=None):
                 rows = _rows([run.pictures for run in head.runs])
                 columns = max(map(len, rows))
-                st.html(render("mosaic.html", rows=[[_text(p) for p in row] for row in rows], columns=columns))
+                st.html(render("mosaic.html", rows=[[base64_of(p) for p in row] for row in rows], columns=columns))
                 st.button(head.title, key=f"play-{head.name}", type="tertiary", on_click=choice.show, args=(head.name,))
                 st.html(render("recording.html", sentence=head.sentence, facts=_facts(head)))
 
@@ -57,7 +56,3 @@ def _rows(runs: Sequence[Sequence[bytes]]) -> list[list[bytes]]:
     (pictures,) = runs
     columns = min(WIDEST, math.ceil(math.sqrt(len(pictures))))
     return [list(pictures[i : i + columns]) for i in range(0, len(pictures), columns)]
-
-
-def _text(picture: bytes) -> str:
-    return b64encode(picture).decode("ascii")

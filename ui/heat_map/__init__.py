@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
+
+from ui.rendering import base64_of
 
 FOLDER = Path(__file__).parent
 
@@ -74,7 +75,7 @@ def heat_map(
 
 
 def _row(row: Row) -> dict[str, object]:
-    picture = b64encode(row.picture).decode("ascii")
+    picture = base64_of(row.picture)
     return {"title": row.title, "picture": picture, "cells": [vars(cell) for cell in row.cells]}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import time
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from deepleak_core.runs.store import RunRecord
 from ui import visitor
 from ui.backend import store
 from ui.controls.images import MODES
-from ui.rendering import render
+from ui.rendering import base64_of, render
 
 RECENT = 8  # runs in the list
 THUMBS, THUMB = 4, 48  # images of a run that are shown, pixels of one
@@ -112,4 +111,4 @@ def _square(pictures: Sequence[bytes]) -> str:
         sheet.paste(tile, (column * THUMB, row * THUMB))
     file = io.BytesIO()
     sheet.save(file, "WEBP", quality=85)
-    return b64encode(file.getvalue()).decode("ascii")
+    return base64_of(file.getvalue())

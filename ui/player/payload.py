@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
-from deepleak_core.runs.recording import RecordedFrame, RecordedRun
+from deepleak_core.runs.recording import SHOWN, RecordedFrame, RecordedRun
 from ui.player.parts import Column, LiveFrame, Note, Still, Track
-from ui.player.strips import SHOWN
+from ui.rendering import base64_of
 
 
 def still(columns: Sequence[Column], *, autoplay: bool, loop: bool, height: str | None) -> dict[str, Any]:
@@ -39,7 +38,7 @@ def _column(column: Column) -> dict[str, Any]:
     if isinstance(column, Still):
         return common | {
             "kind": "still",
-            "pictures": [_text(picture) for picture in column.pictures[:SHOWN]],
+            "pictures": [base64_of(picture) for picture in column.pictures[:SHOWN]],
             "count": min(column.count, SHOWN),
             "more": max(0, len(column.pictures) - SHOWN),
             "captions": column.captions,
@@ -68,7 +67,9 @@ def _run(run: RecordedRun, *, with_truth: bool) -> dict[str, Any]:
         "frames": [_frame(frame) for frame in run.frames],
         "names": {str(label): names[label] for label in sorted(used)},
         "truth": truth.labels[:SHOWN] if truth is not None else (),
-        "private": [_text(picture) for picture in truth.pictures[:SHOWN]] if truth is not None and with_truth else (),
+        "private": [base64_of(picture) for picture in truth.pictures[:SHOWN]]
+        if truth is not None and with_truth
+        else (),
         "outcomes": score.outcomes[:SHOWN] if score is not None else (),
         "baseline": score.grey_psnr if score is not None else None,
         "stages": [{"t": stage.seconds, "name": stage.name, "sentence": stage.sentence} for stage in run.stages],
@@ -85,7 +86,7 @@ def _frame(frame: RecordedFrame) -> dict[str, Any]:
         "psnr": _rounded(frame.psnr),
         "toMean": _rounded(frame.psnr_to_mean),
         "mean": _mean(frame.psnr),
-        "strip": _text(frame.pictures),
+        "strip": base64_of(frame.pictures),
     }
 
 
@@ -108,7 +109,7 @@ def _live(live: LiveFrame) -> dict[str, Any]:
         "psnr": _rounded(live.psnr),
         "toMean": _rounded(live.psnr_to_mean),
         "mean": _mean(live.psnr),
-        "strip": _text(live.pictures),
+        "strip": base64_of(live.pictures),
         "baseline": live.baseline,
         "curve": [[round(seconds, 3), round(quality, 3)] for seconds, quality in live.curve],
         "progress": live.progress,
@@ -122,7 +123,3 @@ def _rounded(values: Sequence[float]) -> list[float]:
 
 def _mean(values: Sequence[float]) -> float | None:
     return round(sum(values) / len(values), 2) if values else None
-
-
-def _text(picture: bytes) -> str:
-    return b64encode(picture).decode("ascii")

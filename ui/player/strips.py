@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-SHOWN = 64  # pictures of a larger batch that are drawn
+from deepleak_core.runs.recording import SHOWN
 
 
 def strip(pictures: Sequence[bytes]) -> bytes:
