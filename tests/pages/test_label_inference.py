@@ -165,7 +165,7 @@ def test_curves_can_be_stopped(visit: Any, store: Store) -> None:
 def test_an_answer_that_failed_says_why(visit: Any, store: Store, monkeypatch: Any) -> None:
     scenario = Scenario(indices=(0, 1), seed=4242)
 
-    def fail(study: Study) -> str:
+    def fail(study: Study, *, visitor: str) -> str:
         run_id = store.create(study.scenario, owner="nobody:1:2.00", study=study.key)
         store.finish(run_id, "failed", "The worker was killed twice.")
         return run_id

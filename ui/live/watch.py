@@ -64,7 +64,5 @@ def _columns(record: RunRecord, *, hidden: bool) -> list[Column]:
 
 
 def _rebuilt(record: RunRecord | None, scenario: Scenario, *, hidden: bool) -> Track:
-    found = track(
-        stage.REBUILDS, record, name=stage.CURVE, count=scenario.batch_size, weight=stage.WEIGHTS[2]
-    )  # fmt: skip
+    found = track(stage.REBUILDS, record, name=stage.CURVE, count=scenario.batch_size, weight=stage.WEIGHTS[2])
     return replace(found, hide_wrong=hidden, waiting=found.waiting if record else stage.INVITES)
