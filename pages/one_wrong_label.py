@@ -13,6 +13,7 @@ comparison_page(
     wrong_label.columns,
     wrong_label.sentence,
     invitation="Make one label wrong: pick another class below a private image.",
+    running="The same update is attacked twice: with all labels correct, and with one wrong.",
     topic="wrong-label",
     recordings="wrong-label",
     follow_ups=(wrong_label.REPAIR, wrong_label.SWEEP),

@@ -64,7 +64,7 @@ def wrong_label_sweep(scenario: Scenario) -> list[Scenario]:
 
 
 def what_it_cost(right: Finished, wrong: Finished) -> str:
-    """The effect of one wrong label on a batch: how many images are still recognisable, by the rule of `scoring`."""
+    """The effect of one wrong label on a batch: whether it spoils all images, and how many are still recognisable."""
     if right.score is None or wrong.score is None:
         return (
             f"The residual shows the error: {percent(wrong.residual)} of the update is not matched, against "
@@ -72,7 +72,11 @@ def what_it_cost(right: Finished, wrong: Finished) -> str:
         )
     before, after = _recognisable(right.score), _recognisable(wrong.score)
     total = len(right.score.outcomes)
-    return f"One wrong label: {after} of {total} images recognisable, {before} of {total} with all labels correct."
+    seen = f"{after} of {total} images recognisable, {before} of {total} with all labels correct"
+    if all(now < then for then, now in zip(right.score.psnr, wrong.score.psnr, strict=True)):
+        lost = right.score.mean_psnr - wrong.score.mean_psnr
+        return f"One wrong label makes every image worse, by {lost:.0f} dB on average: {seen}."
+    return f"One wrong label: {seen}."
 
 
 def _recognisable(score: FinalScore) -> int:

@@ -83,6 +83,7 @@ def comparison_page(
     sentence: Callable[[Groups], str],
     *,
     invitation: str,
+    running: str = "",
     topic: str,
     recordings: str = "",
     follow_ups: Sequence[FollowUp] = (),
@@ -92,11 +93,12 @@ def comparison_page(
     """Draw a page that compares runs.
 
     `columns` makes those of the player, of all runs that were started; before that of the scenarios to run. The
-    `invitation` stands at the top before the runs have ended, `sentence` says what came out. `topic` names the drawing
-    that explains it (`ui.why`). `recordings` names the page of recordings in the gallery, one of which plays first.
-    `below` draws what follows below the player.
+    `invitation` stands at the top before the runs, `running` while they go on (else the invitation stays), `sentence`
+    when they have ended. `topic` names the drawing that explains it (`ui.why`). `recordings` names the page of
+    recordings in the gallery, one of which plays first. `below` draws what follows below the player.
     """
-    page = _Page(choice, columns, sentence, invitation, topic, recordings, tuple(follow_ups), below)
+    words = (invitation, running or invitation, topic, recordings)
+    page = _Page(choice, columns, sentence, *words, tuple(follow_ups), below)
     engine()  # starts its workers while the visitor looks around
     give_way()
     messages.of_store(store())
@@ -114,6 +116,7 @@ class _Page:
     columns: Callable[[Sides], Sequence[Column]]
     sentence: Callable[[Groups], str]
     invitation: str
+    running: str
     topic: str
     recordings: str
     follow_ups: tuple[FollowUp, ...]
@@ -199,8 +202,9 @@ class _Page:
 
     def _sentence(self, started: Groups, latest: str) -> str:
         """What the group that was started last has shown, else an earlier one."""
-        if started.get(PAIR, Group()).finished is None:
-            return self.invitation
+        pair = started.get(PAIR, Group())
+        if pair.finished is None:
+            return self.running if pair.under_way else self.invitation
         follow_up = next((f for f in self.follow_ups if f.name == latest), None)
         if follow_up is None or (started[latest].finished is None and not follow_up.running):
             return self.sentence(started)
