@@ -75,7 +75,8 @@ def record(file: Path, *, out: Path | None) -> int:
         raise not_written("--out", target, error) from error
     for run in recording.runs:
         say(run.finished.sentence)
-    say(f"Written to {target}: {len(recording.runs)} runs, {len(data) / 1e6:.1f} MB.")
+    runs_in_it = "1 run" if len(recording.runs) == 1 else f"{len(recording.runs)} runs"
+    say(f"Written to {target}: {runs_in_it}, {len(data) / 1e6:.2f} MB.")
     return DONE
 
 
