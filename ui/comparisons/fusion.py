@@ -53,7 +53,7 @@ def columns(sides: Sides) -> list[Column]:
     drawn = [
         private("Private images", fused, weight=3),
         attacked("Rebuilt", fused, name=TOGETHER, asides="to_mean", weight=3),
-        *means(fused, weight=1.5),
+        *means(fused),
     ]
     for exact in sides.get("separate", ()):
         drawn.append(attacked("Separated", exact, name=SEPARATED, asides="change", against=TOGETHER, weight=3))

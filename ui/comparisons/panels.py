@@ -5,7 +5,6 @@ A column shows a `Side`: one run at the moment shown, or its scenario before it 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +12,8 @@ from deepleak_core.errors import DeepLeakError
 from deepleak_core.runs.recording import RecordedRun
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from deepleak_core.scoring.pictures import mean_pictures
 from ui import pieces, records, tracks
+from ui.means import true_means
 from ui.player import Note, Still, Track
 from ui.player.parts import Asides
 
@@ -91,17 +90,11 @@ def attacked(
     )  # fmt: skip
 
 
-def means(side: Side, *, weight: float = 1) -> tuple[Still, ...]:
+def means(side: Side) -> tuple[Still, ...]:
     """The mean image of each class that repeats in the batch, hidden before the run has begun; none without repeats."""
     try:
         _, labels = records.private_batch(side.scenario)
     except DeepLeakError:
         return ()
-    repeated = sum(count > 1 for count in Counter(labels).values())
-    if not repeated:
-        return ()
     truth, prepared = side.facts.truth, side.facts.prepared
-    found = mean_pictures(truth, prepared.class_names) if truth and prepared else []
-    pictures, captions, counts = zip(*found, strict=True) if found else ((), (), ())
-    notes = tuple(f"mean of {count}" for count in counts)
-    return (Still(title="True mean", pictures=pictures, count=repeated, captions=captions, notes=notes, weight=weight),)
+    return true_means(labels, truth if prepared else None, prepared.class_names if prepared else ())

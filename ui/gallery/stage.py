@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from deepleak_core.events import GroundTruthKnown
 from deepleak_core.runs.recording import RecordedRun, Recording
 from deepleak_core.scenario import Scenario
-from deepleak_core.scoring.pictures import mean_pictures
 from ui import server_view
+from ui.means import true_means
 from ui.player import Column, Note, Still, Track, play
 from ui.player.parts import Asides
 from ui.rendering import render
@@ -43,18 +42,8 @@ def columns(recording: Recording) -> list[Column]:
             drawn.append(Note(title="Is shared", html=server_view.shared(run.shared), weight=1.3))
         drawn.append(_track(recording, run, name))
         if recording.page == "fusion" and run.separated is None and not _apart(run) and run.truth is not None:
-            drawn.extend(_means(run.truth, run.prepared.class_names))
+            drawn.extend(true_means(run.truth.labels, run.truth, run.prepared.class_names))
     return drawn
-
-
-def _means(truth: GroundTruthKnown, class_names: Sequence[str]) -> list[Still]:
-    """The mean image of each class that repeats, which its blend looks like."""
-    found = mean_pictures(truth, class_names)
-    if not found:
-        return []
-    pictures, captions, counts = zip(*found, strict=True)
-    notes = tuple(f"mean of {count}" for count in counts)
-    return [Still(title="Their mean", pictures=pictures, captions=captions, notes=notes, weight=1.5)]
 
 
 def _names(recording: Recording) -> list[str]:
