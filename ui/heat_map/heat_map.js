@@ -15,7 +15,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   parentElement.append(framed(table, data.caption));
   const first = table.querySelector("button.chosen") ?? table.querySelector("button");
   if (first) first.tabIndex = 0;
-  if (focused) focus(table, cellAt(table, ...focused)); // a table that is drawn again keeps the focus
+  if (focused) focus(table, cellAt(table, ...focused), { preventScroll: true }); // a table that is drawn again keeps the focus
 }
 
 // The caption stays in place where the table is scrolled sideways.
@@ -110,12 +110,12 @@ function cellAt(table, row, column) {
   return cell?.tagName === "TD" ? cell : null;
 }
 
-function focus(table, cell) {
+function focus(table, cell, how = {}) {
   const button = cell?.querySelector("button");
   if (!button) return;
   for (const other of table.querySelectorAll('button[tabindex="0"]')) other.tabIndex = -1;
   button.tabIndex = 0;
-  button.focus();
+  button.focus(how);
 }
 
 function deepActive(element) {

@@ -89,6 +89,7 @@ def test_a_cell_of_the_map_shows_its_attack_and_arrow_keys_move_between_cells(vi
     other.press("Enter")  # takes the place of what is recorded
     button(page, "stop").wait_for()
     expect(page.locator(".st-key-every-wrong-label button.chosen")).to_have_attribute("data-id", str(chosen))
+    expect(headline(page)).to_be_in_viewport()  # the page has gone up to what was started
     button(page, "stop").click()
     expect(button(page, "start")).to_be_visible()
     expect_no_error(page)
