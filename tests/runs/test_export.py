@@ -33,7 +33,7 @@ from deepleak_core.scenario import Scenario
 SCENARIO = Scenario(indices=(0, 1, 3, 4), model="lenet", max_iterations=8, wrong_labels=1)
 KEYS = [
     "scenario", "device", "elapsed_s", "iterations", "residual", "labels", "images", "mean_psnr", "min_psnr", "fusion",
-    "time_to", "trace", "reason", "sentence", "noise_psnr", "grey_psnr", "mean_ssim",
+    "time_to", "trace", "reason", "sentence", "noise_psnr", "grey_psnr", "mean_ssim", "certified_copies",
 ]  # fmt: skip
 LABEL_KEYS = [
     "true", "inferred", "made_wrong", "mended", "counts_true", "counts_inferred", "exact", "strategy", "proven", "note",
