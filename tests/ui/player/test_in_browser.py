@@ -178,9 +178,11 @@ def test_the_timeline_is_scrubbed(show: Callable[..., Page]) -> None:
 
 def test_buttons_step(show: Callable[..., Page]) -> None:
     page = show()
-    page.get_by_role("button", name="One picture back (left arrow)").click()
+    back = page.get_by_role("button", name="One picture back (left arrow)")
+    on = page.get_by_role("button", name="One picture on (right arrow)")
+    back.click(click_count=2)  # the last picture may follow too soon on the one before it to be told by its time
     assert time_of(page) < end_of(page)
-    page.get_by_role("button", name="One picture on (right arrow)").click()
+    on.click(click_count=2)
     at_end(page)
 
 
