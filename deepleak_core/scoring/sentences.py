@@ -18,7 +18,7 @@ RECOVERED_DB, RECOVERED_SSIM = 30.0, 0.9  # PSNR and SSIM from which a reconstru
 ABOVE_FLAT_DB, RECOGNISABLE_SSIM = 3.0, 0.5  # PSNR above the best flat image, and SSIM, from which it is recognisable
 IN_WORDS = dict(enumerate(["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 2))
 
-CERTIFIED = " The server can tell without the originals: as 8-bit images they reproduce the whole update."
+CERTIFIED = ", certified without the originals."  # the end of a sentence on exact copies
 
 
 def outcome(psnr: float, ssim: float, flat_psnr: float, pixel_exact: bool = False, blend: bool = False) -> Outcome:
@@ -60,7 +60,7 @@ def what_leaked(
     """The outcome of a run in a few sentences, from its figures; `labels` are the true ones."""
     sentence = _images(score, "gradient" if mode == "fedsgd" else "weights")
     if all(score.pixel_exact):
-        return sentence + (CERTIFIED if finished.certified else "")
+        return sentence.removesuffix(".") + CERTIFIED if finished.certified else sentence
     remark = _remark(finished, score, inferred, labels, class_names)
     if revised is not None:
         right = revised.score is not None and revised.score.exact

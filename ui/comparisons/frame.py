@@ -175,9 +175,8 @@ class _Page:
                 st.button("Stop", icon=":material/stop:", key="stop", on_click=groups.stop, args=(running,))
             return
         ended = started.get(PAIR, Group()).finished is not None
-        first = "Run" if len(scenarios) == 1 else "Run both"
         st.button(
-            "Run again" if ended else first, type="secondary" if ended else "primary",
+            "Run again" if ended else "Run", type="secondary" if ended else "primary",
             key="start", icon=":material/play_arrow:", on_click=groups.start, args=(PAIR, scenarios, "side by side"),
             kwargs={"instead_of_all": True, "again": ended}, disabled=not scenarios,
         )  # fmt: skip

@@ -45,6 +45,7 @@ export class Grid {
     setText(tile.value, value);
     setAttribute(tile.value, "class", tone || null);
     setAttribute(tile.value, "data-verdict", verdict || null);
+    setAttribute(tile.value, "title", verdict || null); // small pictures have no room for the word
     setText(tile.note, note);
     if (choices.length) this.offer(tile, place, name, choices);
     else this.caption(tile, name);

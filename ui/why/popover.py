@@ -14,7 +14,8 @@ def why(name: str) -> None:
     """A button that opens the topic `name` of `TOPICS`, for the end of a row of words."""
     topic = TOPICS[name]
     with st.popover("Why?", type="tertiary", icon=":material/help:", key=f"why-{name}"):
-        st.html(render("why.html", sentence=topic.sentence, drawing=drawing(topic.drawing, topic.shows)))
+        picture = drawing(topic.drawing, topic.shows)
+        st.html(render("why.html", sentence=topic.sentence, helps=topic.helps, drawing=picture))
         with st.expander("The formula"):
             st.markdown(topic.formula)
         st.html(render("why_more.html", link=link_to(topic.section)))

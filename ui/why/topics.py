@@ -13,10 +13,12 @@ from deepleak_core.scenario import Scenario
 class Topic:
     """A reason: `sentence` for everybody, `drawing` of assets/explain with what it `shows`, `formula` as Markdown.
 
-    `section` is the section of How it works that says more.
+    `helps` says what would protect the images, or that this does not. `section` is the section of How it works that
+    says more.
     """
 
     sentence: str
+    helps: str
     drawing: str
     shows: str
     formula: str
@@ -27,6 +29,8 @@ TOPICS = {
     "leak": Topic(
         sentence="A gradient is made by multiplying errors with the images themselves, so the images can be "
         "calculated back from it.",
+        helps="Noise that is added to the update, with each image's share limited first (differential privacy). "
+        "Or a server that sees only the sum over many clients.",
         drawing="leak",
         shows="An image times an error is its gradient; the gradient divided by the error is the image again.",
         formula=r"""
@@ -41,6 +45,8 @@ A row of the first divided by the same entry of the second is the input $x$ (Pho
     "fedavg": Topic(
         sentence="Sharing trained weights hides little: the way from the old weights to the new ones is close to one "
         "large gradient.",
+        helps="More local steps on many more images make the attack harder, without a guarantee. Differential "
+        "privacy gives one.",
         drawing="fedavg",
         shows="Local steps follow a curve from the weights sent to those returned; a straight line joins both.",
         formula=r"""
@@ -55,6 +61,8 @@ The more steps and the larger the rate, the rougher the approximation (McMahan e
     "wrong-label": Topic(
         sentence="The attack sorts the images by class. With one in the wrong place the sums do not fit, and all "
         "images are distorted to make up for it.",
+        helps="Hiding a label is no defence: the attacker sees that the update does not fit, and corrects the "
+        "label. Noise in the update hides the misfit as well.",
         drawing="wrong-label",
         shows="A ship is assumed to be a horse: two rows of the gradient disagree, and all four images are spoilt.",
         formula=r"""
@@ -70,6 +78,8 @@ One wrong $y_k$ makes two rows wrong. All images share the layers below, so all 
     "fusion": Topic(
         sentence="Images of one class are added up before they are shared, and a sum does not say what its parts were: "
         "what comes back is their blend.",
+        helps="Equal labels are no defence: the exact attack takes the blend apart. Noise in the update hides "
+        "the small differences that it needs.",
         drawing="fusion",
         shows="Four frogs are added to one sum, which comes back as the same blurred blend four times.",
         formula=r"""
@@ -84,6 +94,8 @@ So $f_i + v$ and $f_j - v$ fit as well for any $v$ (Geng et al. 2021).
     "separation": Topic(
         sentence="The network predicts something slightly different for each image, and these small differences are "
         "enough equations to take the blend apart.",
+        helps="A little noise in the update hides these differences, and with as many images as classes there "
+        "are too few equations.",
         drawing="separation",
         shows="Four equal blends and four slightly different predictions give four separate frogs.",
         formula=r"""
@@ -102,6 +114,7 @@ With fewer images than classes there are more equations than unknowns.
     "label-inference": Topic(
         sentence="Training pushes up exactly the classes that are in the batch, so these classes stand out in the "
         "update.",
+        helps="Noise in the update, or a server that sees only the sum over many clients.",
         drawing="label-inference",
         shows="One bar for each class: those below zero are the classes in the batch.",
         formula=r"""
@@ -116,6 +129,8 @@ Only the mean prediction $\bar p$ has to be estimated (Geng et al. 2021).
     "gradinversion": Topic(
         sentence="GradInversion asks which classes are there, not how often: where a class occurs twice, one label is "
         "a guess, and one wrong label spoils the batch.",
+        helps="Nothing is gained where one attack fails: another one counts right. Differential privacy limits "
+        "them all.",
         drawing="gradinversion",
         shows="A batch of two frogs and a ship: asked which, the answer lacks a frog; asked how many, it is complete.",
         formula=r"""
@@ -129,6 +144,8 @@ Each class occurs at most once. Counts need the size of the entries, not only th
     ),
     "trained": Topic(
         sentence="A trained network makes small errors, and a small error leaves only a weak trace of its image.",
+        helps="Training is no defence: early rounds and images that the network gets wrong still leave strong "
+        "traces. Noise in the update hides these too.",
         drawing="trained",
         shows="The error of an untrained network is large, that of a trained one almost none.",
         formula=r"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,7 +24,7 @@ def draw(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TOPICS)
-def test_every_topic_has_a_sentence_a_drawing_and_a_formula(name: str) -> None:
+def test_every_topic_has_a_sentence_a_drawing_what_helps_and_a_formula(name: str) -> None:
     topic = TOPICS[name]
     page = AppTest.from_function(draw, args=(name,)).run()
     assert not page.exception
@@ -32,6 +33,7 @@ def test_every_topic_has_a_sentence_a_drawing_and_a_formula(name: str) -> None:
     assert "data:image/svg+xml" in html
     assert f'#{topic.section}"' in html
     assert topic.sentence.endswith(".")
+    assert topic.helps in unescape(html)
     assert page.expander[0].markdown[0].value.count("$$") >= 2
 
 
