@@ -218,8 +218,9 @@ export class TrackColumn extends PictureColumn {
     this.grid.setCount(count);
     for (let place = 0; place < count; place++) this.grid.show(place, this.tile(moment, place, mixed, against));
     this.filled = true;
-    const quality = moment.mean != null ? `mean ${decibels(moment.mean)}` : "";
-    setText(this.status, [this.live ? `iteration ${moment.step}` : "", quality || notMatched(moment.residual)].filter(Boolean).join(", "));
+    // The figure first: a narrow column cuts what follows.
+    const quality = moment.mean != null ? `${decibels(moment.mean)} mean` : notMatched(moment.residual);
+    setText(this.status, [quality, this.live ? `iteration ${moment.step}` : ""].filter(Boolean).join(", "));
     setAttribute(this.status, "title", notMatched(moment.residual));
     this.advance(this.live ? moment.progress : 0, this.live && moment.progress == null);
   }
