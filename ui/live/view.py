@@ -67,6 +67,7 @@ def first_sight() -> View | None:
     address.news(arriving=True)
     begin(None)
     st.session_state.suspense = False
+    st.session_state.picked = address.WELCOME  # the controls may still hold another page's scenario
     return View(scenario=address.WELCOME, recording=recording)
 
 
