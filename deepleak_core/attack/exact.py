@@ -8,6 +8,7 @@ Steps that a network or an update does not allow are skipped, and the event says
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +17,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from deepleak_core.attack.comparison import Comparison
-from deepleak_core.attack.factored import SharedHead, compare_factored
 from deepleak_core.attack.grid import NEAR, refine_on_grid, to_grid
 from deepleak_core.attack.matching import noise, separated_features, terms
 from deepleak_core.attack.objectives import Matching
-from deepleak_core.attack.peeling import Link, Peeled, chain, peel, unactivate
+from deepleak_core.attack.peeling import Peeled, chain, peel
 from deepleak_core.attack.pixels import ChainEquations
 from deepleak_core.attack.settings import setting
 from deepleak_core.attack.settled import until_still
@@ -31,7 +30,6 @@ from deepleak_core.events import FeaturesSeparated, Stage
 from deepleak_core.features.separate import SeparatedFeatures
 from deepleak_core.federated.activations import has_kinks
 from deepleak_core.federated.case import Case
-from deepleak_core.federated.client import mean_gradient, weights_of
 from deepleak_core.scenario import FEDAVG_METHODS, FedAvgMethod
 
 EXPLAINED = 1e-9  # squared relative residual at which a float32 update is matched down to its rounding
@@ -96,38 +94,28 @@ def _pixels_from_layers(
         yield Stage(name="No invertible chain", sentence=links, remark=True)
         return
     peeled = peel(case.model, case.gradient, found, links)
-    if (missing := _equations_missing(peeled)) is not None:
+    equations = ChainEquations.of(peeled, case.model.mean.dtype)
+    if (missing := _equations_missing(equations, math.prod(case.image_shape))) is not None:
         yield Stage(name="Too few equations", sentence=missing, remark=True)
         return
     yield Stage(name="Pixels from layers", sentence=_what_peeled(peeled))
-    start = torch.zeros(len(labels), *case.image_shape, device=case.device, dtype=case.model.mean.dtype)
-    last = None
-    for last in levenberg_marquardt(
-        ChainEquations.of(peeled, start.dtype),
-        start,
+    objective = Matching(case=case, labels=labels, distance="squared-l2")
+    iterate = None
+    for found_alone in levenberg_marquardt(
+        equations,
+        torch.zeros(len(labels), *case.image_shape).to(case.model.mean),
         low=case.model.low,
         high=case.model.high,
         iterations=PIXEL_ITERATIONS,
         snap=partial(to_grid, case.model),
         stop=stop,
     ):
-        yield _of_batch(last, residual_of(case, labels, last.inputs))
-    assert last is not None, "the solver yields its start"
-    found_last = _of_batch(last, residual_of(case, labels, last.inputs))
-    objective = Matching(case=case, labels=labels, distance="squared-l2")
-    if found_last.residual < NEAR and (copy := refine_on_grid(objective, found_last, stop=stop)) is not None:
+        iterate = _of_batch(found_alone, objective.residual(found_alone.inputs))
+        yield iterate
+    assert iterate is not None, "the solver yields its start"
+    if iterate.residual < NEAR and (copy := refine_on_grid(objective, iterate, stop=stop)) is not None:
         yield _CERTIFIED
         yield copy
-
-
-def residual_of(case: Case, labels: Tensor, inputs: Tensor) -> float:
-    """Squared relative distance of the update of these inputs (B, C, H, W) from the shared one."""
-    images, head = case.model.denormalise(inputs), SharedHead.of(case)
-    if head is not None:
-        compared = compare_factored(case.model, head, case.gradient, images, labels, create_graph=False)
-        return float(compared.residual.detach())
-    simulated = mean_gradient(case.model, weights_of(case.model), images, labels)
-    return float(Comparison.of(simulated, case.gradient).residual)
 
 
 def _match_all(
@@ -179,17 +167,10 @@ def _match_all(
             return
 
 
-def _equations_missing(peeled: Peeled) -> str | None:
-    """Why the known layer outputs do not determine the pixels, or None when they do."""
-    first: Link = peeled.links[0]
-    unknown = first.inputs[0] * first.inputs[1] * first.inputs[2]
-    reach = {link.name for link in peeled.links}
-    equations = [
-        (unactivate(level.link.activation, level.outputs)[1] * level.known).flatten(1).sum(1)
-        for level in peeled.levels
-        if level.link.name in reach
-    ]
-    fewest = int(torch.stack(equations).sum(0).min())
+def _equations_missing(equations: ChainEquations, unknown: int) -> str | None:
+    """Why the known layer outputs do not determine the `unknown` values of an image, or None when they do."""
+    counts = torch.stack([known.equal.flatten(1).sum(1) for known in equations.known.values()])
+    fewest = int(counts.sum(0).min())
     if fewest >= unknown:
         return None
     return f"{fewest} layer outputs are known of an image of {unknown} values, too few to solve for it."

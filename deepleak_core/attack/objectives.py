@@ -79,25 +79,29 @@ class Matching:
     def _is_one_gradient(self) -> bool:
         return self.case.update.local is None or self.fedavg == "averaged"
 
-    def compare(self, inputs: Tensor) -> Comparison:
+    def compare(self, inputs: Tensor, *, create_graph: bool = True) -> Comparison:
         """The update that these inputs (B, C, H, W) would have given against the shared one."""
         if self.head is None:
-            return Comparison.of(self.simulate(inputs), self.target)
+            return Comparison.of(self.simulate(inputs, create_graph=create_graph), self.target)
         images = self.case.model.denormalise(inputs)
-        return compare_factored(self.case.model, self.head, self.target, images, self.labels, create_graph=True)
+        return compare_factored(self.case.model, self.head, self.target, images, self.labels, create_graph=create_graph)
 
-    def simulate(self, inputs: Tensor) -> Weights:
+    def residual(self, inputs: Tensor) -> float:
+        """Squared relative distance of the update of these inputs (B, C, H, W) from the shared one."""
+        return float(self.compare(inputs, create_graph=False).residual.detach())
+
+    def simulate(self, inputs: Tensor, *, create_graph: bool = True) -> Weights:
         """The update that these inputs (B, C, H, W) would have given, on the scale of a gradient."""
         model, update = self.case.model, self.case.update
         images = model.denormalise(inputs)
         if self._is_one_gradient:
-            return mean_gradient(model, self.before, images, self.labels, create_graph=True)
+            return mean_gradient(model, self.before, images, self.labels, create_graph=create_graph)
         if self.mixing is not None:
             after = update.tensors
             point = {n: w + self.mixing.clamp(0, 1) * (after[n] - w) for n, w in self.before.items()}
-            return mean_gradient(model, point, images, self.labels, create_graph=True)
+            return mean_gradient(model, point, images, self.labels, create_graph=create_graph)
         assert update.local is not None, "a gradient is one gradient"
-        trained = local_training(model, images, self.labels, update.local, create_graph=True)
+        trained = local_training(model, images, self.labels, update.local, create_graph=create_graph)
         scale = update.local.lr * update.local_steps
         return {name: (self.before[name] - w) / scale for name, w in trained.items()}
 

@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 from deepleak_core.attack import factored
-from deepleak_core.attack.exact import residual_of
 from deepleak_core.attack.objectives import DISTANCES, Matching
 from deepleak_core.federated.case import Case, observe
 from deepleak_core.federated.models import MODELS
 from deepleak_core.scenario import Scenario
+
+
+def residual_of(case: Case, labels: Tensor, inputs: Tensor) -> float:
+    return Matching(case=case, labels=labels, distance="squared-l2").residual(inputs)
 
 
 def value_and_gradient(case: Case, labels: Tensor, inputs: Tensor, distance: str) -> tuple[Tensor, Tensor, Tensor]:
