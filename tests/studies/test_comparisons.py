@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +26,7 @@ from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import comparisons
 from deepleak_core.studies.fusion import same_label, shares
-from tests.helpers import end_of, only
+from tests.helpers import end_of, finished, only
 
 BASE = Scenario(indices=(0, 1, 3, 4), max_iterations=200)
 
@@ -116,18 +114,6 @@ def test_both_attacks_run_on_every_distribution_of_labels() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- sentences
-
-
-def finished(psnr: Sequence[float], residual: float = 0.1, **values: Any) -> Finished:
-    """The end of a run with these PSNR in dB."""
-    count = len(psnr)
-    figures: dict[str, Any] = {
-        "places": tuple(range(count)), "psnr": tuple(psnr), "ssim": (0.5,) * count, "max_error_8bit": (9,) * count,
-        "pixel_exact": (False,) * count, "outcomes": ("recognisable",) * count, "noise_psnr": 8.0, "grey_psnr": 12.0,
-        "time_to": {},
-    }  # fmt: skip
-    score = FinalScore(**figures | values)
-    return Finished(reason="iterations", sentence="", step=1, seconds=2.0, residual=residual, score=score)
 
 
 def unknown(end: Finished) -> Finished:

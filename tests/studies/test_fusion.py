@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +13,11 @@ from hypothesis import strategies as st
 
 from deepleak_core.data.batches import load_batch
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.events import FinalScore, Finished, GroundTruthKnown, Snapshot, in_private_order, png
+from deepleak_core.events import FinalScore, GroundTruthKnown, Snapshot, in_private_order, png
 from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import fusion
-from tests.helpers import all_of, end_of, only
+from tests.helpers import all_of, end_of, finished, only
 
 BASE = Scenario(indices=(0, 1, 3, 4), max_iterations=200)
 NAMES = tuple(f"class {n}" for n in range(10))
@@ -120,18 +119,6 @@ def test_averages_are_compared_with_the_mean_of_their_class() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ sentences
-
-
-def finished(psnr: Sequence[float], residual: float = 0.1, **values: Any) -> Finished:
-    """The end of a run with these PSNR in dB."""
-    count = len(psnr)
-    figures: dict[str, Any] = {
-        "places": tuple(range(count)), "psnr": tuple(psnr), "ssim": (0.5,) * count, "max_error_8bit": (9,) * count,
-        "pixel_exact": (False,) * count, "outcomes": ("recognisable",) * count, "noise_psnr": 8.0, "grey_psnr": 12.0,
-        "time_to": {},
-    }  # fmt: skip
-    score = FinalScore(**figures | values)
-    return Finished(reason="iterations", sentence="", step=1, seconds=2.0, residual=residual, score=score)
 
 
 def truth_of(*labels: int) -> GroundTruthKnown:
