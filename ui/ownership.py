@@ -1,4 +1,4 @@
-"""Who may stop a run: the visitor who started it, and the presenter, who knows a code."""
+"""Runs of visitors: studies that one asks for, and who may stop a run: who started it, and the presenter, by a code."""
 
 from __future__ import annotations
 
@@ -16,11 +16,23 @@ from deepleak_core.errors import DeepLeakError
 from ui import visitor
 
 if TYPE_CHECKING:
+    from deepleak_core.runs.tasks import Task
     from deepleak_core.runs.store import RunRecord
 
 MOST_TRIES, TRIES_SECONDS = 10, 600.0  # wrong codes of all visitors together, within this time
 REFUSED = "This is not the code of the presenter."
 TOO_MANY = "Too many wrong codes were tried; wait ten minutes."
+
+
+def study(studies: Iterable[Task]) -> None:
+    """Have studies computed that are not yet, whoever asks first; what goes wrong is kept for the page to say."""
+    from ui.backend import engine  # imports PyTorch
+
+    try:
+        for each in studies:
+            engine().study(each, visitor=visitor.token())
+    except DeepLeakError as error:
+        st.session_state.problems = (str(error),)
 
 
 def may_stop(*runs: RunRecord) -> bool:

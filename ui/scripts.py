@@ -1,4 +1,4 @@
-"""ES modules of the browser components, joined into the one text that a Streamlit component takes."""
+"""What the browser components share: ES modules joined into one text, and a callback that does nothing."""
 
 from __future__ import annotations
 
@@ -15,3 +15,7 @@ def joined(*files: Path) -> str:
     Names must be unique among them, and an import takes one line.
     """
     return "\n".join(EXPORT.sub("", IMPORT.sub("", file.read_text(encoding="utf-8"))) for file in files)
+
+
+def ignore() -> None:
+    """Streamlit reports an event of a component only where a callback is named; its result says what happened."""

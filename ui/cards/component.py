@@ -38,14 +38,10 @@ def cards(items: Sequence[Card], *, key: str, chosen: str | None = None, disable
     `chosen` is the id of the card whose content the page shows.
     """
     data = {"cards": [_values(card) for card in items], "chosen": chosen, "disabled": disabled}
-    picked = _cards(key=key, data=data, on_picked_change=_ignore).get("picked")
+    picked = _cards(key=key, data=data, on_picked_change=scripts.ignore).get("picked")
     return picked if picked in {card.id for card in items} else None
 
 
 def _values(card: Card) -> dict[str, Any]:
     pictures = [base64_of(picture) for picture in card.pictures[:THUMBNAILS]]
     return {"id": card.id, "title": card.title, "note": card.note, "pictures": pictures}
-
-
-def _ignore() -> None:
-    """Streamlit reports an event only where a callback is named."""

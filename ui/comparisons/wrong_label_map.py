@@ -13,8 +13,8 @@ from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import wrong_labels
 from deepleak_core.studies.wrong_labels import CORRECT, WrongLabelMap, WrongLabelRow
-from ui import records, shell, visitor
-from ui.backend import engine, give_way, pace, store
+from ui import ownership, records, shell
+from ui.backend import give_way, pace, store
 from ui.heat_map import Cell, Row, heat_map
 
 LOOK_SECONDS = 1.0  # between looks at the store while a map is computed
@@ -43,7 +43,7 @@ def _computed(found: WrongLabelMap, chosen: str, locked: bool) -> str | None:
     going = any(run.under_way for run in asked)
     if len(asked) < len(rows) or not all(run.under_way or run.status == "finished" for run in asked):
         words = f"Compute all {len(found.swaps)}: {found.scenario.max_iterations} iterations each"
-        st.button(words, key="map", icon=":material/grid_on:", on_click=_compute, args=(rows,), disabled=locked)
+        st.button(words, key="map", icon=":material/grid_on:", on_click=ownership.study, args=(rows,), disabled=locked)
     if not asked:
         return None
     shell.fragment(_watch, run_every=LOOK_SECONDS * pace() if going else None)(found, chosen, locked, going)
@@ -53,15 +53,6 @@ def _computed(found: WrongLabelMap, chosen: str, locked: bool) -> str | None:
 
 def _asked(rows: Sequence[WrongLabelRow]) -> list[RunRecord]:
     return list(store().studies([row.key for row in rows]).values())
-
-
-def _compute(rows: Sequence[WrongLabelRow]) -> None:
-    """Have every row computed that is not yet, whoever asked for it first."""
-    try:
-        for row in rows:
-            engine().study(row, visitor=visitor.token())
-    except DeepLeakError as error:
-        st.session_state.problems = (str(error),)
 
 
 def _watch(found: WrongLabelMap, chosen: str, locked: bool, going: bool) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 from deepleak_core.runs.recording import RecordedRun, Recording
 from deepleak_core.scenario import Scenario
 from ui import server_view
+from ui.live.stage import KEEPS, REBUILDS, SHARES
 from ui.means import true_means
 from ui.player import Column, Note, Still, Track, play
 from ui.player.parts import Asides
@@ -37,9 +38,9 @@ def columns(recording: Recording) -> list[Column]:
         if run.truth is not None and run.truth.pictures != shown:
             shown = run.truth.pictures
             labels = tuple(run.prepared.class_names[label] for label in run.truth.labels)
-            drawn.append(Still(title="Stays on the device", pictures=run.truth.pictures, captions=labels, weight=2))
+            drawn.append(Still(title=KEEPS, pictures=run.truth.pictures, captions=labels, weight=2))
         if recording.page == "live" and run.shared is not None:
-            drawn.append(Note(title="Is shared", html=server_view.shared(run.shared), weight=1.3))
+            drawn.append(Note(title=SHARES, html=server_view.shared(run.shared), weight=1.3))
         drawn.append(_track(recording, run, name))
         if recording.page == "fusion" and run.separated is None and not _apart(run) and run.truth is not None:
             drawn.extend(true_means(run.truth.labels, run.truth, run.prepared.class_names))
@@ -70,7 +71,7 @@ def title(recording: Recording, run: RecordedRun) -> str:
         return _fusion_in_words(run)
     if recording.page == "gradinversion":
         return ATTACKS.get(run.scenario.attack, run.scenario.attack)
-    return "The server rebuilds"
+    return REBUILDS
 
 
 def _labels_in_words(scenario: Scenario) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from ui import scripts
 from ui.rendering import base64_of
 
 FOLDER = Path(__file__).parent
@@ -69,7 +70,7 @@ def heat_map(
         "mark": mark,
         "locked": locked,
     }
-    result = _component(key=key, data=data, on_pressed_change=_ignore)
+    result = _component(key=key, data=data, on_pressed_change=scripts.ignore)
     pressed: str | None = result.get("pressed")
     return pressed
 
@@ -77,7 +78,3 @@ def heat_map(
 def _row(row: Row) -> dict[str, object]:
     picture = base64_of(row.picture)
     return {"title": row.title, "picture": picture, "cells": [vars(cell) for cell in row.cells]}
-
-
-def _ignore() -> None:
-    """Streamlit reports an event only where a callback is named."""

@@ -14,7 +14,6 @@ from typing import Any
 import streamlit as st
 
 from deepleak_core.data.datasets import DATASETS, names_of_classes
-from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Scored
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.models import MODELS
@@ -23,8 +22,8 @@ from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import COMPOSITIONS, Scenario
 from deepleak_core.studies import label_accuracy
 from deepleak_core.studies.label_accuracy import Study
-from ui import charts, controls, echarts, ownership, pieces, shell, visitor
-from ui.backend import engine, give_way, pace, store
+from ui import charts, controls, echarts, ownership, pieces, shell
+from ui.backend import give_way, pace, store
 from ui.controls.images import MODES, PICKS, image_labels
 from ui.controls.inputs import segments
 
@@ -75,7 +74,7 @@ def draw(scenario: Scenario) -> None:
         elif not busy:
             st.button(
                 "Start", type="primary", icon=":material/play_arrow:", key="start", width="stretch",
-                on_click=_start, args=(points,), disabled=complete,
+                on_click=ownership.study, args=(points,), disabled=complete,
                 help="All points are measured. Change a setting to measure others." if complete else None,
             )  # fmt: skip
     before, now = st.columns(2, gap="medium") if measured else (st.container(), st.container())
@@ -101,15 +100,6 @@ def _limit(scenario: Scenario, points: Sequence[Study]) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ computed now
-
-
-def _start(points: Sequence[Study]) -> None:
-    """Submit every point that has not been computed."""
-    try:
-        for point in points:
-            engine().study(point, visitor=visitor.token())
-    except DeepLeakError as error:
-        st.session_state.problems = (str(error),)
 
 
 def _stop(points: Sequence[Study]) -> None:

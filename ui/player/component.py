@@ -34,11 +34,7 @@ def play(
     """
     values = payload.still(columns, autoplay=autoplay, loop=loop, height=height)
     with st.container(gap=None, key=f"player-{key}"):
-        result = _player(key=key, data=values | {"key": key}, on_click_change=_ignore)
+        result = _player(key=key, data=values | {"key": key}, on_click_change=scripts.ignore)
         _feed(key=f"{key}-feed", data=payload.news(columns, values["stamp"]) | {"key": key})
     click = result.get("click")
     return Click(column=click["column"], image=click["image"], choice=click["choice"]) if click else None
-
-
-def _ignore() -> None:
-    """Streamlit reports an event only where a callback is named."""
