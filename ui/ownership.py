@@ -16,8 +16,8 @@ from deepleak_core.errors import DeepLeakError
 from ui import visitor
 
 if TYPE_CHECKING:
-    from deepleak_core.runs.tasks import Task
     from deepleak_core.runs.store import RunRecord
+    from deepleak_core.runs.tasks import Task
 
 MOST_TRIES, TRIES_SECONDS = 10, 600.0  # wrong codes of all visitors together, within this time
 REFUSED = "This is not the code of the presenter."
