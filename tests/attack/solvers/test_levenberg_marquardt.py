@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from scipy.optimize import least_squares
 from torch import Tensor
 
-from deepleak_core.attack.solvers import levenberg_marquardt
+from deepleak_core.attack.solvers import Iterate, levenberg_marquardt
 from tests.helpers import Equations
 
 LOW, HIGH = torch.tensor(-10.0), torch.tensor(10.0)
@@ -77,3 +78,40 @@ def test_steps_stay_within_the_bounds() -> None:
     low, high = torch.tensor(-0.1, dtype=torch.float64), torch.tensor(0.1, dtype=torch.float64)
     for iterate in levenberg_marquardt(residuals_of(maps, targets), start, low=low, high=high, iterations=10):
         assert iterate.inputs.abs().max() <= 0.1
+
+
+def run_lm(
+    residuals: Callable[[Tensor, Tensor], Tensor], start: Tensor, low: float = -100, high: float = 100
+) -> list[Iterate]:
+    bounds = {"low": torch.tensor(low), "high": torch.tensor(high)}
+    return list(levenberg_marquardt(Equations(residuals), start, iterations=100, **bounds))
+
+
+def test_levenberg_marquardt_solves_linear_problems_side_by_side() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randn(3, 8, 4, generator=generator, dtype=torch.float64)
+    goals = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+
+    def residuals(x: Tensor, active: Tensor) -> Tensor:
+        return torch.einsum("pnd,pd->pn", matrices[active], x - goals[active])
+
+    iterates = run_lm(residuals, torch.zeros(3, 4, dtype=torch.float64))
+    assert torch.allclose(iterates[-1].inputs, goals, atol=1e-6)
+    alone = run_lm(lambda x, _: residuals(x, torch.tensor([1])), torch.zeros(1, 4, dtype=torch.float64))
+    assert torch.allclose(alone[-1].inputs[0], goals[1], atol=1e-6)
+
+
+def test_levenberg_marquardt_follows_a_curved_valley_and_never_climbs() -> None:
+    def residuals(x: Tensor, active: Tensor) -> Tensor:
+        return torch.stack([1 - x[:, 0], 10 * (x[:, 1] - x[:, 0].square())], 1)
+
+    start = torch.tensor([[0.5, 0.5], [0.5, 2.0]], dtype=torch.float64)
+    iterates = run_lm(residuals, start)
+    assert torch.allclose(iterates[-1].inputs, torch.ones(2, 2, dtype=torch.float64), atol=1e-5)
+    assert all((later.residuals <= earlier.residuals).all() for earlier, later in pairwise(iterates))
+    assert iterates[-1].progress == 1.0
+
+
+def test_levenberg_marquardt_stays_in_the_box() -> None:
+    iterates = run_lm(lambda x, _: x - 10, torch.zeros(1, 2, dtype=torch.float64), low=-1, high=2)
+    assert iterates[-1].inputs.tolist() == [[2.0, 2.0]]
