@@ -30,14 +30,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, most: int = LONGEST_QUOTE) -> str:
     """The first characters of a text, so that a sentence that quotes it stays short; control characters escaped.
 
     >>> shorten("x" * 100)[-4:], len(shorten("x" * 100))
     ('x...', 80)
     """
-    plain = printable(text[: LONGEST_QUOTE + 1])
-    return plain if len(plain) <= LONGEST_QUOTE else plain[: LONGEST_QUOTE - 3] + "..."
+    plain = printable(text[: most + 1])
+    return plain if len(plain) <= most else plain[: most - 3] + "..."
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:

@@ -12,7 +12,7 @@ INVITATION = "Recorded attacks, ready to play. Pick one: nothing is computed."
 
 view = gallery.opened()
 row = top_row()
-messages.errors([messages.plain(view.problem)] if view.problem else [])
+messages.errors([view.problem] if view.problem else [])
 if view.recording is None:
     with row.slot:
         gallery.open_file()

@@ -134,6 +134,22 @@ def page_html(app: AppTest) -> str:
     return "\n".join(piece.value for piece in app.html if not piece.value.startswith("<style"))
 
 
+def errors(app: AppTest) -> list[str]:
+    """The sentences on a page that say why something cannot be done."""
+    return _messages(app, "dl-error")
+
+
+def warnings(app: AppTest) -> list[str]:
+    """The sentences on a page that say what a visitor should know."""
+    return _messages(app, "dl-warning")
+
+
+def _messages(app: AppTest, kind: str) -> list[str]:
+    return [
+        html.unescape(words) for words in re.findall(rf'<p class="dl-message {kind}"[^>]*>(.*?)</p>', page_html(app))
+    ]
+
+
 def component(app: AppTest, key: str) -> dict[str, Any]:
     """What a browser component with this key was sent last; the player's are those of `ui.player.payload`."""
     (sent,) = [element.proto.json for element in app.get("bidi_component") if element.key == key]

@@ -1,10 +1,12 @@
 """Figures of finished results, to be explored and exported: label accuracy, sweeps, bars, points, shapes.
 
-Drawn by Plotly. Figures that grow during a computation are drawn by `echarts`, which updates in place.
+Drawn by Plotly, which reads some HTML in names and titles: foreign ones go through `as_text`. Figures that grow during
+a computation are drawn by `echarts`, which updates in place.
 """
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +15,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
+
+from deepleak_core.text import shorten
 
 with suppress(ImportError):  # Plotly asks it of every value once it is there, and fails on a half-imported one:
     import_module("pandas")  # Streamlit may be importing it for another visitor at the same moment
@@ -42,14 +46,14 @@ def accuracy(
     figure = go.Figure()
     for n, (name, points) in enumerate(rates.items()):
         figure.add_scatter(
-            x=[place for place, _ in points],
+            x=[as_text(place) for place, _ in points],
             y=[rate for _, rate in points],
-            name=name,
+            name=as_text(name),
             mode="lines+markers",
             marker={"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 18 - 2 * n},
             line={"width": 7 if not n else 3, "color": PALETTE[n % len(PALETTE)]},
         )
-    figure.update_xaxes(type="category", categoryarray=list(places), categoryorder="array", title=over)
+    figure.update_xaxes(type="category", categoryarray=[*map(as_text, places)], categoryorder="array", title=over)
     figure.update_yaxes(range=[-0.04, 1.06], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
     _draw(figure, f"Share of {title}", HEIGHT, key)
 
@@ -137,6 +141,15 @@ def plane(shapes: Mapping[str, Sequence[tuple[float, float]]], *, title: str, ke
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     _draw(figure, title, SHORT + 40, key, legend_below=True)
+
+
+def as_text(words: str) -> str:
+    """Words as Plotly draws them: no tag in them takes effect.
+
+    >>> as_text("<b>late</b>")
+    '&lt;b&gt;late&lt;/b&gt;'
+    """
+    return html.escape(shorten(words), quote=False)
 
 
 def _add_places(figure: go.Figure, name: str, places: Sequence[tuple[float, float]], **look: Any) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from deepleak_core.errors import DeepLeakError
-from ui import visitor
+from ui import messages, visitor
 
 if TYPE_CHECKING:
     from deepleak_core.runs.store import RunRecord
@@ -66,7 +66,7 @@ def offer_code() -> None:
             "Code", type="password", key="presenter-code", on_change=_try_code, help="Lets you stop every run."
         )
         if refusal := st.session_state.pop("presenter-refusal", ""):
-            st.error(refusal)
+            messages.error(refusal)
 
 
 @st.cache_resource(show_spinner=False)

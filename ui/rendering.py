@@ -1,11 +1,15 @@
 """HTML from the templates in ui/templates; every value is escaped unless a template made it.
 
+Characters that cannot be seen and act on what is around them, such as marks that turn the direction of writing, are
+replaced by their codes.
+
 >>> render("paragraph.html", kind="dl-note", words="<b>cat</b>")
 Markup('<p class="dl-note">&lt;b&gt;cat&lt;/b&gt;</p>')
 """
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterable
 from functools import cache
@@ -16,11 +20,20 @@ from markupsafe import Markup
 
 FOLDER = Path(__file__).parent / "templates"
 NOTHING = Markup("")
+# Control characters but tab and line feed, marks of direction that act beyond a word, halves of a character.
+INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
+    return Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, finalize=_visible)
+
+
+def _visible(value: object) -> object:
+    """The value that a template writes, without characters that cannot be seen."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
 
 
 def render(template: str, **values: object) -> Markup:

@@ -17,7 +17,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from deepleak_core.errors import DeepLeakError
-from ui import ownership, visitor
+from ui import messages, ownership, visitor
 
 _drawing: ContextVar[bool] = ContextVar("deepleak_app_is_drawing", default=False)
 
@@ -46,7 +46,7 @@ def run(page: StreamlitPage) -> None:
         try:
             page.run()
         except DeepLeakError as error:
-            st.error(str(error))
+            messages.error(str(error))
         ownership.offer_code()
 
 
@@ -58,7 +58,7 @@ def fragment(function: Callable[..., None], *, run_every: float | None = None) -
         try:
             function(*args)
         except DeepLeakError as error:
-            st.error(str(error))
+            messages.error(str(error))
 
     return st.fragment(drawn, run_every=run_every)
 

@@ -15,7 +15,7 @@ from deepleak_core import run
 from deepleak_core.runs.recording import Recording, load, recorded, save
 from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
-from tests.helpers import app_page, checked, headline, keys, page_html
+from tests.helpers import app_page, checked, errors, headline, keys, page_html
 from ui import recordings
 
 SCENARIO = Scenario(indices=(0, 4), model="lenet", max_iterations=3)
@@ -68,12 +68,12 @@ def test_a_link_plays_a_recording(visit: Any) -> None:
     app = visit(recording="first")
     assert playing(app)
     assert headline(app) == "Two images come back."
-    assert not app.error
+    assert not errors(app)
 
 
 def test_an_unknown_name_is_refused_beside_the_cards(visit: Any) -> None:
     app = visit(recording="none")
-    assert len(app.error) == 1
+    assert len(errors(app)) == 1
     assert "play-first" in keys(app)
 
 
@@ -111,10 +111,10 @@ def test_an_archive_from_a_file_plays(visit: Any, recording: Recording) -> None:
 
 def test_a_file_that_is_no_archive_is_refused_in_a_sentence(visit: Any) -> None:
     app = upload(visit(), b"no zip")
-    assert len(app.error) == 1
+    assert len(errors(app)) == 1
     assert "play-first" in keys(app)
     checked(app.button(key="play-first").click().run())
-    assert not app.error
+    assert not errors(app)
 
 
 def test_what_is_shipped_can_be_played() -> None:

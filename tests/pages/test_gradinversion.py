@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from deepleak_core.runs.store import Store
 from deepleak_core.studies.fusion import sharing
-from tests.helpers import app_page, checked, compared, ended, headline, tracks
+from tests.helpers import app_page, checked, compared, ended, errors, headline, tracks
 
 
 @pytest.fixture
@@ -41,4 +41,4 @@ def test_both_attacks_infer_the_labels_of_one_update(visit: Any, store: Store) -
 
 def test_a_data_set_with_too_few_images_of_a_class_is_refused(visit: Any) -> None:
     assert visit(composition="random", batch_size="19").button(key="start").disabled
-    assert not visit(composition="random", batch_size="10").error
+    assert not errors(visit(composition="random", batch_size="10"))

@@ -18,7 +18,7 @@ from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.label_accuracy import Study, curve
-from tests.helpers import PATIENCE, app_page, checked, ended, headline, keys, page_html
+from tests.helpers import PATIENCE, app_page, checked, ended, errors, headline, keys, page_html
 from tests.ui.label_inference.test_curves import cell
 from ui import address, backend, controls
 from ui.label_inference import curves
@@ -47,7 +47,7 @@ def answered(app: AppTest) -> AppTest:
 
 def test_the_page_opens_with_every_strategy_on_one_update(visit: Any) -> None:
     app = answered(visit())
-    assert not app.error
+    assert not errors(app)
     assert dict(app.query_params) == {}
     html = page_html(app)
     assert all(strategy.title in html for strategy in STRATEGIES.values())
@@ -61,7 +61,7 @@ def test_a_link_sets_the_controls_and_the_controls_write_the_same_link(visit: An
         composition="half", batch_size=6, mode="fedavg", local_epochs=2, model="lenet", head_bias=False, seed=3
     )
     app = visit(**scenario.to_query(), spread="same", draws="5")
-    assert not app.error
+    assert not errors(app)
     assert address.scenario_of(dict(app.query_params)) == scenario
     assert (app.query_params["spread"], app.query_params["draws"]) == ("same", "5")
     app.number_input(key="seed").set_value(4).run()
@@ -85,17 +85,17 @@ def test_a_repeated_label_shows_who_misses_it(visit: Any) -> None:
 def test_controls_that_cannot_run_say_why(visit: Any, store: Store) -> None:
     app = visit(composition="same", batch_size="4")
     app.number_input(key="batch_size").set_value(19).run()
-    assert "cifar10-samples cannot give 19 images" in app.error[0].value
+    assert "cifar10-samples cannot give 19 images" in errors(app)[0]
     assert "dl-matrix" not in page_html(app)
     refused = visit(model="alexnet")
-    assert "model was 'alexnet'" in refused.error[0].value
+    assert "model was 'alexnet'" in errors(refused)[0]
     assert not refused.button(key="start").disabled
 
 
 def test_a_refusal_by_the_engine_is_a_sentence(visit: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(backend.engine(), "max_waiting_studies", 0)
     app = visit(indices="0,4", seed="77")
-    assert len(app.error) == 1
+    assert len(errors(app)) == 1
     assert "dl-matrix" not in page_html(app)
 
 
@@ -106,7 +106,7 @@ def test_own_images_can_be_read_too(visit: Any, monkeypatch: Any, tmp_path: Path
     monkeypatch.setenv("DEEPLEAK_IMAGES", str(tmp_path))
     app = answered(visit(dataset="folder", images=str(tmp_path / "zoo"), batch_size="2"))
     assert "okapi" in page_html(app)
-    assert not app.error
+    assert not errors(app)
 
 
 def test_curves_are_computed_and_found_again_by_their_link(visit: Any, store: Store) -> None:
@@ -134,7 +134,7 @@ def test_shipped_curves_stand_beside_and_over_stages_too(visit: Any, monkeypatch
     file.write_text(json.dumps({"cells": cells}))
     monkeypatch.setattr(curves, "BENCHMARK", file)
     app = visit(indices="0,4", model="lenet", over="stage")
-    assert not app.error
+    assert not errors(app)
     assert "on one core of a toaster and on two of them" in page_html(app)
     (choice,) = [box for box in app.selectbox if box.label == "Measured before"]
     assert [option.split(",")[1] for option in choice.options] == [" 4 images"] * 2
@@ -172,4 +172,4 @@ def test_an_answer_that_failed_says_why(visit: Any, store: Store, monkeypatch: A
 
     monkeypatch.setattr(backend.engine(), "study", fail)
     app = visit(**scenario.to_query())
-    assert app.error[0].value == "The worker was killed twice."
+    assert errors(app)[0] == "The worker was killed twice."

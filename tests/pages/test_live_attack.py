@@ -23,7 +23,7 @@ from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.recording import gallery
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
-from tests.helpers import PATIENCE, app_page, checked, component, ended, headline, keys, page_html
+from tests.helpers import PATIENCE, app_page, checked, component, ended, errors, headline, keys, page_html, warnings
 from ui import address, backend
 from ui.live import examples
 
@@ -73,7 +73,7 @@ def frames(app: AppTest) -> list[dict[str, Any]]:
 def test_the_first_visit_plays_a_recorded_attack_and_is_ready_to_run(visit: Any) -> None:
     app = visit()
     assert not app.button(key="start").disabled
-    assert not app.error
+    assert not errors(app)
     assert private(app) == ["cat", "ship", "airplane", "frog"]
     assert len(frames(app)) > 20
     assert component(app, "attack-stage")["autoplay"]
@@ -92,7 +92,7 @@ def test_a_scenario_without_a_recording_shows_its_images_and_what_comes(visit: A
 def test_every_card_sets_a_scenario_that_can_run_and_plays_its_recording(visit: Any, example: Any) -> None:
     app = visit(**address.query_of(example.scenario))
     assert component(app, "examples")["chosen"] == example.id
-    assert not app.error
+    assert not errors(app)
     if example.recording in {head.name for head in gallery()}:
         assert len(frames(app)[0]["labels"]) == example.scenario.batch_size
 
@@ -108,7 +108,7 @@ def test_every_control_has_a_sentence_of_help(visit: Any) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: str(address.query_of(scenario)))
 def test_a_link_sets_the_controls_and_the_controls_write_the_same_link(visit: Any, scenario: Scenario) -> None:
     app = visit(**address.query_of(scenario))
-    assert not app.error
+    assert not errors(app)
     assert address.scenario_of(dict(app.query_params)) == scenario
     app.number_input(key="seed").set_value(scenario.seed + 1).run()
     assert address.scenario_of(dict(app.query_params)) == scenario.changed(seed=scenario.seed + 1)
@@ -143,8 +143,8 @@ def test_every_setting_of_a_scenario_has_a_control(visit: Any, monkeypatch: Any,
 def test_a_link_that_cannot_run_is_refused_in_a_sentence(visit: Any, query: dict, sentences: list[str]) -> None:
     app = visit(**query)
     sentences = sentences if "run" in query else [*sentences, address.DISCARDED]
-    assert len(app.error) == len(sentences)
-    assert all(sentence in error.value for sentence, error in zip(sentences, app.error, strict=True))
+    assert len(errors(app)) == len(sentences)
+    assert all(sentence in error for sentence, error in zip(sentences, errors(app), strict=True))
     assert not app.button(key="start").disabled  # the scenario that needs no choice is ready instead
 
 
@@ -177,7 +177,7 @@ def test_a_setting_of_the_attack_reaches_the_scenario(visit: Any) -> None:
 def test_a_batch_without_images_is_asked_for_and_never_replaced(visit: Any, query: dict, clear: Any) -> None:
     app = visit(**query)
     checked(clear(app).run())
-    assert len(app.error) == 1
+    assert len(errors(app)) == 1
     assert app.button(key="start").disabled
     assert private(app) == []
 
@@ -185,10 +185,10 @@ def test_a_batch_without_images_is_asked_for_and_never_replaced(visit: Any, quer
 def test_controls_that_cannot_run_say_why_and_hold_the_button(visit: Any) -> None:
     app = visit(composition="distinct")
     app.number_input(key="wrong_labels").set_value(9).run()
-    assert "wrong_labels was 9" in app.error[0].value
+    assert "wrong_labels was 9" in errors(app)[0]
     assert app.button(key="start").disabled
     app.number_input(key="wrong_labels").set_value(1).run()
-    assert not app.error
+    assert not errors(app)
     assert not app.button(key="start").disabled
 
 
@@ -198,20 +198,20 @@ def test_training_stages_say_how_far_and_fall_back(visit: Any, monkeypatch: Any,
     checkpoints.save(target_model(Scenario()), checkpoint, epochs=5, accuracy=0.684)
     monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path)
     app = visit(stage="late", composition="distinct")
-    assert not app.error
+    assert not errors(app)
     assert app.selectbox(key="stage").options == ["Untrained", "Late"]
     words = "Late: 5 epochs, 68 % accuracy."
-    assert words in [caption.value for caption in app.caption]
+    assert words in page_html(app)
     app.number_input(key="image_size").set_value(64).run()
-    assert app.error[0].value.startswith(f"{checkpoint.name} was trained for an image_size of 32")
+    assert errors(app)[0].startswith(f"{checkpoint.name} was trained for an image_size of 32")
     assert app.button(key="start").disabled
     app.number_input(key="image_size").set_value(32).run()
-    assert not app.error
+    assert not errors(app)
     assert app.selectbox(key="stage").value == "late"
     app.selectbox(key="dataset").set_value("cifar100-samples").run()
-    assert not app.error
+    assert not errors(app)
     assert app.selectbox(key="stage").options == ["Untrained"]
-    assert words not in [caption.value for caption in app.caption]
+    assert words not in page_html(app)
     assert address.scenario_of(dict(app.query_params)).stage == "untrained"
 
 
@@ -219,9 +219,9 @@ def test_own_images_come_from_below_the_given_folder_only(visit: Any, monkeypatc
     folder = image_folder(tmp_path)
     monkeypatch.setenv("DEEPLEAK_IMAGES", str(folder))
     app = visit(dataset="folder", images=str(folder / "zoo"), batch_size="2")
-    assert not app.error
+    assert not errors(app)
     assert "lynx" in private(app)
-    assert visit(dataset="folder", images=str(tmp_path / "elsewhere"), batch_size="2").error
+    assert errors(visit(dataset="folder", images=str(tmp_path / "elsewhere"), batch_size="2"))
 
 
 def image_folder(tmp_path: Path) -> Path:
@@ -361,9 +361,9 @@ def test_runs_that_went_wrong_say_what_happened(visit: Any, store: Store) -> Non
     store.start(retried)
     store.start(retried)
     store.note(retried, "The run was retried.")
-    assert visit(run=failed).error[0].value == "The worker was killed twice."
-    assert visit(run=interrupted).warning[0].value == "The app was restarted."
-    assert visit(run=retried).warning[0].value == "The run was retried."
+    assert errors(visit(run=failed))[0] == "The worker was killed twice."
+    assert warnings(visit(run=interrupted))[0] == "The app was restarted."
+    assert warnings(visit(run=retried))[0] == "The run was retried."
     store.finish(retried, "stopped")
 
 
@@ -371,7 +371,7 @@ def test_a_full_queue_is_refused_in_a_sentence(visit: Any, monkeypatch: Any) -> 
     monkeypatch.setattr(backend.engine(), "max_waiting", -1)
     app = visit()
     checked(app.button(key="start").click().run())
-    assert len(app.error) == 1
+    assert len(errors(app)) == 1
     assert "run" not in app.query_params
 
 

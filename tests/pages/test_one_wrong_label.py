@@ -18,7 +18,7 @@ from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.comparisons import wrong_label
 from deepleak_core.studies.wrong_labels import wrong_label_of
-from tests.helpers import PATIENCE, app_page, checked, compared, component, ended, headline, keys, tracks
+from tests.helpers import PATIENCE, app_page, checked, compared, component, ended, errors, headline, keys, tracks
 from ui import backend, recordings
 
 QUICK = {"indices": "0,4", "max_iterations": "12"}
@@ -166,14 +166,14 @@ def test_runs_that_are_stopped_in_the_queue_have_no_pictures(visit: Any, store: 
 
 def test_an_unknown_comparison_is_refused_in_a_sentence(visit: Any) -> None:
     app = visit(pair="nowhere")
-    assert "'nowhere'" in app.error[0].value
+    assert "'nowhere'" in errors(app)[0]
     assert not app.button(key="start").disabled
 
 
 def test_a_batch_without_images_is_asked_for(visit: Any) -> None:
     app = visit(**QUICK)
     checked(app.multiselect(key="indices").set_value([]).run())
-    assert len(app.error) == 1
+    assert len(errors(app)) == 1
     assert app.button(key="start").disabled
 
 

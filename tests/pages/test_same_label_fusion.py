@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from deepleak_core.runs.store import Store
-from tests.helpers import app_page, checked, compared, component, ended, headline, tracks
+from tests.helpers import app_page, checked, compared, component, ended, errors, headline, tracks
 
 
 @pytest.fixture
@@ -79,5 +79,5 @@ def test_only_batches_that_the_data_set_can_fill_are_offered(visit: Any) -> None
 
 def test_a_data_set_with_too_few_images_is_refused(visit: Any) -> None:
     app = visit(composition="random", batch_size="19")
-    assert "7 other classes" in app.error[0].value
+    assert "7 other classes" in errors(app)[0]
     assert app.button(key="start").disabled

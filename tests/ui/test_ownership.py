@@ -8,6 +8,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from tests.helpers import errors
 from ui import ownership
 
 CODE = "a code of the lecturer's ü"
@@ -53,15 +54,15 @@ def test_the_right_code_makes_a_presenter() -> None:
 def test_a_wrong_code_makes_none() -> None:
     app = given("a guess")
     assert app.text[0].value == "False"
-    assert [error.value for error in app.error] == [ownership.REFUSED]
+    assert errors(app) == [ownership.REFUSED]
 
 
 def test_new_visitors_get_no_new_tries() -> None:
     for number in range(ownership.MOST_TRIES):
-        assert given(f"guess {number}").error[0].value == ownership.REFUSED
+        assert errors(given(f"guess {number}"))[0] == ownership.REFUSED
     app = given(CODE)
     assert app.text[0].value == "False"
-    assert [error.value for error in app.error] == [ownership.TOO_MANY]
+    assert errors(app) == [ownership.TOO_MANY]
 
 
 def test_tries_come_back_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

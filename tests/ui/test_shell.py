@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import app
-from tests.helpers import ROOT, app_page
+from tests.helpers import ROOT, app_page, errors
 from ui import shell
 
 
@@ -47,8 +47,8 @@ def test_a_run_database_that_cannot_be_opened_is_named_in_a_sentence(monkeypatch
     monkeypatch.setenv("DEEPLEAK_DB", "sqlite:////proc/none/runs.sqlite")
     st.cache_resource.clear()
     page = app_page()
-    assert len(page.error) == 1
-    assert "DEEPLEAK_DB" in page.error[0].value
+    assert len(errors(page)) == 1
+    assert "DEEPLEAK_DB" in errors(page)[0]
     st.cache_resource.clear()
 
 
@@ -70,7 +70,7 @@ def test_what_a_fragment_cannot_do_is_said_in_a_sentence() -> None:
 
     drawn = AppTest.from_function(page).run()
     assert not drawn.exception
-    assert [error.value for error in drawn.error] == ["The run database did not answer."]
+    assert errors(drawn) == ["The run database did not answer."]
     assert [text.value for text in drawn.text] == ["before", "after"]
 
 

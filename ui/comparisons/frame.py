@@ -17,7 +17,7 @@ from deepleak_core.errors import DeepLeakError
 from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from ui import charts, messages, ownership, records, shell
+from ui import charts, messages, ownership, pieces, records, shell
 from ui.backend import engine, give_way, pace, store
 from ui.comparisons import groups
 from ui.comparisons.groups import Group, Groups
@@ -106,7 +106,7 @@ def comparison_page(
         choice.fill(groups.started().get(PAIR))
     page.draw()
     if remark:
-        st.caption(remark)
+        st.html(pieces.note(remark))
     groups.publish()
 
 
@@ -223,7 +223,7 @@ class _Page:
         repeated = shell.fragment(self._play, run_every=PICTURE_SECONDS * slowed if going else None)
         repeated({name: group.id for name, group in shown.items()}, scenarios, going, attempts, slowed)
         recorded = PAIR not in shown and self._recorded(scenarios)
-        st.caption(f"{RECORDED} {OWN_SECONDS} {self.invitation}" if recorded else _about_the_clock(shown))
+        st.html(pieces.note(f"{RECORDED} {OWN_SECONDS} {self.invitation}" if recorded else _about_the_clock(shown)))
 
     def _play(
         self,

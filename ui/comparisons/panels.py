@@ -12,7 +12,7 @@ from deepleak_core.errors import DeepLeakError
 from deepleak_core.runs.recording import RecordedRun
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from ui import pieces, records, tracks
+from ui import messages, records, tracks
 from ui.means import true_means
 from ui.player import Note, Still, Track
 from ui.player.parts import Asides
@@ -64,7 +64,7 @@ def private(
     try:
         images, labels = records.private_batch(side.scenario)
     except DeepLeakError as error:
-        return Note(title=title, html=pieces.note(str(error)), weight=weight)
+        return Note(title=title, html=messages.note(str(error)), weight=weight)
     captions = tuple(shown) or labels
     wrong = tuple(a != b for a, b in zip(captions, labels, strict=True))
     return Still(

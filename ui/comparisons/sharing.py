@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
+from markupsafe import Markup
 
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import fusion
@@ -29,7 +30,7 @@ def share(scenario: Scenario, changed: Callable[[], None] = groups.leave) -> int
         st.session_state.share = offered[-1]
     if len(offered) == 1:
         return offered[0]
-    st.html(f"<span>{LABEL}</span>", width="content")
+    st.html(Markup("<span>{}</span>").format(LABEL), width="content")
     chosen = st.segmented_control(
         LABEL, offered, key="share", required=True, on_change=changed, label_visibility="collapsed",
         format_func=lambda share: "none" if share == 1 else str(share),

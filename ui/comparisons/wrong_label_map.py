@@ -13,7 +13,7 @@ from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies import wrong_labels
 from deepleak_core.studies.wrong_labels import CORRECT, WrongLabelMap, WrongLabelRow
-from ui import ownership, records, shell
+from ui import messages, ownership, records, shell
 from ui.backend import give_way, pace, store
 from ui.heat_map import Cell, Row, heat_map
 
@@ -31,7 +31,7 @@ def draw(scenario: Scenario, chosen: str, *, locked: bool) -> str | None:
     try:
         found = wrong_labels.empty_map(scenario)
     except DeepLeakError as error:
-        st.caption(str(error))
+        st.html(messages.note(str(error)))
         return None
     return _computed(found, chosen, locked)
 

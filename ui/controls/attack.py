@@ -19,8 +19,10 @@ from deepleak_core.attack.solvers import SOLVERS
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.scenario import FEDAVG_METHODS, Scenario
 from deepleak_core.text import escape
+from ui import messages
 from ui.controls import inputs
 from ui.controls.images import OWN
+from ui.messages import plain
 
 REPAIRS = {OWN: "As the attack does", True: "Yes", False: "No"}
 ELSEWHERE = ("iterations", "fedavg")  # settings whose input is in another group
@@ -77,7 +79,7 @@ def labels(attack: str, *, locked: bool) -> dict[str, Any]:
     titles = {name: strategy.title for name, strategy in STRATEGIES.items()} | {"true": "None: true labels are given"}
     offered = {OWN: f"As the attack does ({titles[ATTACKS[attack].label_strategy]})"} | titles
     strategy = inputs.select("Label inference", "label_strategy", offered, locked=locked, help=inputs.guide(STRATEGIES))
-    by_default = " and ".join(attack.title for attack in ATTACKS.values() if attack.repairs)
+    by_default = " and ".join(plain(attack.title) for attack in ATTACKS.values() if attack.repairs)
     repair = inputs.select(
         "Detect and correct wrong labels", "repair_labels", REPAIRS, locked=locked,
         help=f"By default only {by_default} does this, when counts are uncertain, and never where labels were made "
@@ -113,7 +115,8 @@ def settings(name: str, *, locked: bool) -> dict[str, Any]:
         values["feature_term"] = bool(given.pop(FEATURES))
     if hasattr(attack.settings, "priors"):
         values |= _priors(attack, locked)
-    st.caption(f"{attack.title}: {', '.join(f'{_words(n).lower()} {v}' for n, v in described(attack).items())}.")
+    own = ", ".join(f"{_words(n).lower()} {v}" for n, v in described(attack).items())
+    st.html(messages.note(f"{attack.title}: {own}."))
     pairs = tuple(f"{setting}={_text(value)}" for setting, value in given.items())
     return values | ({"setting": pairs} if pairs else {})
 
@@ -137,7 +140,8 @@ def limits(attack: str, *, locked: bool) -> dict[str, Any]:
 
 def _setting(attack: Attack, name: str, limits: Limits, locked: bool) -> Any:
     """The value given for a setting, None where it is the attack's own."""
-    default, label, key, help = getattr(attack.settings, name), _words(name), _key(name), _sentence(limits.help)
+    default, key = getattr(attack.settings, name), _key(name)
+    label, help = plain(_words(name)), plain(_sentence(limits.help))
     if limits.choices or isinstance(default, bool):
         titles = {choice: choice for choice in limits.choices} or {"true": "Yes", "false": "No"}
         offered = {None: f"As the attack does ({_text(default)})"} | titles
@@ -158,9 +162,9 @@ def _priors(attack: Attack, locked: bool) -> dict[str, Any]:
     for name, prior in PRIORS.items():
         st.session_state.setdefault(_prior_key(name), None)
         weight = st.number_input(
-            f"Weight: {prior.title}", 0.0, LARGEST_PRIOR_WEIGHT, value=None,
+            f"Weight: {plain(prior.title)}", 0.0, LARGEST_PRIOR_WEIGHT, value=None,
             key=_prior_key(name), placeholder=f"{defaults.get(name, 0):g}", step=0.001, format="%g", disabled=locked,
-            help=f"{prior.summary} {prior.source}",
+            help=plain(f"{prior.summary} {prior.source}"),
         )  # fmt: skip
         if weight is not None and name == SMOOTHNESS:
             values["total_variation"] = weight

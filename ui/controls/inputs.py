@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from deepleak_core.scenario import Scenario, vars_of
+from ui.messages import plain
 
 SMALLEST = 1e-6  # lowest value of an input where a scenario accepts anything above 0
 
@@ -15,7 +16,8 @@ SMALLEST = 1e-6  # lowest value of an input where a scenario accepts anything ab
 def guide(registry: Mapping[str, Any]) -> str:
     """A line for each entry of a registry, for the help of its input."""
     return "\n".join(
-        f"- **{entry.title}**: {entry.summary} {getattr(entry, 'source', '')}" for entry in registry.values()
+        f"- **{plain(entry.title)}**: {plain(entry.summary)} {plain(getattr(entry, 'source', ''))}"
+        for entry in registry.values()
     )
 
 

@@ -20,6 +20,7 @@ from deepleak_core.federated.models import MODELS
 from deepleak_core.runs import checks
 from deepleak_core.scenario import LOCAL_SETTINGS, Scenario
 from deepleak_core.text import escape, shorten
+from ui import messages
 from ui.controls import attack, images, inputs
 from ui.controls.images import OWN
 
@@ -160,5 +161,5 @@ def _network(dataset: str, locked: bool) -> dict[str, Any]:
     named = {name: name.capitalize() for name in stages}
     stage = inputs.select("Training stage", "stage", named, locked=locked, help=STAGE_HELP)
     if trained := [checkpoints.note(name, file).capitalize() for name, file in stages.items() if file]:
-        st.caption(". ".join(trained) + ".")
+        st.html(messages.note(". ".join(trained) + "."))
     return {"model": model, "stage": stage}

@@ -11,6 +11,7 @@ from deepleak_core.runs.recording import Head
 from ui import recordings
 from ui.cards import Card, cards
 from ui.gallery import choice
+from ui.messages import plain
 from ui.rendering import base64_of, render
 
 WIDEST = 8  # pictures side by side on a card
@@ -24,7 +25,9 @@ def grid() -> None:
                 rows = _rows([run.pictures for run in head.runs])
                 columns = max(map(len, rows))
                 st.html(render("mosaic.html", rows=[[base64_of(p) for p in row] for row in rows], columns=columns))
-                st.button(head.title, key=f"play-{head.name}", type="tertiary", on_click=choice.show, args=(head.name,))
+                st.button(
+                    plain(head.title), key=f"play-{head.name}", type="tertiary", on_click=choice.show, args=(head.name,)
+                )
                 st.html(render("recording.html", sentence=head.sentence, facts=_facts(head)))
 
 

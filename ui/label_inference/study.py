@@ -19,7 +19,7 @@ from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.label_accuracy import Study, verdict
-from ui import pictures, pieces, records, shell, visitor
+from ui import messages, pictures, records, shell, visitor
 from ui.backend import engine, give_way, store
 from ui.label_inference import chips, tables
 from ui.rendering import render
@@ -93,7 +93,7 @@ def _batch(scenario: Scenario) -> Markup:
     try:
         return pictures.square(*records.private_batch(scenario))
     except DeepLeakError as error:
-        return pieces.note(str(error))
+        return messages.note(str(error))
 
 
 def _words(record: RunRecord) -> str:

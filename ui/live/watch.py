@@ -9,7 +9,7 @@ import streamlit as st
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
-from ui import pieces, records, shell
+from ui import messages, records, shell
 from ui.address import WELCOME
 from ui.backend import give_way, pace, store
 from ui.live import stage
@@ -32,7 +32,7 @@ def _client(scenario: Scenario | None, *, hidden: bool) -> list[Column]:
     try:
         return [stage.client(*records.private_batch(scenario), hidden=hidden)]
     except DeepLeakError as error:
-        return [Note(title=stage.KEEPS, html=pieces.note(str(error)), weight=stage.WEIGHTS[0])]
+        return [Note(title=stage.KEEPS, html=messages.note(str(error)), weight=stage.WEIGHTS[0])]
 
 
 def draw(record: RunRecord, *, hidden: bool) -> None:

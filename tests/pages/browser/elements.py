@@ -9,6 +9,7 @@ from benchmarks.browser import STAGE, button
 PATIENCE = 90_000  # milliseconds: these tests ask whether things happen, not how fast
 expect.set_options(timeout=PATIENCE)
 TRACK, KEPT = f"{STAGE} .track", f"{STAGE} .still"  # on the page Live attack: what is rebuilt, and the private images
+MESSAGE = ".dl-message"
 PANELS = (".st-key-player-compared canvas",)  # of a comparison page that is ready
 
 
@@ -56,7 +57,7 @@ def start(page: Page) -> None:
 def expect_no_error(page: Page) -> None:
     """No exception and no error message on the page."""
     expect(page.get_by_test_id("stException")).to_have_count(0)
-    expect(page.get_by_test_id("stAlert")).to_have_count(0)
+    expect(page.locator(MESSAGE)).to_have_count(0)
 
 
 def expect_drawn_by_the_app(page: Page) -> None:

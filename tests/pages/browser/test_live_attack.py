@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from benchmarks.browser import STAGE, button
 from tests.pages.browser.elements import (
     KEPT,
+    MESSAGE,
     TRACK,
     expect_kept,
     expect_no_error,
@@ -169,7 +170,7 @@ def test_cards_set_the_controls_and_the_address_and_back_undoes_it(visit: Any) -
 
 def test_a_link_opens_the_scenario_that_its_sender_saw(visit: Any) -> None:
     page = visit("/?dataset=cifar100-samples&labels=rose,rose2,sea&mode=fedavg&local_epochs=3")
-    expect(page.get_by_test_id("stAlert").filter(has_text="rose2")).to_be_visible()  # refused in a sentence
+    expect(page.locator(MESSAGE).filter(has_text="rose2")).to_be_visible()  # refused in a sentence
     page = visit("/?dataset=cifar100-samples&labels=rose,sea&mode=fedavg&local_epochs=3&suspense=true")
     expect(page.locator(f"{KEPT} figure")).to_have_count(2)
     expect_kept(page, ["", ""])

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers import ROOT, app_page, checked, page_html
+from tests.helpers import ROOT, app_page, checked, errors, page_html
 from ui.tour import STEPS
 
 LAST = len(STEPS)
@@ -37,7 +37,7 @@ def test_every_step_says_its_sentence_and_leads_on_and_back(number: int) -> None
     neighbours = [n for n in (number - 1, number + 1) if 1 <= n <= LAST]
     expected = [{"tour": [str(n)]} | {name: [value] for name, value in STEPS[n - 1].query.items()} for n in neighbours]
     assert links(app) == expected
-    assert not app.error
+    assert not errors(app)
 
 
 def test_a_step_survives_what_its_page_writes_into_the_address() -> None:
