@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,12 +56,18 @@ def score_of(snapshot: Snapshot) -> Score:
 
 
 def command(module: str, arguments: Sequence[str] = ()) -> str:
-    """The command line of a measurement, folders named by their last part only.
+    """The command line of a measurement, folders named by their last part only, without its choice of `--cells`.
 
     >>> command("benchmarks.solvers", ["--seeds", "5", "--images", "/home/me/test"])
     'python -m benchmarks.solvers --seeds 5 --images test'
+    >>> command("benchmarks.limits", ["--cells", "16 of CIFAR-100", "--threads", "1"])
+    'python -m benchmarks.limits --threads 1'
     """
-    named = [Path(argument).name if argument.startswith("/") else argument for argument in arguments or sys.argv[1:]]
+    named, chosen = [], False
+    for argument in arguments or sys.argv[1:]:
+        chosen = argument == "--cells" or (chosen and not argument.startswith("--"))
+        if not chosen:
+            named.append(Path(argument).name if argument.startswith("/") else argument)
     return " ".join(["python -m", module, *named])
 
 
@@ -70,3 +76,22 @@ def write(path: Path, result: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\nwritten to {path}")
+
+
+def keep(path: Path, cell: dict[str, Any], names: Sequence[str], order: Sequence[Hashable]) -> None:
+    """Put one measured cell into the file of a table, see `merged`."""
+    kept = json.loads(path.read_text())["cells"] if path.exists() else []
+    path.write_text(json.dumps({"cells": merged(kept, cell, names, order)}, indent=1) + "\n")
+
+
+def merged(
+    kept: Sequence[dict[str, Any]], cell: dict[str, Any], names: Sequence[str], order: Sequence[Hashable]
+) -> list[dict[str, Any]]:
+    """Cells by the values of their `names`, in `order`: `cell` replaces its predecessor; others are dropped.
+
+    >>> kept = [{"batch": "a", "s": 1}, {"batch": "b", "s": 1}, {"batch": "old", "s": 1}]
+    >>> merged(kept, {"batch": "a", "s": 2}, ["batch"], [("b",), ("a",)])
+    [{'batch': 'b', 's': 1}, {'batch': 'a', 's': 2}]
+    """
+    found = {tuple(other[name] for name in names): other for other in [*kept, cell]}
+    return [found[key] for key in order if key in found]

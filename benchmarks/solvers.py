@@ -1,80 +1,144 @@
-"""Measure the attack time until every image has a PSNR of 20, 30, 40 and 59 dB.
+"""Measure the attack time until every CIFAR image has a PSNR of 30 and 59 dB, now and at an earlier revision.
 
-    python -m benchmarks.solvers [--seeds 5] [--seconds 20] [--models ...] [--attacks ...] [--batches ...]
+    python -m benchmarks.solvers [--cells NAME ...] [--seeds 3] [--seconds 12] [--against REVISION]
 
-Labels are inferred by each attack's own rule. Attacks whose rule cannot count repeats get the labels of `zero-shot`, so
-that solvers are compared and not label rules. Prints a table of medians with the range over the seeds, which draw
-images, weights and starting point. Writes benchmarks/results/solvers.json after each cell; cells that were measured
-before are kept unless they are measured again.
+A seed draws images, weights and starting point; labels are inferred. With `--against`, git extracts the package
+`deepleak_core` of that revision into a temporary folder, and both versions attack each scenario in turn, each in a
+process of its own, so that they meet the same machine. Prints a table of medians with the range over the seeds, and
+merges the cells into benchmarks/results/solvers.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-
-import torch
 
 from benchmarks import outcomes, tables
 from benchmarks.machine import describe_machine
 from deepleak_core.runs.threads import cpu_threads
-from deepleak_core.scenario import Scenario
 
 LEVELS = tables.LEVELS  # dB
 RESULT = outcomes.RESULTS / "solvers.json"
-ATTACKS: dict[str, dict[str, Any]] = {
-    "exact": {"attack": "exact"},
-    "dlg": {"attack": "dlg", "label_strategy": "zero-shot"},
-    "general-deep-leakage": {"attack": "general-deep-leakage"},
-    "general-deep-leakage + features": {"attack": "general-deep-leakage", "feature_term": True},
-    "inverting-gradients": {"attack": "inverting-gradients", "label_strategy": "zero-shot"},
-}
-BATCHES: dict[str, dict[str, Any]] = {
-    "1 image": {"batch_size": 1},
-    "4 distinct": {"batch_size": 4},
-    "two pairs": {"batch_size": 4, "composition": "half"},
-    "4 of one class": {"batch_size": 4, "composition": "same"},
-    "8 with repeats": {"batch_size": 8, "composition": "random"},
-    "16 of CIFAR-100": {"dataset": "cifar100-samples", "batch_size": 16},
-    "20 of CIFAR-100, repeats": {"dataset": "cifar100-samples", "batch_size": 20, "composition": "random"},
-}
-
-
-def measure(scenario: Scenario) -> dict[str, Any]:
-    """Seconds to each level, None where it was not reached, and the worst image at the end."""
-    outcome = outcomes.attack(scenario)
-    worst = [(snapshot.seconds, min(outcomes.score_of(snapshot).psnr)) for snapshot in outcome.snapshots]
-    reached = {level: next((round(when, 3) for when, psnr in worst if psnr >= int(level)), None) for level in LEVELS}
-    return {"reached": reached, "worst_psnr": round(worst[-1][1], 1), "seconds": round(outcome.finished.seconds, 2)}
+DLG: dict[str, Any] = {"attack": "dlg", "label_strategy": "zero-shot"}  # its own rule cannot count repeats
+CELLS: dict[str, dict[str, Any]] = {
+    "1 image": {"batch_size": 1, "attack": "exact"},
+    "4 distinct": {"attack": "exact"},
+    "two pairs": {"composition": "half", "attack": "exact"},
+    "4 of one class": {"composition": "same", "attack": "exact"},
+    "8 with repeats": {"batch_size": 8, "composition": "random", "attack": "exact"},
+    "16 of CIFAR-100": {"dataset": "cifar100-samples", "batch_size": 16, "attack": "exact"},
+    "20 of CIFAR-100, repeats": {
+        "dataset": "cifar100-samples", "batch_size": 20, "composition": "random", "attack": "exact",
+    },
+    "4 distinct, general-deep-leakage": {"attack": "general-deep-leakage"},
+    "4 distinct, dlg": DLG,
+}  # fmt: skip
 
 
 def main() -> None:
-    """Measure every cell asked for, print the table, write the file."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=20.0, help="budget of one attack")
-    parser.add_argument("--models", nargs="*", default=["lenet64-elu", "lenet64-relu"])
-    parser.add_argument("--attacks", nargs="*", default=list(ATTACKS), choices=list(ATTACKS))
-    parser.add_argument("--batches", nargs="*", default=list(BATCHES), choices=list(BATCHES))
+    """Measure every cell asked for, print the table, merge them into the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", nargs="*", default=list(CELLS), choices=list(CELLS))
+    parser.add_argument("--seeds", type=int, default=3, help="scenarios of each cell (default: 3)")
+    parser.add_argument("--seconds", type=float, default=12.0, help="budget of one attack (default: 12)")
+    parser.add_argument("--against", metavar="REVISION", help="a commit to measure beside the working tree")
     options = parser.parse_args()
-    torch.set_num_threads(cpu_threads())
-    outcomes.attack(Scenario(attack="exact", max_iterations=2))  # loads code and fills caches
-    machine = describe_machine()
-    print(f"{machine['words']}, {cpu_threads()} thread(s); seconds of attack time, {options.seeds} seeds\n")
+    machine = describe_machine() | {"threads": cpu_threads()}  # of the processes that attack
+    measured_with = {"command": outcomes.command("benchmarks.solvers"), "machine": machine}
     print(tables.markdown(tables.SOLVERS_HEAD, []))
-    cells = json.loads(RESULT.read_text())["cells"] if RESULT.exists() else []
-    for model in options.models:
-        for batch in options.batches:
-            for attack in options.attacks:
-                settings = {"model": model, "max_seconds": options.seconds, **BATCHES[batch], **ATTACKS[attack]}
-                runs = [measure(Scenario(seed=seed, **settings)) for seed in range(options.seeds)]
-                cell = {"model": model, "batch": batch, "attack": attack}
-                cells = [other for other in cells if other | cell != other] + [cell | {"runs": runs}]
-                print(tables.line(tables.solver_row(cells[-1])), flush=True)
-                command = outcomes.command("benchmarks.solvers")
-                result = {"command": command, "machine": machine, "seconds": options.seconds, "cells": cells}
-                RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    with contextlib.ExitStack() as stack:
+        folders = {"now": tables.ROOT}
+        if options.against:
+            folders = {"before": stack.enter_context(extracted(options.against))} | folders
+        versions = {name: stack.enter_context(Version(folder)) for name, folder in folders.items()}
+        for name in options.cells:
+            scenario = {"max_seconds": options.seconds, **CELLS[name]}
+            cell = {"cell": name, "runs": measure(versions, scenario, options.seeds)} | measured_with
+            outcomes.keep(RESULT, cell, ["cell"], [(other,) for other in CELLS])
+            print(tables.line(tables.solver_row(cell)), flush=True)
+
+
+def measure(versions: dict[str, Version], scenario: dict[str, Any], seeds: int) -> dict[str, list[dict[str, Any]]]:
+    """The runs of each version, in turn for each seed, after a short one that loads code."""
+    for version in versions.values():
+        version.levels(scenario | {"max_iterations": 2})
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in versions}
+    for seed in range(seeds):
+        for name, version in versions.items():
+            runs[name].append(figures(version.levels(scenario | {"seed": seed})))
+    return runs
+
+
+def figures(found: dict[str, Any]) -> dict[str, Any]:
+    """Seconds to each level, None where it was not reached, and the worst image at the end.
+
+    >>> found = {"worst": [(0.1, 12.0), (0.25, 61.0)], "seconds": 0.25, "certified": False}
+    >>> figures(found)
+    {'reached': {'30': 0.25, '59': 0.25}, 'worst_psnr': 61.0, 'seconds': 0.25, 'certified': False}
+    """
+    worst = found["worst"]
+    reached = {level: next((round(when, 3) for when, psnr in worst if psnr >= int(level)), None) for level in LEVELS}
+    return {
+        "reached": reached,
+        "worst_psnr": round(worst[-1][1], 1),
+        "seconds": round(found["seconds"], 2),
+        "certified": found["certified"],
+    }
+
+
+@contextlib.contextmanager
+def extracted(revision: str) -> Iterator[Path]:
+    """A temporary folder with the package of a revision. Ends the program where git has no such revision."""
+    command = ["git", "-C", str(tables.ROOT), "archive", revision, "deepleak_core"]
+    archive = subprocess.run(command, capture_output=True)
+    if archive.returncode:
+        sys.exit(f"git cannot extract {revision}: {archive.stderr.decode(errors='replace').strip()}")
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+            files.extractall(folder, filter="data")
+        yield Path(folder)
+
+
+class Version:
+    """A process that attacks scenarios with the package `deepleak_core` of one folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder.resolve()
+
+    def __enter__(self) -> Version:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.levels", str(cpu_threads())],
+            cwd=self.folder,  # comes first on the path of imports
+            env=os.environ | {"PYTHONPATH": str(tables.ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def levels(self, scenario: dict[str, Any]) -> dict[str, Any]:
+        """What `benchmarks.levels` answers. Raises RuntimeError if it is not the package of the folder that ran."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(scenario) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        if not Path(answer["package"]).resolve().is_relative_to(self.folder):
+            raise RuntimeError(f"deepleak_core was imported from {answer['package']}, not from {self.folder}")
+        return answer
 
 
 if __name__ == "__main__":

@@ -79,6 +79,17 @@ def source(found: Result) -> str:
     return f"`{found['command']}`, {machine['date']}, {machine['words']}{threads}:\n\n"
 
 
+def sources(cells: Sequence[Result]) -> str:
+    """The commands and machines of cells that were measured one by one, each with its cells where there are several."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        found.setdefault(source(cell).strip().removesuffix(":"), []).append(cell["cell"])
+    if len(found) == 1:
+        return f"{next(iter(found))}:\n\n"
+    lines = [f"- {'; '.join(dict.fromkeys(names))}: {where}" for where, names in found.items()]
+    return "\n".join(lines) + "\n\n"
+
+
 def seconds(value: float | None, digits: int = 1) -> str | None:
     """A time.
 
@@ -101,9 +112,9 @@ def decibels(value: float) -> str:
 
 
 def solvers() -> str:
-    """Seconds until every image has a PSNR: median and range over the seeds."""
-    found = result("solvers")
-    return source(found) + markdown(SOLVERS_HEAD, map(solver_row, found["cells"]))
+    """Seconds until every image has a PSNR, before and now: median and range over the seeds."""
+    cells = result("solvers")["cells"]
+    return sources(cells) + markdown(SOLVERS_HEAD, map(solver_row, cells))
 
 
 def first_sight() -> str:
@@ -118,8 +129,8 @@ LIMITS_HEAD = ("batch", "labels, s", "30 dB, s", "pixel-exact, s", "certified", 
 
 def limits() -> str:
     """What the largest batches and images cost."""
-    found = result("limits")
-    return source(found) + markdown(LIMITS_HEAD, map(limits_row, found["cells"]))
+    cells = result("limits")["cells"]
+    return sources(cells) + markdown(LIMITS_HEAD, map(limits_row, cells))
 
 
 def limits_row(cell: Result) -> Row:
@@ -129,16 +140,37 @@ def limits_row(cell: Result) -> Row:
     return (cell["cell"], *times, certified, cell["seconds"], f"{cell['mean_psnr']:.0f} dB", f"{cell['peak_mb']} MB")
 
 
-LEVELS = ("20", "30", "40", "59")
-SOLVERS_HEAD = ("model", "batch", "attack", *(f"{level} dB" for level in LEVELS), "worst image at the end")
+LEVELS = ("30", "59")
+SOLVERS_HEAD = (
+    "batch", *(f"{level} dB {when}" for level in LEVELS for when in ("before", "now")), "times as fast", "worst image",
+    "certified",
+)  # fmt: skip
 
 
 def solver_row(cell: Result) -> Row:
-    """One attack on one kind of batch."""
-    runs = cell["runs"]
-    times = [spread([run["reached"][level] for run in runs]) for level in LEVELS]
-    worst = statistics.median(run["worst_psnr"] for run in runs)
-    return (cell["model"], cell["batch"], cell["attack"], *times, f"{worst:.0f} dB")
+    """One attack on one kind of batch; `before` is missing where only the working tree was measured."""
+    before, now = cell["runs"].get("before"), cell["runs"]["now"]
+    times = []
+    for level in LEVELS:
+        times += [runs and spread([run["reached"][level] for run in runs]) for runs in (before, now)]
+    worst = statistics.median(run["worst_psnr"] for run in now)
+    certified = sum(run.get("certified", False) for run in now)
+    return (cell["cell"], *times, speedup(before, now), f"{worst:.0f} dB", f"{certified} of {len(now)}")
+
+
+def speedup(before: Sequence[Result] | None, now: Sequence[Result]) -> str | None:
+    """Ratio of the median times to the highest level that every run reached, before and now; None without one.
+
+    >>> speedup([{"reached": {"30": 1.0, "59": 8.0}}], [{"reached": {"30": 0.5, "59": 2.0}}])
+    '4.0'
+    >>> speedup([{"reached": {"30": 1.0, "59": None}}], [{"reached": {"30": 0.5, "59": 2.0}}])
+    '2.0'
+    """
+    for level in reversed(LEVELS):
+        times = [[run["reached"][level] for run in runs] for runs in (before or [], now)]
+        if all(times) and None not in times[0] + times[1]:
+            return f"{statistics.median(times[0]) / statistics.median(times[1]):.1f}"
+    return None
 
 
 def spread(values: Sequence[float | None]) -> str:
@@ -239,24 +271,29 @@ def gradinversion_row(cell: Result) -> Row:
     )
 
 
-def against_breaching() -> str:
-    """Attacks of this project and of breaching, beside each other."""
-    found = result("against_breaching")
-    return source(found) + markdown(BREACHING_HEAD, map(breaching_row, found["cells"]))
+def against(library: str) -> str:
+    """Attacks of this project and of another library, beside each other."""
+    cells = result(f"against_{library}")["cells"]
+    return sources(cells) + markdown(AGAINST_HEAD, map(against_row, cells))
 
 
-BREACHING_HEAD = ("model", "batch", "attack", "mean PSNR", "lowest PSNR", "59 dB on every image after")
+AGAINST_HEAD = (
+    "network and batch", "attack", "iterations/s", "mean 20 dB after", "mean 30 dB after", "every image 59 dB after",
+    "mean PSNR", "lowest PSNR", "budget",
+)  # fmt: skip
 
 
-def breaching_row(cell: Result) -> Row:
-    """One attack on one batch."""
+def against_row(cell: Result) -> Row:
+    """One attack of one cell."""
+    speed = cell["iterations_per_second"]
     return (
-        cell["model"],
-        cell["batch"],
+        cell["cell"],
         f"{cell['side']} {cell['attack']}",
+        None if speed is None else f"{speed:.1f}",
+        *(seconds(when, 2) for when in cell["reached"].values()),
         decibels(cell["mean_psnr"]),
         decibels(cell["min_psnr"]),
-        seconds(cell["pixel_exact_after"], 2),
+        f"{cell['budget']:g} s",
     )
 
 
@@ -427,7 +464,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "attack-speed-gpu": lambda: attack_speed("cuda"),
     "lbfgs": lbfgs,
     "against-gradinversion": against_gradinversion,
-    "against-breaching": against_breaching,
+    "against-breaching": lambda: against("breaching"),
+    "against-leakpro": lambda: against("leakpro"),
     "wrong-labels": wrong_labels,
     "wrong-label-map": wrong_label_map,
     "fusion": fusion,

@@ -34,3 +34,11 @@ def test_results_name_no_folder_of_a_machine() -> None:
     for path in tables.RESULTS.glob("*.json"):
         commands = re.findall(r'"command": "([^"]*)"', path.read_text())
         assert not [command for command in commands if re.search(r"\s/\w", command)], path.name
+
+
+def test_cells_measured_on_one_machine_name_it_once_others_each() -> None:
+    here = {"cell": "a", "command": "python -m x", "machine": {"date": "2026-11-28", "words": "1 core"}}
+    there = here | {"cell": "b", "machine": {"date": "2026-11-29", "words": "2 cores"}}
+    assert tables.sources([here, here | {"cell": "c"}]).count("1 core") == 1
+    both = tables.sources([here, there])
+    assert both.index("a: ") < both.index("1 core") < both.index("b: ") < both.index("2 cores")
