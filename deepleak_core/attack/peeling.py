@@ -31,6 +31,7 @@ NOISE = 1e-6  # relative error of a float32 gradient's layer, rounding errors ad
 USEFUL = 0.02  # relative error up to which a solved value is taken as known
 EXPLAINED = 1e-4  # relative residual of a layer's equations above which a signal must be wrong
 WORTHWHILE = 0.2  # share of a layer's inputs that must be determined for them to be used
+MOST_OVER = 1.5  # images over the largest capacity of a phase, above which no layer is tried
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def chain(model: TargetModel, image_shape: tuple[int, int, int]) -> tuple[Link, 
         if entry is None or entry.inverse is None:
             return (
                 f"A convolution is followed by {type(activation).__name__}, no activation with a known inverse "
-                f"({known_activations()}): layers are not peeled off."
+                f"({known_activations(invertible=True)}): layers are not peeled off."
             )
         assert isinstance(convolution, nn.Conv2d)
         size = tuple(
@@ -173,7 +174,7 @@ def _inputs_of(link: Link, total: Tensor, arriving: Tensor, slopes: Tensor) -> t
     inputs are determined.
     """
     images = len(arriving)
-    if images > 1.5 * max(phase.capacity(link) for phase in phases_of(link)):
+    if images > MOST_OVER * max(phase.capacity(link) for phase in phases_of(link)):
         return None
     trusted = torch.ones(len(total), dtype=torch.bool, device=total.device)
     for _ in range(8):
@@ -208,9 +209,12 @@ class Phase:
 
     def capacity(self, link: Link) -> float:
         """For how many images the weight gradient has as many equations as this phase has unknowns."""
+        return link.outputs[0] * len(self.rows) * len(self.columns) / self.positions(link)
+
+    def positions(self, link: Link) -> int:
+        """How many inputs of one channel the phase holds."""
         _, height, width = link.inputs
-        unknowns = len(range(self.top, height, link.stride)) * len(range(self.left, width, link.stride))
-        return link.outputs[0] * len(self.rows) * len(self.columns) / unknowns
+        return len(range(self.top, height, link.stride)) * len(range(self.left, width, link.stride))
 
 
 def phases_of(link: Link) -> list[Phase]:

@@ -37,7 +37,7 @@ def _known(pre_activations: Tensor) -> tuple[Tensor, Tensor]:
     return pre_activations, torch.ones_like(pre_activations)
 
 
-def _relu_slope(module: nn.ReLU, y: Tensor) -> Tensor:
+def _relu_slope(module: nn.Module, y: Tensor) -> Tensor:
     """1 where an output is surely positive: noise shows as the depth of negative values in recovered outputs."""
     flat = y.flatten(1)
     doubt = torch.maximum(-NOISE_FACTOR * flat.amin(1), LEAST_POSITIVE * flat.amax(1))
@@ -66,6 +66,12 @@ def _softplus_inverse(module: nn.Softplus, y: Tensor) -> tuple[Tensor, Tensor]:
 
 ACTIVATIONS: dict[type[nn.Module], Activation] = {
     nn.ReLU: Activation(slope=_relu_slope, inverse=_relu_inverse, floor=lambda module: 0.0, smooth=False),
+    nn.ReLU6: Activation(
+        slope=lambda module, y: _relu_slope(module, y) * (y < module.max_val),
+        inverse=None,  # an output of 6 says only that its input is at least that
+        floor=lambda module: 0.0,
+        smooth=False,
+    ),
     nn.ELU: Activation(
         slope=lambda module, y: torch.where(y > 0, 1.0, y + module.alpha),
         inverse=_elu_inverse,
@@ -104,9 +110,9 @@ def activation_of(module: nn.Module) -> Activation | None:
     return ACTIVATIONS.get(type(module))
 
 
-def known_activations() -> str:
-    """Names of the activations in the table, for messages."""
-    return ", ".join(kind.__name__ for kind in ACTIVATIONS)
+def known_activations(*, invertible: bool = False) -> str:
+    """Names of the activations in the table, or of those with an inverse, for messages."""
+    return ", ".join(kind.__name__ for kind, entry in ACTIVATIONS.items() if entry.inverse or not invertible)
 
 
 def has_kinks(model: nn.Module) -> bool:

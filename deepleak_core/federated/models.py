@@ -21,6 +21,7 @@ from deepleak_core.federated import checkpoints
 from deepleak_core.federated.activations import activation_of, known_activations
 from deepleak_core.federated.networks.convnet import CONVNET
 from deepleak_core.federated.networks.lenet import LENET, LENET64_ELU, LENET64_RELU
+from deepleak_core.federated.networks.mobilenet import MOBILENET_V2
 from deepleak_core.federated.networks.network import Network
 from deepleak_core.federated.networks.resnet import RESNET18, RESNET20
 from deepleak_core.federated.networks.strided import STRIDED
@@ -41,6 +42,7 @@ MODELS = Registry(
         "convnet": CONVNET,
         "resnet20": RESNET20,
         "resnet18": RESNET18,
+        "mobilenet-v2": MOBILENET_V2,
         "strided": STRIDED,
     },
 )

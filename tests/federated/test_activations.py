@@ -13,6 +13,7 @@ from tests.helpers import floor_of
 
 SAMPLES: list[nn.Module] = [
     nn.ReLU(),
+    nn.ReLU6(),
     nn.ELU(),
     nn.ELU(alpha=0.3),
     nn.Sigmoid(),
@@ -22,7 +23,8 @@ SAMPLES: list[nn.Module] = [
     nn.LeakyReLU(),
     nn.LeakyReLU(negative_slope=0.2),
 ]
-values = st.lists(st.floats(-5, 6).filter(lambda x: abs(x) > 1e-3), min_size=4, max_size=4)
+INVERTIBLE = [module for module in SAMPLES if not isinstance(module, nn.ReLU6)]
+values = st.lists(st.floats(-5, 8).filter(lambda x: abs(x) > 1e-3), min_size=4, max_size=4)
 
 
 def test_every_entry_of_the_table_is_tried() -> None:
@@ -49,7 +51,7 @@ def test_slopes_are_those_of_autograd(module: nn.Module, inputs: list[float]) ->
     torch.testing.assert_close(entry.slope(module, y), slope, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("module", SAMPLES, ids=str)
+@pytest.mark.parametrize("module", INVERTIBLE, ids=str)
 @given(inputs=values)
 def test_inverses_give_the_inputs_back_where_they_are_known(module: nn.Module, inputs: list[float]) -> None:
     x, y, _ = outputs_and_slopes(module, inputs)
@@ -80,7 +82,7 @@ def test_no_output_is_below_the_floor(module: nn.Module, inputs: list[float]) ->
         assert float(module(torch.tensor(-5.0, dtype=torch.float64))) > floor, "smooth ones approach it only"
 
 
-@pytest.mark.parametrize("module", SAMPLES, ids=str)
+@pytest.mark.parametrize("module", INVERTIBLE, ids=str)
 def test_saturated_outputs_have_finite_inverses(module: nn.Module) -> None:
     inputs = torch.tensor([[-80.0, -20.0, 20.0, 80.0]])
     entry = activation_of(module)

@@ -37,7 +37,7 @@ def test_shapes(name: str, classes: int, size: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["convnet", "resnet18"])
+@pytest.mark.parametrize("name", ["convnet", "resnet18", "mobilenet-v2"])
 def test_the_largest_images(name: str) -> None:
     model = build(name, classes=20, image_size=224)
     with torch.no_grad():
@@ -88,7 +88,22 @@ def test_resnet18_at_full_size_is_torchvisions() -> None:
     assert torch.allclose(ours.eval()(images), theirs.eval()(ours.normalise(images)), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["convnet", "resnet20", "resnet18"])
+def test_mobilenet_is_torchvisions_in_evaluation() -> None:
+    ours, theirs = build("mobilenet-v2", classes=1000, image_size=224), torchvision.models.mobilenet_v2()
+    names = {k: k.removeprefix("body.").replace("head", "classifier.1") for k in ours.state_dict()}
+    theirs.load_state_dict({names[k]: v for k, v in ours.state_dict().items()})
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.allclose(ours.eval()(images), theirs.eval()(ours.normalise(images)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_nothing_in_a_network_is_random_or_overwrites_its_input(name: str) -> None:
+    model, images = build(name, batchnorm="train"), torch.rand(2, 3, 32, 32)
+    assert torch.equal(model(images), model(images))
+    assert not any(getattr(module, "inplace", False) for module in model.modules())
+
+
+@pytest.mark.parametrize("name", ["convnet", "resnet20", "resnet18", "mobilenet-v2"])
 def test_batchnorm_modes(name: str) -> None:
     """Train: statistics of the batch, so that its images depend on each other. Eval: each image by itself."""
     images = torch.rand(4, 3, 32, 32)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -27,3 +28,12 @@ class Network:
     body: Body
     features: nn.Module | None
     uniform_init: float | None = None
+
+
+def without_overwriting(net: nn.Module) -> nn.Module:
+    """The same network with activations out of place: in place they overwrite what double backward still needs."""
+    modules: Iterable[Any] = net.modules()
+    for module in modules:
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    return net

@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from deepleak_core.federated.networks.network import Network, Shape
+from deepleak_core.federated.networks.network import Network, Shape, without_overwriting
 
 SMALL = 64  # pixels up to which ResNet-18 has a 3x3 stem without pooling
 
@@ -47,10 +47,7 @@ def resnet18(shape: Shape) -> nn.Module:
         net.maxpool = nn.Identity()
     elif shape[0] != 3:
         net.conv1 = nn.Conv2d(shape[0], 64, 7, stride=2, padding=3, bias=False)
-    for module in net.modules():  # in-place activations would overwrite what double backward still needs
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
-    return net
+    return without_overwriting(net)
 
 
 RESNET20 = Network(
