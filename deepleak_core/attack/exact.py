@@ -17,6 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from deepleak_core.attack.bounds import most_images
 from deepleak_core.attack.grid import NEAR, refine_on_grid, to_grid
 from deepleak_core.attack.matching import noise, separated_features, terms
 from deepleak_core.attack.objectives import Matching
@@ -96,7 +97,8 @@ def _pixels_from_layers(
     peeled = peel(case.model, case.gradient, found, links)
     equations = ChainEquations.of(peeled, case.model.mean.dtype)
     if (missing := _equations_missing(equations, math.prod(case.image_shape))) is not None:
-        yield Stage(name="Too few equations", sentence=missing, remark=True)
+        bound = most_images(case.model, case.image_shape)
+        yield Stage(name="Too few equations", sentence=f"{missing} {bound.sentence}", remark=True)
         return
     yield Stage(name="Pixels from layers", sentence=_what_peeled(peeled))
     objective = Matching(case=case, labels=labels, distance="squared-l2")

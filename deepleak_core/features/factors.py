@@ -169,11 +169,16 @@ class Factors:
         )
 
 
+def most_separable(classes: int, dimension: int, *, bias: bool) -> int:
+    """How many images' features a last layer of so many classes and features can separate at most."""
+    # Signals sum to zero over the classes; without a bias, one more equation is missing.
+    return max(0, min(classes - (1 if bias else 2), dimension - 1))
+
+
 def check_capacity(layer: LastLayer, images: int) -> None:
     """Raise `CannotSeparate` where a last layer has too few classes or features for so many images."""
     classes, dimension = layer.weight.shape
-    # Signals sum to zero over the classes; without a bias, one more equation is missing.
-    capacity = min(classes - (1 if layer.bias_gradient is not None else 2), dimension - 1)
+    capacity = most_separable(classes, dimension, bias=layer.bias_gradient is not None)
     if images > capacity:
         raise CannotSeparate(
             f"{images} images share a last layer of {classes} classes and {dimension} features; at most "
