@@ -30,8 +30,7 @@ def running_app(database: Path, script: str = "app.py", **environment: str) -> I
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true"]
-    command += ["--server.address=127.0.0.1", f"--server.port={port}"]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true", f"--server.port={port}"]
     variables = os.environ | {"DEEPLEAK_DB": f"sqlite:///{database}"} | environment
     app = subprocess.Popen(command, cwd=ROOT, env=variables)
     url = f"http://127.0.0.1:{port}"

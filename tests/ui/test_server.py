@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
 import pytest
 from starlette.routing import Match
 from streamlit.runtime.pages_manager import PagesManager
 
+from benchmarks.browser import running_app
 from tests.helpers import ROOT
 from ui import server
 
@@ -38,3 +43,10 @@ def test_the_folder_of_pages_is_no_app_of_its_own(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(PagesManager, "uses_pages_directory", None)
     server.announce_navigation()
     assert PagesManager("app.py").uses_pages_directory is False
+
+
+def test_a_server_that_is_started_plainly_is_reached_from_this_machine_only(tmp_path: Path) -> None:
+    with running_app(tmp_path / "runs.sqlite") as url:
+        port = urlsplit(url).port
+        listening = [entry.laddr for entry in psutil.net_connections("inet") if entry.status == psutil.CONN_LISTEN]
+        assert [address.ip for address in listening if address.port == port] == ["127.0.0.1"]
