@@ -44,6 +44,8 @@ coverage: $(DEV)
 	$(BIN)/python -m pytest -n 2 -m "not browser" --cov --cov-report=term --cov-report=html $(PYTEST_OPTIONS)
 
 bench: $(DEV)
+	$(BIN)/python -m benchmarks.solvers
+	$(BIN)/python -m benchmarks.limits
 	$(BIN)/python -m benchmarks.attack_speed
 	$(BIN)/python -m benchmarks.app_overhead
 	$(BIN)/python -m benchmarks.tables

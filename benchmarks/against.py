@@ -54,9 +54,9 @@ class Setting:
 
 SETTINGS: dict[str, Setting] = {
     "lenet64-elu, 4 of CIFAR-10": Setting(
-        {"indices": (0, 1, 3, 4)}, 8, ("exact", "general-deep-leakage", "dlg", "inverting-gradients")
+        {"indices": (0, 1, 3, 4)}, 6, ("exact", "general-deep-leakage", "dlg")
     ),
-    "lenet64-elu, 4 of one class": Setting({"indices": (4, 5, 7, 19)}, 8, ("exact", "general-deep-leakage")),
+    "lenet64-elu, 4 of one class": Setting({"indices": (4, 5, 7, 19)}, 6, ("exact", "general-deep-leakage")),
     "lenet64-elu, 4 of ImageNet, 64 px": Setting(
         {"dataset": "imagenet-samples", "image_size": 64}, 20, ("exact", "general-deep-leakage")
     ),
@@ -198,23 +198,26 @@ def main(library: str, prepare: Prepare, attacks: Mapping[str, Sequence[str]], d
         sys.exit(f"{library} cannot be imported ({error}); `--help` says how to install it.")
     torch.set_num_threads(options.threads)
     path = outcomes.RESULTS / f"against_{library}.json"
-    measured_with = {"command": outcomes.command(f"benchmarks.against_{library}"), "machine": describe_machine()}
+    command = outcomes.command(f"benchmarks.against_{library}", choices=["--cells", "--attacks"])
+    measured_with = {"command": command, "machine": describe_machine()}
     order = [(cell, side, name) for cell in attacks for side, name in contenders(library, cell, attacks[cell])]
     print(tables.markdown(tables.AGAINST_HEAD, []), flush=True)
     for cell in options.cells:
-        sides = contenders(library, cell, attacks[cell])
+        sides = [(side, name) for side, name in contenders(library, cell, attacks[cell]) if name in options.attacks]
         for found in measure(cell, sides, prepare, options.seeds):
             outcomes.keep(path, found | measured_with, ("cell", "side", "attack"), order)
             print(tables.line(tables.against_row(found)), flush=True)
 
 
 def parse(library: str, cells: Mapping[str, Sequence[str]], documentation: str) -> argparse.Namespace:
-    """The options; the cells are all there are unless some are named."""
+    """The options; cells and attacks are all there are unless some are named."""
+    known = dict.fromkeys(name for cell in cells for _, name in contenders(library, cell, cells[cell]))
     parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         f"--{library}", dest="folders", nargs="+", default=[], metavar="DIR", help="folders it was installed into"
     )
     parser.add_argument("--cells", nargs="+", choices=list(cells), default=list(cells))
+    parser.add_argument("--attacks", nargs="+", choices=list(known), default=list(known))
     parser.add_argument("--seeds", type=int, default=1, help="weights and starting points to try (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     return parser.parse_args()
@@ -226,7 +229,7 @@ def contenders(library: str, cell: str, theirs: Sequence[str]) -> list[tuple[str
 
 
 def measure(cell: str, sides: Sequence[tuple[str, str]], prepare: Prepare, seeds: int) -> Iterator[Measured]:
-    """Every attack of one cell, in turn for each seed."""
+    """Every attack of one cell, in turn for each seed: the figures so far after each run."""
     setting = SETTINGS[cell]
     scenario = Scenario(**setting.scenario, label_strategy="true", device="cpu")
 
@@ -241,5 +244,4 @@ def measure(cell: str, sides: Sequence[tuple[str, str]], prepare: Prepare, seeds
     for seed in range(seeds):
         for side, name in sides:
             runs[side, name].append(run(side, name, scenario.changed(seed=seed), setting.budget))
-    for (side, name), found in runs.items():
-        yield {"cell": cell, "side": side, "attack": name, "budget": setting.budget} | summary(found)
+            yield {"cell": cell, "side": side, "attack": name, "budget": setting.budget} | summary(runs[side, name])

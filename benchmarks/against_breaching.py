@@ -43,7 +43,7 @@ PRESETS: dict[str, tuple[str, tuple[str, ...]]] = {
 ALL = ("deepleakage", "invertinggradients", "seethroughgradients", "modern")  # the presets for images, as shipped
 CELLS: dict[str, tuple[str, ...]] = {
     "lenet64-elu, 4 of CIFAR-10": (*ALL, "invertinggradients, TV 0.001, 400 iterations"),
-    "lenet64-elu, 4 of one class": (*ALL, "invertinggradients, TV 0.001, 400 iterations"),
+    "lenet64-elu, 4 of one class": ("invertinggradients", "modern", "invertinggradients, TV 0.001, 400 iterations"),
     "lenet64-elu, 4 of ImageNet, 64 px": ("deepleakage", "invertinggradients", "invertinggradients, TV 0.001"),
     "convnet, 4 of CIFAR-10": ALL,
     "resnet20, 4 of CIFAR-10": ALL,

@@ -6,7 +6,7 @@ python -m benchmarks.attack_speed --models lenet64-elu --attacks dlg --seconds 2
 Each cell is one run on four CIFAR-10 images of different classes, which ends by itself or after `--seconds` of attack
 time, whichever comes first. Time counts from the arrival of the update and includes label inference; a PSNR is reached
 when every image has it. A short run before each cell loads code and fills caches. The attack uses as many threads as in
-the app. Prints a table and writes benchmarks/results/attack_speed_cpu.json, or _cuda.
+the app. Prints a table and merges the cells into benchmarks/results/attack_speed_cpu.json, or _cuda.
 """
 
 from __future__ import annotations
@@ -35,16 +35,18 @@ def main() -> None:
     options = parse(sys.argv[1:])
     torch.set_num_threads(options.threads)
     machine = describe_machine()
+    measured_with = {
+        "command": outcomes.command("benchmarks.attack_speed", choices=["--models", "--attacks"]),
+        "machine": machine,
+    }
+    order = [(model, attack) for model in MODELS for attack in ATTACKS]
     for device in options.devices:
-        cells = []
-        print(
-            f"\n{device}: {machine['words']}, {options.threads} CPU threads\n\n{tables.markdown(tables.SPEED_HEAD, [])}"
-        )
+        print(f"\n{device}: {machine['words']}, {options.threads} CPU threads\n")
+        print(tables.markdown(tables.SPEED_HEAD, []))
         for cell in measure(options.models, options.attacks, device, options.seconds):
-            cells.append(cell)
+            path = outcomes.RESULTS / f"attack_speed_{device}.json"
+            outcomes.keep(path, cell | measured_with, ["model", "attack"], order)
             print(tables.line(tables.speed_row(cell)), flush=True)
-        result = {"command": outcomes.command("benchmarks.attack_speed"), "machine": machine, "cells": cells}
-        outcomes.write(outcomes.RESULTS / f"attack_speed_{device}.json", result)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -58,7 +58,10 @@ def main() -> None:
     """Measure every cell asked for, each in a process of its own, and write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cells", nargs="*", default=list(CELLS), choices=list(CELLS))
-    measured_with = {"command": outcomes.command("benchmarks.limits"), "machine": describe_machine()}
+    measured_with = {
+        "command": outcomes.command("benchmarks.limits", choices=["--cells"]),
+        "machine": describe_machine(),
+    }
     print(tables.markdown(tables.LIMITS_HEAD, []))
     for name in parser.parse_args().cells:
         with multiprocessing.get_context("spawn").Pool(1) as process:

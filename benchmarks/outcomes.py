@@ -55,18 +55,20 @@ def score_of(snapshot: Snapshot) -> Score:
     return snapshot.score
 
 
-def command(module: str, arguments: Sequence[str] = ()) -> str:
-    """The command line of a measurement, folders named by their last part only, without its choice of `--cells`.
+def command(module: str, arguments: Sequence[str] = (), choices: Sequence[str] = ()) -> str:
+    """The command line of a measurement, folders named by their last part only.
 
-    >>> command("benchmarks.solvers", ["--seeds", "5", "--images", "/home/me/test"])
-    'python -m benchmarks.solvers --seeds 5 --images test'
-    >>> command("benchmarks.limits", ["--cells", "16 of CIFAR-100", "--threads", "1"])
-    'python -m benchmarks.limits --threads 1'
+    `choices` are options that choose some cells of a table, which say nothing about a single cell and are left out.
+
+    >>> command("benchmarks.label_accuracy", ["--repeats", "5", "--images", "/home/me/test"])
+    'python -m benchmarks.label_accuracy --repeats 5 --images test'
+    >>> command("benchmarks.solvers", ["--cells", "1 image", "4 distinct", "--seeds", "1"], ["--cells"])
+    'python -m benchmarks.solvers --seeds 1'
     """
-    named, chosen = [], False
+    named, chooses = [], False
     for argument in arguments or sys.argv[1:]:
-        chosen = argument == "--cells" or (chosen and not argument.startswith("--"))
-        if not chosen:
+        chooses = argument in choices or (chooses and not argument.startswith("--"))
+        if not chooses:
             named.append(Path(argument).name if argument.startswith("/") else argument)
     return " ".join(["python -m", module, *named])
 

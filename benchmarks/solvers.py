@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--against", metavar="REVISION", help="a commit to measure beside the working tree")
     options = parser.parse_args()
     machine = describe_machine() | {"threads": cpu_threads()}  # of the processes that attack
-    measured_with = {"command": outcomes.command("benchmarks.solvers"), "machine": machine}
+    measured_with = {"command": outcomes.command("benchmarks.solvers", choices=["--cells"]), "machine": machine}
     print(tables.markdown(tables.SOLVERS_HEAD, []))
     with contextlib.ExitStack() as stack:
         folders = {"now": tables.ROOT}

@@ -79,11 +79,11 @@ def source(found: Result) -> str:
     return f"`{found['command']}`, {machine['date']}, {machine['words']}{threads}:\n\n"
 
 
-def sources(cells: Sequence[Result]) -> str:
+def sources(cells: Sequence[Result], name: str = "cell") -> str:
     """The commands and machines of cells that were measured one by one, each with its cells where there are several."""
     found: dict[str, list[str]] = {}
     for cell in cells:
-        found.setdefault(source(cell).strip().removesuffix(":"), []).append(cell["cell"])
+        found.setdefault(source(cell).strip().removesuffix(":"), []).append(cell[name])
     if len(found) == 1:
         return f"{next(iter(found))}:\n\n"
     lines = [f"- {'; '.join(dict.fromkeys(names))}: {where}" for where, names in found.items()]
@@ -190,12 +190,10 @@ def spread(values: Sequence[float | None]) -> str:
 # ---------------------------------------------------------------------------------------------- attack by attack
 
 
-def attack_speed(device: str, models: Sequence[str] = ()) -> str:
-    """Every attack on every model; all models unless some are named."""
-    found = result(f"attack_speed_{device}")
-    cells = [cell for cell in found["cells"] if not models or cell["model"] in models]
-    rows = [speed_row(cell) for cell in cells]
-    return source(found) + markdown(SPEED_HEAD, rows)
+def attack_speed(device: str) -> str:
+    """Every attack on every model."""
+    cells = result(f"attack_speed_{device}")["cells"]
+    return sources(cells, "model") + markdown(SPEED_HEAD, map(speed_row, cells))
 
 
 SPEED_HEAD = ("model", "attack", "iterations/s", "20 dB after", "30 dB after", "PSNR at the end", "ended after")
@@ -203,7 +201,7 @@ SPEED_HEAD = ("model", "attack", "iterations/s", "20 dB after", "30 dB after", "
 
 def speed_row(cell: Result) -> Row:
     """One cell of `attack_speed`, or why it was refused."""
-    attack = cell.get("attack", cell.get("preset"))
+    attack = cell["attack"]
     if "refused" in cell:
         return (cell["model"], attack, cell["refused"], None, None, None, None)
     return (
