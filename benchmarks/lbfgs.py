@@ -21,7 +21,7 @@ from benchmarks.machine import describe_machine
 from deepleak_core import Scenario, observe
 from deepleak_core.attack.matching import noise
 from deepleak_core.attack.objectives import Matching, Value
-from deepleak_core.attack.solvers import SOLVERS
+from deepleak_core.attack.solvers import SOLVERS, Iterate
 from deepleak_core.scoring import metrics
 
 RESULTS = Path(__file__).parent / "results" / "lbfgs.json"
@@ -53,7 +53,8 @@ def own(objective: Counted, start: Tensor) -> Iterator[Tensor]:
         learning_rate=None,
         stop=lambda: objective.evaluations > EVALUATIONS,
     ):
-        yield iterate.inputs
+        if isinstance(iterate, Iterate):
+            yield iterate.inputs
 
 
 def pytorch(objective: Counted, start: Tensor) -> Iterator[Tensor]:

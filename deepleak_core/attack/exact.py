@@ -156,6 +156,8 @@ def _match_all(
     )
     for iterate in until_still(search, case):
         yield iterate
+        if isinstance(iterate, Stage):
+            continue
         if objective.distance == "squared-l2" and iterate.residual < tried:
             tried = iterate.residual / GRID_PAUSE
             if (copy := refine_on_grid(objective, iterate, stop=stop)) is not None:
@@ -163,7 +165,7 @@ def _match_all(
                 yield copy
                 return
         pixels = (case.model.denormalise(iterate.inputs[0]).clamp(0, 1) * 255).round()
-        unchanged = unchanged + 1 if before is not None and torch.equal(pixels, before) else 0
+        unchanged = unchanged + iterate.since if before is not None and torch.equal(pixels, before) else 0
         before = pixels
         if unchanged >= UNCHANGED:
             return

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn.functional import linear, one_hot, pad
+from torch.nn.functional import linear, pad
 
 from deepleak_core.attack.comparison import Comparison
 from deepleak_core.errors import CannotSeparate
@@ -89,7 +89,8 @@ def compare_factored(
     with torch.enable_grad():
         features = functional_call(model.body, body, (model.normalise(images),))
         logits = linear(features, weights["head.weight"], weights.get("head.bias"))
-        signals = (logits.softmax(1) - one_hot(labels, logits.shape[1]).to(logits)) / len(images)
+        classes = torch.arange(logits.shape[1], device=labels.device)
+        signals = (logits.softmax(1) - (labels[:, None] == classes).to(logits)) / len(images)
         arriving = signals @ weights["head.weight"]
         gradients = torch.autograd.grad(features, list(body.values()), arriving, create_graph=create_graph)
         return head.compare(signals, features) + Comparison.of(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deepleak_core.federated.case import Case
 
-Term = Callable[[Tensor], Tensor]  # inputs (R, B, C, H, W) to a scalar
+Term = Callable[[Tensor], Tensor]  # inputs (R, B, C, H, W) to a scalar, by operations that are the same in each call
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -172,8 +172,8 @@ def _counts(believed: Sequence[int], estimates: Sequence[Tensor]) -> Tensor:
 def _until(going: Iterator[Progress], iterations: int) -> Iterator[Progress]:
     """The first iterations of a search, which can be continued afterwards."""
     left = iterations
-    while left and (some := list(islice(going, 1))):
-        left -= isinstance(some[0], Iterate)
+    while left > 0 and (some := list(islice(going, 1))):
+        left -= some[0].since if isinstance(some[0], Iterate) else 0
         yield some[0]
 
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +29,7 @@ from deepleak_core.attack.repair import LONGEST, is_uncertain, search_and_repair
 from deepleak_core.attack.reproducible import reproducible
 from deepleak_core.attack.settings import changed
 from deepleak_core.attack.settled import Solved
+from deepleak_core.attack.snapshots import Snapshots
 from deepleak_core.attack.solvers import Iterate
 from deepleak_core.events import (
     ASSUMPTION,
@@ -39,7 +39,6 @@ from deepleak_core.events import (
     LabelsInferred,
     LabelsRevised,
     Reason,
-    Snapshot,
     Stage,
     UpdateShared,
 )
@@ -264,7 +263,9 @@ def trouble(iterate: Iterate, first: Iterate) -> tuple[Reason, str] | None:
             "Lower the learning rate or choose another attack."
         )
     # Priors move pixels in any case: only a residual that stays the same to the last bit shows a vanished gradient.
-    unmoved = iterate.step == UNMOVED_STEPS and torch.equal(iterate.residuals, first.residuals)
+    unmoved = iterate.step >= UNMOVED_STEPS > iterate.step - iterate.since and torch.equal(
+        iterate.residuals, first.residuals
+    )
     if unmoved or (iterate.step == 0 and iterate.gradient == 0):
         return "vanished", (
             "The attack makes no progress: the update does not depend on the pixels, its gradient is zero. "
@@ -285,35 +286,37 @@ def _watch(
     sentence, order, first = "", inferred.order, None
     solved, certified = Solved(case), False
     best = pending = None
+    coming = Snapshots(case)
     shown, step = -math.inf, 0
     for item in progress:
         if not isinstance(item, Iterate):
             if isinstance(item, LabelsRevised):
                 order, first, best = item.order, None, None
             with clock.paused():
+                yield from coming.all()
                 yield _stamped(item, step, clock.seconds)
             continue
-        pending = iterate = replace(item, step=step, labels=item.labels or order)
+        step += item.since
+        pending = iterate = replace(item, step=step - 1, labels=item.labels or order)
         first, certified = first or iterate, iterate.certified
-        step += 1
         if best is None or iterate.residual < best.residual:
             best = replace(iterate, inputs=iterate.inputs.clone())
         ended, sentence = trouble(iterate, first) or (limits.reached(iterate, clock.seconds, solved), "")
         if ended or clock.seconds - shown >= SNAPSHOT_SECONDS:
-            shown, pending = clock.seconds, None
-            done = 1.0 if ended else min(1.0, max(iterate.progress, shown / limits.seconds))
-            with clock.paused():
-                last = _snapshot(case, iterate, shown, done)
-                yield last
+            shown, pending, last = clock.seconds, None, iterate
+            coming.take(iterate, shown, 1.0 if ended else min(1.0, max(iterate.progress, shown / limits.seconds)))
+        with clock.paused():
+            yield from coming.arrived()
         if ended:
             break
     seconds = clock.seconds
     if pending is not None:
-        last = _snapshot(case, pending, seconds, 1.0)
-        yield last
+        last = pending
+        coming.take(last, seconds, 1.0)
     if best is not None and best.labels != last.labels and best.residual < last.residual:
-        last = _snapshot(case, replace(best, step=last.step), seconds, 1.0)
-        yield last
+        last = replace(best, step=last.step)
+        coming.take(last, seconds, 1.0)
+    yield from coming.all()
     yield Finished(
         reason=ended or "converged",
         sentence=sentence or _what_came_out(last.residual, certified),
@@ -329,21 +332,6 @@ def _what_came_out(residual: float, certified: bool) -> str:
     if certified:
         return "Exact copies, certified without the ground truth: as 8-bit images they reproduce the whole update."
     return f"No ground truth: {percent(residual)} of the update is not matched."
-
-
-def _snapshot(case: Case, iterate: Iterate, seconds: float, progress: float) -> Snapshot:
-    """The images of the restart with the smallest residual."""
-    best = int(iterate.residuals.argmin())
-    images = case.model.denormalise(iterate.inputs[best]).clamp(0, 1).float().cpu().nan_to_num().numpy()
-    return Snapshot(
-        step=iterate.step,
-        seconds=seconds,
-        loss=iterate.loss,
-        residual=float(iterate.residuals[best]),
-        labels=iterate.labels,
-        progress=progress,
-        images=np.array(images),
-    )
 
 
 def _stamped(event: Stage | LabelsRevised | FeaturesSeparated, step: int, seconds: float) -> Event:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from deepleak_core.attack.solvers import Iterate
+from deepleak_core.events import Stage
 from deepleak_core.federated.case import Case
 
 STILL = 0.25  # root mean square distance in 8-bit levels below which an image has not moved
@@ -24,7 +25,7 @@ SOLVED_RESIDUAL = 1e-10  # squared relative residual at which a float32 update i
 SOLVED_STEPS = 5  # iterations at that level without a change of any 8-bit pixel value after which a run ends
 
 
-def until_still(iterates: Iterator[Iterate], case: Case) -> Iterator[Iterate]:
+def until_still(iterates: Iterator[Iterate | Stage], case: Case) -> Iterator[Iterate | Stage]:
     """The same iterates, up to the first after which nothing would move any more.
 
     A residual that keeps falling keeps the search alive, however little the images change.
@@ -33,6 +34,8 @@ def until_still(iterates: Iterator[Iterate], case: Case) -> Iterator[Iterate]:
     best, since = float("inf"), None
     for iterate in iterates:
         yield iterate
+        if isinstance(iterate, Stage):
+            continue
         images = _levels(case, iterate)
         if since is None or reference is None or _moved(images, reference) or iterate.residual < FALLING * best:
             reference, since, best = images, iterate, min(best, iterate.residual)
@@ -55,7 +58,7 @@ class Solved:
             return False
         pixels = _levels(self._case, iterate).round()
         same = self._pixels is not None and torch.equal(pixels, self._pixels)
-        self._pixels, self._steps = pixels, self._steps + 1 if same else 0
+        self._pixels, self._steps = pixels, self._steps + iterate.since if same else 0
         return self._steps >= SOLVED_STEPS
 
 

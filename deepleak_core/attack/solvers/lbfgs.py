@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from deepleak_core.attack.graphs import GRAPHS, no_graph
 from deepleak_core.attack.objectives import Matching
 from deepleak_core.attack.solvers.solver import Iterate
+from deepleak_core.events import Stage
 
 FIRST_MOVE = 0.1  # change of the input that moves most in the first L-BFGS step, in standard deviations of the data
 CURVATURE_PAIRS = 100  # that L-BFGS remembers
@@ -26,7 +28,7 @@ def lbfgs(
     iterations: int,
     learning_rate: float | None,
     stop: Callable[[], bool],
-) -> Iterator[Iterate]:
+) -> Iterator[Iterate | Stage]:
     """Limited-memory BFGS with a weak Wolfe line search by bisection (Lewis and Overton 2013).
 
     A step is taken only where it lowers the loss, so the sequence cannot diverge; it ends when no step does. Pixels are
@@ -43,6 +45,8 @@ def lbfgs(
         (gradient,) = torch.autograd.grad(value.loss, point)
         return float(value.loss.detach()), gradient, value.residuals
 
+    if start.device.type in GRAPHS:
+        yield no_graph("L-BFGS chooses its steps on the host")
     point = start
     loss, gradient, residuals = evaluate(point)
     pairs: list[tuple[Tensor, Tensor, Tensor]] = []

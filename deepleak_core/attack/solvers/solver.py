@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from deepleak_core.attack.objectives import Matching
+from deepleak_core.events import Stage
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class Iterate:
     """A point that a solver reached. `inputs` is its working memory: copy it to keep it.
 
     `loss` and `residuals` (R,) belong to exactly these inputs; `gradient` is the largest absolute entry of the loss
-    gradient there; `progress` in [0, 1] counts iterations. `labels` are the believed labels, set by the attack. A
-    `certified` iterate holds 8-bit images that reproduce the update to rounding.
+    gradient there; `progress` in [0, 1] counts iterations, and `since` those after the iterate before. `labels` are the
+    believed labels, set by the attack. A `certified` iterate holds 8-bit images that reproduce the update to rounding.
     """
 
     step: int
@@ -28,6 +29,7 @@ class Iterate:
     progress: float
     labels: tuple[int, ...] = ()
     certified: bool = False
+    since: int = 1
 
     @property
     def residual(self) -> float:
@@ -38,7 +40,8 @@ class Iterate:
 class Minimise(Protocol):
     """The signature of a solver. Iterates stay within [low, high] where the solver can hold them there.
 
-    `learning_rate` is None for solvers that choose their own steps; once `stop` returns True a solver ends soon.
+    `learning_rate` is None for solvers that choose their own steps; once `stop` returns True a solver ends soon. A
+    `Stage` tells why there is no CUDA graph.
     """
 
     def __call__(
@@ -51,7 +54,7 @@ class Minimise(Protocol):
         iterations: int,
         learning_rate: float | None,
         stop: Callable[[], bool],
-    ) -> Iterator[Iterate]:
+    ) -> Iterator[Iterate | Stage]:
         """Minimise the objective from a starting point (R, B, C, H, W)."""
         ...
 

@@ -83,3 +83,22 @@ def test_the_point_of_the_surrogate_is_learned_along_with_the_pixels() -> None:
     for _ in adam(objective, start, low=LOW, high=HIGH, iterations=3, learning_rate=0.1, stop=never, signed=True):
         pass
     assert place.item() != before
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_its_points_are_those_of_pytorchs_adam(signed: bool) -> None:
+    scales = torch.logspace(-3, 3, 40)
+    start = torch.linspace(-1, 1, 40)
+
+    def function(x: Tensor) -> Tensor:
+        return (scales * (x - 0.3).square()).sum() + torch.cos(3 * x).sum()
+
+    point = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([point], lr=0.1)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [75, 125, 175], 0.1)
+    for _, reached in run_adam(function, start.tolist(), signed=signed):
+        torch.testing.assert_close(reached, point.detach(), rtol=1e-4, atol=1e-5)
+        (gradient,) = torch.autograd.grad(function(point), point)
+        point.grad = gradient.sign() if signed else gradient
+        optimizer.step()
+        schedule.step()
