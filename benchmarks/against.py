@@ -6,8 +6,8 @@ that loads and compiles code.
 
 Time is attack time: from the call of the attack on an update that is there, everything that its user pays included.
 Images are scored at most eight times a second on either side, which takes no attack time. The time to 20 and 30 dB is
-when the mean over the images reaches it, that to 59 dB when every image has it. An iteration is one step of the solver:
-for Adam one evaluation of the objective, for L-BFGS and `exact` several.
+when the mean over the images reaches it, that to 59 dB when every image has it. Speed is evaluations of the objective
+and its gradient a second: one for each iteration of Adam, several for one of L-BFGS. `exact` has no such objective.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import importlib
 import math
 import statistics
 import sys
+import unittest.mock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,10 @@ from torch import Tensor
 
 from benchmarks import outcomes, tables
 from benchmarks.machine import describe_machine
+from deepleak_core.attack.attacks import attack_of
 from deepleak_core.attack.clock import Clock
+from deepleak_core.attack.matching import MatchingSettings
+from deepleak_core.attack.objectives import Matching, Value
 from deepleak_core.attack.run import SNAPSHOT_SECONDS
 from deepleak_core.data.batches import GroundTruth
 from deepleak_core.federated.case import Case, observe
@@ -74,14 +78,14 @@ class OutOfTime(Exception):
 
 
 class Watch:
-    """Observes an optimisation that knows no time limit: iterations, and the PSNR of its best candidate over time.
+    """Observes an optimisation that knows no time limit: evaluations, and the PSNR of its best candidate over time.
 
     The candidate with the lowest value of the objective so far counts, as in the rule of the libraries themselves.
     """
 
     def __init__(self, model: TargetModel, private: Tensor, budget: float):
         self.history: list[tuple[float, list[float]]] = []
-        self.iterations = 0
+        self.evaluations = 0
         self.seconds = 0.0
         self.reason = "ended"
         self._model, self._private, self._budget = model, private, budget
@@ -89,13 +93,10 @@ class Watch:
         self._best: Tensor | None = None
         self._clock = Clock()
 
-    def step(self) -> None:
-        """Count one iteration."""
-        self.iterations += 1
-
     def see(self, value: float, candidate: Tensor) -> None:
         """Record one evaluation of the objective at normalised images. Raises `OutOfTime` once the budget is spent."""
         self.seconds = self._clock.seconds
+        self.evaluations += 1
         with self._clock.paused():
             if self._best is None or value < self._lowest:
                 self._lowest = value if math.isfinite(value) else math.inf
@@ -109,7 +110,7 @@ class Watch:
     def finished(self) -> Measured:
         """The figures of the run, which is over."""
         self._score()
-        return figures(self.history, self.iterations, self.seconds, self.reason)
+        return figures(self.history, self.evaluations, self.seconds, self.reason)
 
     def _score(self) -> None:
         assert self._best is not None
@@ -135,12 +136,12 @@ def time_to(history: History, level: float, of: Callable[[Sequence[float]], floa
     return next((seconds for seconds, psnr in history if of(psnr) >= level), None)
 
 
-def figures(history: History, iterations: int, seconds: float, reason: str) -> Measured:
-    """The figures of one run; its last entry of the history is the outcome."""
+def figures(history: History, evaluations: int | None, seconds: float, reason: str) -> Measured:
+    """The figures of one run; the last entry of the history is its outcome."""
     psnr = history[-1][1]
     reached = {str(level): time_to(history, level, statistics.fmean) for level in MEAN_LEVELS}
     return {
-        "iterations_per_second": iterations / seconds if seconds else None,
+        "evaluations_per_second": evaluations / seconds if evaluations and seconds else None,
         "reached": reached | {str(PIXEL_EXACT): time_to(history, PIXEL_EXACT, min)},
         "mean_psnr": statistics.fmean(psnr),
         "min_psnr": min(psnr),
@@ -156,7 +157,7 @@ def summary(runs: Sequence[Measured]) -> Measured:
         middle = statistics.median(math.inf if value is None else value for value in values)
         return middle if math.isfinite(middle) else None
 
-    names = ("iterations_per_second", "mean_psnr", "min_psnr")
+    names = ("evaluations_per_second", "mean_psnr", "min_psnr")
     reached = {level: median([run["reached"][level] for run in runs]) for level in runs[0]["reached"]}
     return {name: median([run[name] for run in runs]) for name in names} | {"reached": reached, "runs": list(runs)}
 
@@ -166,9 +167,25 @@ def summary(runs: Sequence[Measured]) -> Measured:
 
 def run_ours(name: str, scenario: Scenario, budget: float) -> Measured:
     """One run of our attack `name`."""
-    outcome = outcomes.attack(scenario.changed(attack=name, max_seconds=budget))
+    with evaluations_counted() as count:
+        outcome = outcomes.attack(scenario.changed(attack=name, max_seconds=budget))
     history = [(snapshot.seconds, outcomes.score_of(snapshot).psnr) for snapshot in outcome.snapshots]
-    return figures(history, outcome.finished.step, outcome.finished.seconds, outcome.finished.reason)
+    matching = isinstance(attack_of(name).settings, MatchingSettings)
+    return figures(history, count() if matching else None, outcome.finished.seconds, outcome.finished.reason)
+
+
+@contextlib.contextmanager
+def evaluations_counted() -> Iterator[Callable[[], int]]:
+    """Count the evaluations of our objective within a block."""
+    evaluate, calls = Matching.__call__, 0
+
+    def counting(objective: Matching, inputs: Tensor) -> Value:
+        nonlocal calls
+        calls += 1
+        return evaluate(objective, inputs)
+
+    with unittest.mock.patch.object(Matching, "__call__", counting):
+        yield lambda: calls
 
 
 def run_theirs(prepare: Prepare, name: str, scenario: Scenario, budget: float) -> Measured:

@@ -276,14 +276,14 @@ def against(library: str) -> str:
 
 
 AGAINST_HEAD = (
-    "network and batch", "attack", "iterations/s", "mean 20 dB after", "mean 30 dB after", "every image 59 dB after",
+    "network and batch", "attack", "evaluations/s", "mean 20 dB after", "mean 30 dB after", "every image 59 dB after",
     "mean PSNR", "lowest PSNR", "budget",
 )  # fmt: skip
 
 
 def against_row(cell: Result) -> Row:
     """One attack of one cell."""
-    speed = cell["iterations_per_second"]
+    speed = cell["evaluations_per_second"]
     return (
         cell["cell"],
         f"{cell['side']} {cell['attack']}",
