@@ -14,7 +14,7 @@ import streamlit as st
 
 from deepleak_core.runs.store import Moment
 from deepleak_core.scoring.sentences import RECOVERED_DB
-from deepleak_core.text import NEGLIGIBLE_RESIDUAL
+from deepleak_core.text import NEGLIGIBLE_RESIDUAL, shorten
 
 HEIGHT = 360  # pixels
 POINTS = 300  # moments of a long run that are drawn
@@ -35,7 +35,7 @@ def run_curves(moments: Sequence[Moment], titles: Sequence[str], baselines: Mapp
     """
     drawn = _thinned(moments)
     images = [
-        _line(title, GREY, 1, [(m.seconds, m.score.psnr[i]) for m in drawn if m.score])
+        _line(shorten(title), GREY, 1, [(m.seconds, m.score.psnr[i]) for m in drawn if m.score])
         for i, title in enumerate(titles[:LINES])
     ]
     mean = _line("mean", MEAN, 4, _means(drawn))
