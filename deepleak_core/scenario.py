@@ -48,7 +48,7 @@ FEDAVG_METHODS: dict[FedAvgMethod, str] = {
     "surrogate": "the gradient at a learned point between the weights before and after",
     "simulated": "the local steps are simulated and differentiated through",
 }
-LOCAL_SETTINGS = ("local_epochs", "local_batch_size", "local_lr", "fedavg")
+LOCAL_SETTINGS = ("local_epochs", "local_batch_size", "local_lr", "local_momentum", "fedavg")
 
 
 FOLDER_DATASETS = ("folder", "grey-folder")  # data sets that consist of the images in a folder of class folders
@@ -104,6 +104,7 @@ class Scenario(BaseModel):
     local_epochs: int = Field(1, ge=1, le=100, description="FedAvg: passes over the batch")
     local_batch_size: int = Field(4, ge=1, le=4096, description="FedAvg: images in one local step")
     local_lr: float = Field(0.01, gt=0, le=10, description="FedAvg: learning rate of the client")
+    local_momentum: float = Field(0.0, ge=0, le=0.99, description="FedAvg: momentum of the client")
 
     attack: str = Field("general-deep-leakage", description="attack")
     fedavg: FedAvgMethod | None = Field(

@@ -17,19 +17,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
-from torch.nn.functional import linear, pad
+from torch.nn.functional import pad
 
 from deepleak_core.attack.comparison import Comparison
+from deepleak_core.attack.rounds import BODY, FactoredUpdate
 from deepleak_core.errors import CannotSeparate
-from deepleak_core.features.factors import factors_of
+from deepleak_core.features.factors import factors_of, truncated_svd
+from deepleak_core.features.last_layer import LastLayer, summed_gradient
 from deepleak_core.federated.case import Case
-from deepleak_core.federated.client import Weights, weights_of
-from deepleak_core.federated.target_model import TargetModel
+from deepleak_core.federated.client import Weights
 
 LARGE = 500_000  # entries of a last layer from which factors are faster than its gradient
-HEAD = "head."  # prefix of the last layer's parameters
-BODY = "body."
+THIN = 4  # rows of a change of weights for each row of its factors, at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +46,20 @@ class SharedHead:
     def of(cls, case: Case) -> SharedHead | None:
         """The factors of a case that shares the gradient of a large last layer; None for others.
 
-        A change of weights (FedAvg) is rounded like the weights, so its noise is not small against faint images, and
-        factors in which rows count alike would lose them.
+        Several local steps (FedAvg) leave a sum of more products than there are images: one for each image and epoch.
         """
-        if case.model.head.weight.numel() < LARGE or case.update.local is not None:
+        if case.model.head.weight.numel() < LARGE:
             return None
         try:
-            factors = factors_of(case)
+            left, rest = _of_one_step(case) if case.update.local is None else _of_a_round(case)
         except CannotSeparate:
             return None
-        q = factors.left.to(case.model.mean)
+        q = left.to(case.model.mean)
         gradient = case.gradient["head.weight"]
         r = q.T @ gradient
         if (bias := case.gradient.get("head.bias")) is not None:
             r = torch.cat([r, (q.T @ bias)[:, None]], 1)
-        return cls(q=q, r=r, rest=(factors.left_out / factors.images) ** 2)
+        return cls(q=q, r=r, rest=rest)
 
     def compare(self, signals: Tensor, features: Tensor) -> Comparison:
         """Compare with the gradient of signals (B, C), those of the mean loss, and features (B, D)."""
@@ -77,23 +75,28 @@ class SharedHead:
         )
 
 
-def compare_factored(
-    model: TargetModel, head: SharedHead, shared: Weights, images: Tensor, labels: Tensor, *, create_graph: bool
-) -> Comparison:
-    """Compare the gradient of images (B, C, H, W) in [0, 1] and labels (B,) with the shared mean gradient.
+def _of_one_step(case: Case) -> tuple[Tensor, float]:
+    """Orthonormal columns (C, K) that span the shared gradient, and the squared norm of what they leave."""
+    factors = factors_of(case)
+    return factors.left, (factors.left_out / factors.images) ** 2
 
-    Only the body's gradient is formed: the gradient of the loss at the features, delta W, is pulled back through it.
+
+def _of_a_round(case: Case) -> tuple[Tensor, float]:
+    """The same for a change of weights, of rank K times the epochs. Raises `CannotSeparate` where that is too much.
+
+    A change of weights is rounded like the weights, so its noise is not small against faint images: rows are not scaled
+    to equal length here.
     """
-    weights = weights_of(model)
-    body = {name.removeprefix(BODY): w.requires_grad_() for name, w in weights.items() if name.startswith(BODY)}
-    with torch.enable_grad():
-        features = functional_call(model.body, body, (model.normalise(images),))
-        logits = linear(features, weights["head.weight"], weights.get("head.bias"))
-        classes = torch.arange(logits.shape[1], device=labels.device)
-        signals = (logits.softmax(1) - (labels[:, None] == classes).to(logits)) / len(images)
-        arriving = signals @ weights["head.weight"]
-        gradients = torch.autograd.grad(features, list(body.values()), arriving, create_graph=create_graph)
-        return head.compare(signals, features) + Comparison.of(
-            {BODY + name: gradient for name, gradient in zip(body, gradients, strict=True)},
-            {name: tensor for name, tensor in shared.items() if name.startswith(BODY)},
-        )
+    assert case.update.local is not None, "this is for FedAvg"
+    rank = case.update.batch_size * case.update.local.epochs
+    if THIN * rank > min(case.model.head.weight.shape):
+        raise CannotSeparate(f"A change of weights of rank {rank} is not thin.")
+    u, _, _, rest = truncated_svd(summed_gradient(LastLayer.of(case.model, case.gradient), 1), rank)
+    return u, float(rest.square().sum())
+
+
+def compare_factored(head: SharedHead, simulated: FactoredUpdate, shared: Weights) -> Comparison:
+    """Compare a simulated update with the shared one, `head` for the last layer and `shared` for all others."""
+    return head.compare(simulated.signals, simulated.features) + Comparison.of(
+        simulated.body, {name: tensor for name, tensor in shared.items() if name.startswith(BODY)}
+    )

@@ -15,6 +15,7 @@ from torch import Tensor
 from deepleak_core.attack.comparison import Comparison
 from deepleak_core.attack.factored import SharedHead, compare_factored
 from deepleak_core.attack.prior import Term
+from deepleak_core.attack.rounds import FactoredUpdate, factored_gradient, simulated_round
 from deepleak_core.federated.case import Case
 from deepleak_core.federated.client import Weights, local_training, mean_gradient, weights_of
 from deepleak_core.scenario import FedAvgMethod
@@ -70,40 +71,44 @@ class Matching:
     def __post_init__(self) -> None:
         self.before = weights_of(self.case.model)
         self.target = self.case.gradient
-        if self._is_one_gradient:
-            self.head = SharedHead.of(self.case)
+        self.head = SharedHead.of(self.case)
         if self.case.update.local is not None and self.fedavg == "surrogate":
             self.mixing = torch.full((), 0.5, device=self.labels.device, requires_grad=True)
-
-    @property
-    def _is_one_gradient(self) -> bool:
-        return self.case.update.local is None or self.fedavg == "averaged"
 
     def compare(self, inputs: Tensor, *, create_graph: bool = True) -> Comparison:
         """The update that these inputs (B, C, H, W) would have given against the shared one."""
         if self.head is None:
             return Comparison.of(self.simulate(inputs, create_graph=create_graph), self.target)
-        images = self.case.model.denormalise(inputs)
-        return compare_factored(self.case.model, self.head, self.target, images, self.labels, create_graph=create_graph)
+        return compare_factored(self.head, self._factored(inputs, create_graph=create_graph), self.target)
 
     def residual(self, inputs: Tensor) -> float:
         """Squared relative distance of the update of these inputs (B, C, H, W) from the shared one."""
         return float(self.compare(inputs, create_graph=False).residual.detach())
 
     def simulate(self, inputs: Tensor, *, create_graph: bool = True) -> Weights:
-        """The update that these inputs (B, C, H, W) would have given, on the scale of a gradient."""
-        model, update = self.case.model, self.case.update
+        """The update that these inputs (B, C, H, W) would have given, on the scale of a gradient, by autograd."""
+        model, local = self.case.model, self.case.update.local
         images = model.denormalise(inputs)
-        if self._is_one_gradient:
-            return mean_gradient(model, self.before, images, self.labels, create_graph=create_graph)
-        if self.mixing is not None:
-            after = update.tensors
-            point = {n: w + self.mixing.clamp(0, 1) * (after[n] - w) for n, w in self.before.items()}
-            return mean_gradient(model, point, images, self.labels, create_graph=create_graph)
-        assert update.local is not None, "a gradient is one gradient"
-        trained = local_training(model, images, self.labels, update.local, create_graph=create_graph)
-        scale = update.local.lr * update.local_steps
+        if local is None or self.fedavg != "simulated":
+            return mean_gradient(model, self._point(), images, self.labels, create_graph=create_graph)
+        trained = local_training(model, images, self.labels, local, create_graph=create_graph)
+        scale = local.scale(len(images))
         return {name: (self.before[name] - w) / scale for name, w in trained.items()}
+
+    def _factored(self, inputs: Tensor, *, create_graph: bool) -> FactoredUpdate:
+        """What `simulate` returns, with the last layer in factors."""
+        model, local = self.case.model, self.case.update.local
+        images = model.denormalise(inputs)
+        if local is None or self.fedavg != "simulated":
+            return factored_gradient(model, self._point(), images, self.labels, create_graph=create_graph)
+        return simulated_round(model, images, self.labels, local, create_graph=create_graph)
+
+    def _point(self) -> Weights:
+        """The weights at which the update is read as a gradient."""
+        if self.mixing is None:
+            return self.before
+        after = self.case.update.tensors
+        return {n: w + self.mixing.clamp(0, 1) * (after[n] - w) for n, w in self.before.items()}
 
     def __call__(self, inputs: Tensor) -> Value:
         """The objective at inputs (R, B, C, H, W)."""

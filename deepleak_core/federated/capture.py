@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +58,7 @@ def save(case: Case, weights: Path, update: Path) -> None:
     local = case.update.local
     facts = {
         "batch_size": case.update.batch_size,
-        "local": None if local is None else {"epochs": local.epochs, "batch_size": local.batch_size, "lr": local.lr},
+        "local": None if local is None else asdict(local),
         "class_names": list(case.class_names),
         "image_size": case.image_shape[1],
         "mean": case.model.mean.flatten().tolist(),
@@ -158,6 +159,8 @@ class _Facts(BaseModel):
     def _local_training_is_possible(cls, local: LocalTraining | None) -> LocalTraining | None:
         if local and (local.epochs < 1 or local.batch_size < 1 or not 0 < local.lr < math.inf):
             raise ValueError("epochs and batch_size should be 1 or more, lr above 0")
+        if local and not 0 <= local.momentum < 1:
+            raise ValueError("momentum should be from 0 to below 1")
         return local
 
     @model_validator(mode="after")

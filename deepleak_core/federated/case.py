@@ -173,4 +173,9 @@ def local_training_of(scenario: Scenario) -> LocalTraining | None:
     """The client's local training, None for FedSGD."""
     if scenario.mode == "fedsgd":
         return None
-    return LocalTraining(epochs=scenario.local_epochs, batch_size=scenario.local_batch_size, lr=scenario.local_lr)
+    return LocalTraining(
+        epochs=scenario.local_epochs,
+        batch_size=scenario.local_batch_size,
+        lr=scenario.local_lr,
+        momentum=scenario.local_momentum,
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -24,11 +25,15 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class LocalTraining:
-    """The public settings of FedAvg. Mini-batches follow the order of the batch; the last one may be smaller."""
+    """The public settings of FedAvg; the last mini-batch of an epoch may be smaller than the others.
+
+    `momentum` is that of PyTorch's SGD, which starts from zero in each round.
+    """
 
     epochs: int
     batch_size: int
     lr: float
+    momentum: float = 0.0
 
     def slices(self, images: int) -> list[slice]:
         """The mini-batch of every local step, in order.
@@ -39,6 +44,26 @@ class LocalTraining:
         steps = math.ceil(images / self.batch_size)
         ends = [(i * self.batch_size, min((i + 1) * self.batch_size, images)) for i in range(steps)]
         return [slice(*end) for end in ends] * self.epochs
+
+    def scale(self, images: int) -> float:
+        """The change of weights over the mean gradient: the learning rate times the sum of all gradients' counts.
+
+        >>> LocalTraining(epochs=3, batch_size=2, lr=0.5).scale(2)
+        1.5
+        """
+        return self.lr * sum(counted(len(self.slices(images)), self.momentum))
+
+
+def counted(steps: int, momentum: float) -> list[float]:
+    """How often the gradient of each step is in the sum of all moves: those that momentum repeats count more.
+
+    The move of step t is v_t = momentum v_(t-1) + g_t, so gradient j of T is counted 1 + momentum + ... +
+    momentum^(T-1-j) times.
+
+    >>> counted(3, 0.0), counted(3, 0.5)
+    ([1.0, 1.0, 1.0], [1.75, 1.5, 1.0])
+    """
+    return list(accumulate((momentum**later for later in range(steps)), initial=0.0))[:0:-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +89,13 @@ class ClientUpdate:
         return len(self.local.slices(self.batch_size)) if self.local else 0
 
     def gradient(self, model: TargetModel) -> Weights:
-        """The shared gradient, or its estimate from FedAvg weights, (W0 - W1) / (lr T) (Geng et al. 2021)."""
+        """The shared gradient, or its estimate from FedAvg weights, (W0 - W1) / (lr T) (Geng et al. 2021).
+
+        With momentum, T is the sum of what each step's gradient counts.
+        """
         if self.local is None:
             return self.tensors
-        scale = self.local.lr * self.local_steps
+        scale = self.local.scale(self.batch_size)
         before = weights_of(model)
         return {name: (before[name] - after) / scale for name, after in self.tensors.items()}
 
@@ -100,10 +128,11 @@ def local_training(
     model: TargetModel, images: Tensor, labels: Tensor, local: LocalTraining, *, create_graph: bool = False
 ) -> Weights:
     """The weights after the client's local SGD; with `create_graph`, differentiable in the images."""
-    weights = weights_of(model)
+    weights, move = weights_of(model), None
     for part in local.slices(len(images)):
         step = mean_gradient(model, weights, images[part], labels[part], create_graph=create_graph)
-        weights = {name: w - local.lr * step[name] for name, w in weights.items()}
+        move = step if move is None else {name: local.momentum * move[name] + g for name, g in step.items()}
+        weights = {name: w - local.lr * move[name] for name, w in weights.items()}
     return weights
 
 

@@ -68,7 +68,8 @@ def described(scenario: Scenario, case: Case) -> Scenario:
     facts: dict[str, Any] = {"batch_size": case.update.batch_size, "image_size": case.image_shape[1]}
     facts |= {"mode": case.update.mode, "composition": None}
     if local is not None:
-        facts |= {"local_epochs": local.epochs, "local_batch_size": local.batch_size, "local_lr": local.lr}
+        facts |= {"local_epochs": local.epochs, "local_batch_size": local.batch_size}
+        facts |= {"local_lr": local.lr, "local_momentum": local.momentum}
     return scenario.model_copy(update=facts)
 
 

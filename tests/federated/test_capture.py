@@ -27,7 +27,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
     "FedSGD": {},
     "no bias": {"head_bias": False},
     "larger images": {"image_size": 40},
-    "FedAvg": {"mode": "fedavg", "local_epochs": 3, "local_batch_size": 1, "local_lr": 0.05},
+    "FedAvg": {"mode": "fedavg", "local_epochs": 3, "local_batch_size": 1, "local_lr": 0.05, "local_momentum": 0.5},
     "BatchNorm": {"model": "resnet20"},
     "BatchNorm of the batch": {"model": "resnet20", "batchnorm": "train"},
     "BatchNorm and FedAvg": {"model": "resnet20", "mode": "fedavg", "local_lr": 0.1},
@@ -240,6 +240,7 @@ FACTS: dict[str, tuple[dict[str, Any], str]] = {
     "too few class names": ({"class_names": ["cat"]}, "class names"),
     "local training": ({"local": {"epochs": 1}}, "local"),
     "no local steps": ({"local": {"epochs": 0, "batch_size": 1, "lr": 0.1}}, "local"),
+    "momentum without end": ({"local": {"epochs": 1, "batch_size": 1, "lr": 0.1, "momentum": 1.0}}, "local"),
     "a learning rate of zero": ({"local": {"epochs": 1, "batch_size": 1, "lr": 0.0}}, "local"),
     "BatchNorm": ({"batchnorm": "perhaps"}, "batchnorm"),
 }

@@ -54,14 +54,15 @@ def test_one_step_of_fedavg_is_equivalent_to_fedsgd(name: str, lr: float) -> Non
         assert torch.allclose(tensor, gradient[name], rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["lenet64-relu", "resnet20"])
-def test_fedavg_is_what_pytorchs_sgd_does(name: str) -> None:
+@pytest.mark.parametrize(("name", "momentum"), [("lenet64-relu", 0.0), ("lenet64-relu", 0.9), ("resnet20", 0.9)])
+def test_fedavg_is_what_pytorchs_sgd_does(name: str, momentum: float) -> None:
     """Three epochs of mini-batches of two, the last one short, in the order of the batch."""
     model = target(name, batchnorm="train").double()
-    update = share(model, images().double(), LABELS, LocalTraining(epochs=3, batch_size=2, lr=0.05))
+    local = LocalTraining(epochs=3, batch_size=2, lr=0.05, momentum=momentum)
+    update = share(model, images().double(), LABELS, local)
     assert update.local_steps == 9
     reference = target(name, batchnorm="train").double()
-    optimizer = torch.optim.SGD(reference.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.05, momentum=momentum)
     for _ in range(3):
         for part in (slice(0, 2), slice(2, 4), slice(4, 5)):
             optimizer.zero_grad()
@@ -69,6 +70,16 @@ def test_fedavg_is_what_pytorchs_sgd_does(name: str) -> None:
             optimizer.step()
     for layer, parameter in reference.named_parameters():
         assert torch.allclose(update.tensors[layer], parameter.detach(), atol=1e-9), layer
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_a_small_learning_rate_gives_the_gradient_whatever_the_momentum(momentum: float) -> None:
+    model = target().double()
+    gradient = share(model, images().double(), LABELS).gradient(model)
+    local = LocalTraining(epochs=4, batch_size=len(LABELS), lr=1e-6, momentum=momentum)
+    averaged = share(model, images().double(), LABELS, local).gradient(model)
+    for layer, tensor in averaged.items():
+        assert torch.allclose(tensor, gradient[layer], rtol=1e-3, atol=1e-6), layer
 
 
 def test_sharing_changes_no_model() -> None:
@@ -81,7 +92,7 @@ def test_sharing_changes_no_model() -> None:
 def test_an_update_holds_tensors_a_count_and_public_settings_only() -> None:
     """No autograd history leads back to the images."""
     assert [f.name for f in fields(ClientUpdate)] == ["tensors", "batch_size", "local"]
-    assert [f.name for f in fields(LocalTraining)] == ["epochs", "batch_size", "lr"]
+    assert [f.name for f in fields(LocalTraining)] == ["epochs", "batch_size", "lr", "momentum"]
     model = target()
     for local in (None, LocalTraining(epochs=2, batch_size=2, lr=0.1)):
         update = share(model, images().requires_grad_(), LABELS, local)

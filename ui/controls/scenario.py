@@ -142,6 +142,7 @@ def _local_training(locked: bool) -> dict[str, Any]:
         "local_epochs": inputs.number("Local epochs", "local_epochs", locked=locked),
         "local_batch_size": inputs.number("Images in one local step", "local_batch_size", locked=locked),
         "local_lr": inputs.number("Local learning rate", "local_lr", locked=locked, step=0.001, format="%g"),
+        "local_momentum": inputs.number("Local momentum", "local_momentum", locked=locked, step=0.1, format="%g"),
     }
 
 

@@ -1,0 +1,153 @@
+"""A client's round as an attack simulates it: the last layer's gradient stays in factors.
+
+A gradient of the last layer is signals^T [features, 1], with a row for each image. During local training the weights
+after t steps differ from those the server sent by a sum of such products,
+
+    W_t = W_0 - lr sum_j c_tj s_j^T f_j        (c_tj = 1 without momentum),
+
+so logits f_t W_t^T and the signal to the body s_t W_t follow from thin matrices. The weights themselves, 1000 classes
+times 16384 features at 64 pixels, are never formed, and neither is their part of the update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import linear
+
+from deepleak_core.federated.client import LocalTraining, Weights, counted, weights_of
+from deepleak_core.federated.target_model import TargetModel
+
+HEAD = "head."  # prefix of the last layer's parameters
+BODY = "body."
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactoredUpdate:
+    """An update on the scale of a gradient: the `body`'s by parameter name, the last layer's in factors.
+
+    `signals` (N, C) and `features` (N, D) have a row for each image and step.
+    """
+
+    body: Weights
+    signals: Tensor
+    features: Tensor
+
+
+def factored_gradient(
+    model: TargetModel,
+    weights: Mapping[str, Tensor],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    shares: Tensor | None = None,
+    create_graph: bool,
+) -> FactoredUpdate:
+    """The gradient of images (B, C, H, W) in [0, 1] and labels (B,) at `weights`.
+
+    Of the mean cross-entropy, or of the sum weighted by `shares` (B,). Only the body's gradient is formed: the gradient
+    of the loss at the features, delta W, is pulled back through it.
+    """
+    head = _Head(weights[f"{HEAD}weight"], weights.get(f"{HEAD}bias"))
+    with torch.enable_grad():
+        found = _gradient(model, _body_of(weights), head, images, labels, shares, create_graph=create_graph)
+    return replace(found, body={BODY + name: gradient for name, gradient in found.body.items()})
+
+
+def simulated_round(
+    model: TargetModel, images: Tensor, labels: Tensor, local: LocalTraining, *, create_graph: bool
+) -> FactoredUpdate:
+    """The mean gradient (W_0 - W_T) / scale of local training on images (B, C, H, W), see `LocalTraining.scale`."""
+    sent = weights_of(model)
+    before = after = _body_of(sent)
+    move: Weights | None = None
+    head = _Head(sent[f"{HEAD}weight"], sent.get(f"{HEAD}bias"), lr=local.lr, momentum=local.momentum)
+    with torch.enable_grad():
+        for part in local.slices(len(images)):
+            step = _gradient(model, after, head, images[part], labels[part], None, create_graph=create_graph)
+            move = step.body if move is None else _moved(step.body, move, local.momentum)
+            after = _moved(after, move, -local.lr)
+            head = head.trained(step.signals, step.features)
+        scale = local.scale(len(images))
+        signals, features = head.change()
+        body = {BODY + name: (before[name] - after[name]) / scale for name in before}
+        return FactoredUpdate(body=body, signals=signals * (local.lr / scale), features=features)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The last layer during local training: as sent, and the factors of each step so far."""
+
+    weight: Tensor
+    bias: Tensor | None
+    lr: float = 0.0
+    momentum: float = 0.0
+    signals: tuple[Tensor, ...] = ()
+    features: tuple[Tensor, ...] = ()
+
+    def trained(self, signals: Tensor, features: Tensor) -> _Head:
+        """The layer after one more step with these factors of the gradient."""
+        return _Head(
+            self.weight, self.bias, self.lr, self.momentum, (*self.signals, signals), (*self.features, features)
+        )
+
+    def change(self) -> tuple[Tensor, Tensor]:
+        """Factors (N, C) and (N, D) of (W_0 - W_t) / lr."""
+        counts = counted(len(self.signals), self.momentum)
+        weighted = [count * signals for count, signals in zip(counts, self.signals, strict=True)]
+        return torch.cat(weighted), torch.cat(self.features)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits (B, C) of features (B, D)."""
+        logits = linear(features, self.weight, self.bias)
+        if not self.signals:
+            return logits
+        signals, earlier = self.change()
+        products = features @ earlier.T
+        if self.bias is not None:
+            products = products + 1
+        return logits - self.lr * products @ signals
+
+    def arriving(self, signals: Tensor) -> Tensor:
+        """The gradient (B, D) of the loss at the features, from signals (B, C) at the logits."""
+        arriving = signals @ self.weight
+        if not self.signals:
+            return arriving
+        earlier, features = self.change()
+        return arriving - self.lr * (signals @ earlier.T) @ features
+
+
+def _gradient(
+    model: TargetModel,
+    body: Weights,
+    head: _Head,
+    images: Tensor,
+    labels: Tensor,
+    shares: Tensor | None,
+    *,
+    create_graph: bool,
+) -> FactoredUpdate:
+    points = {name: w if w.requires_grad else w.detach().requires_grad_() for name, w in body.items()}
+    features = functional_call(model.body, points, (model.normalise(images),))
+    logits = head.logits(features)
+    classes = torch.arange(logits.shape[1], device=labels.device)
+    signals = logits.softmax(1) - (labels[:, None] == classes).to(logits)
+    signals = signals / len(images) if shares is None else signals * shares[:, None]
+    gradients = torch.autograd.grad(features, list(points.values()), head.arriving(signals), create_graph=create_graph)
+    named = dict(zip(points, gradients, strict=True))
+    if not create_graph:
+        signals, features = signals.detach(), features.detach()
+    return FactoredUpdate(body=named, signals=signals, features=features)
+
+
+def _body_of(weights: Mapping[str, Tensor]) -> Weights:
+    """The body's weights by their names within the body."""
+    return {name.removeprefix(BODY): w for name, w in weights.items() if name.startswith(BODY)}
+
+
+def _moved(weights: Weights, direction: Weights, length: float) -> Weights:
+    return {name: w + length * direction[name] for name, w in weights.items()}
