@@ -4,8 +4,8 @@
 
 A seed draws images, weights and starting point; labels are inferred. With `--against`, git extracts the package
 `deepleak_core` of that revision into a temporary folder, and both versions attack each scenario in turn, each in a
-process of its own, so that they meet the same machine. Prints a table of medians with the range over the seeds, and
-merges the cells into benchmarks/results/solvers.json.
+process of its own, so that they meet the same machine. The revision must have `deepleak_core.run`. Prints a table of
+medians with the range over the seeds, and merges the cells into benchmarks/results/solvers.json.
 """
 
 from __future__ import annotations
@@ -130,12 +130,15 @@ class Version:
         self._process.communicate()
 
     def levels(self, scenario: dict[str, Any]) -> dict[str, Any]:
-        """What `benchmarks.levels` answers. Raises RuntimeError if it is not the package of the folder that ran."""
+        """What `benchmarks.levels` answers. Raises RuntimeError where the package of the folder did not run."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(scenario) + "\n")
         self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.folder} has no package with this interface; its error is above.")
+        answer: dict[str, Any] = json.loads(line)
         if not Path(answer["package"]).resolve().is_relative_to(self.folder):
             raise RuntimeError(f"deepleak_core was imported from {answer['package']}, not from {self.folder}")
         return answer
