@@ -19,6 +19,29 @@ from deepleak_core.errors import DatasetUnavailable
 from deepleak_core.text import listed, printable, shorten
 
 
+def folders_to_choose(root: str | Path) -> tuple[str, ...]:
+    """A folder and those in it, as far as they hold class folders with files, in the order of their names.
+
+    Left out is what cannot be read, has a name that is no UTF-8, or is a link out of `root`.
+    """
+    top = Path(root)
+    try:
+        if not _is_folder(top):
+            return ()
+        inside = [Path(entry.path) for entry in _entries(top) if _leads_to(entry.is_dir)]
+    except DatasetUnavailable:
+        return ()
+    return tuple(str(folder) for folder in (top, *inside) if _can_be_chosen(folder, top))
+
+
+def _can_be_chosen(folder: Path, top: Path) -> bool:
+    try:
+        str(folder).encode()
+        return not _leads_outside(folder, top) and any(folder.glob("*/*.*"))
+    except (OSError, UnicodeEncodeError):
+        return False
+
+
 def folder_classes(folder: str | Path) -> tuple[str, ...]:
     """The names of the class folders in a folder, sorted. Raises `DatasetUnavailable` where there are none."""
     root = Path(folder)
@@ -140,15 +163,19 @@ def _readable(name: str) -> str:
 
 def _refuse_outside(path: Path, root: Path) -> None:
     """Raise `DatasetUnavailable` where a link leads out of the folder of images."""
-    try:
-        outside = not path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a link to itself
-        outside = True
-    if outside:
+    if _leads_outside(path, root):
         raise DatasetUnavailable(
             f"{printable(str(path.relative_to(root)))} in {_shown(root)} is a link out of this folder; accepted are "
             "files inside it: copy the images there."
         )
+
+
+def _leads_outside(path: Path, root: Path) -> bool:
+    """Whether a path, once all links in it are followed, is not in `root`."""
+    try:
+        return not path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        return True
 
 
 def _is_folder(path: Path) -> bool:

@@ -6,6 +6,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import load_batch
 from deepleak_core.data.datasets import DATASETS
-from deepleak_core.data.folders import folder_classes
+from deepleak_core.data.folders import folder_classes, folders_to_choose
 from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
 from deepleak_core.scenario import Scenario
 from deepleak_core.text import escape
@@ -138,6 +139,23 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
         (root / ("owl/b.png" if name == "file" else "yak")).symlink_to(target)
         with pytest.raises(DatasetUnavailable, match=r"(owl/b\.png|yak) .* is a link out of this folder"):
             load_batch(own(root, batch_size=1))
+
+
+def test_folders_to_choose_lie_below_the_given_one(tmp_path: Path) -> None:
+    """Links out of it are left out, and what cannot be read or named; links inside are kept."""
+    root, elsewhere = tmp_path / "given", zoo(tmp_path / "elsewhere", "elk", "owl")
+    kept = zoo(root / "zoo", "elk", "owl")
+    (root / "alias").symlink_to("zoo")
+    (root / "out").symlink_to(elsewhere)
+    (root / "up").symlink_to("..")
+    (root / "itself").symlink_to("itself")
+    (root / "empty").mkdir()
+    zoo(root / ".hidden", "elk", "owl")
+    with suppress(OSError):  # not every file system takes such a name
+        zoo(Path(os.fsdecode(os.fsencode(root) + b"/\xff")), "elk", "owl")
+    assert folders_to_choose(root) == (str(root / "alias"), str(kept))
+    assert folders_to_choose(kept) == (str(kept),)
+    assert folders_to_choose(tmp_path / "nowhere") == folders_to_choose("\x00") == ()
 
 
 def test_a_file_that_becomes_a_link_after_listing_is_refused(tmp_path: Path) -> None:

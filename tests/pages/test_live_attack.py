@@ -221,7 +221,9 @@ def test_own_images_come_from_below_the_given_folder_only(visit: Any, monkeypatc
     app = visit(dataset="folder", images=str(folder / "zoo"), batch_size="2")
     assert not errors(app)
     assert "lynx" in private(app)
-    assert errors(visit(dataset="folder", images=str(tmp_path / "elsewhere"), batch_size="2"))
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    for outside in (tmp_path / "elsewhere", folder / "link", folder / "zoo" / ".." / ".." / "elsewhere"):
+        assert errors(visit(dataset="folder", images=str(outside), batch_size="2"))
 
 
 def image_folder(tmp_path: Path) -> Path:

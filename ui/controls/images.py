@@ -11,6 +11,7 @@ import streamlit as st
 
 from deepleak_core.data import datasets
 from deepleak_core.data.datasets import DATASETS
+from deepleak_core.data.folders import folders_to_choose
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.scenario import COMPOSITIONS, FOLDER_DATASETS, Scenario
 from ui.controls import inputs
@@ -97,9 +98,7 @@ def _captions(dataset: str, images: str | None) -> list[str] | None:
     return [f"{i} {names[label]}" for i, label in enumerate(labels)] if len(labels) <= LISTED else None
 
 
-def image_folders() -> list[str]:
+def image_folders() -> tuple[str, ...]:
     """Folders below `DEEPLEAK_IMAGES` that hold class folders: no other folder can be asked for."""
     root = os.environ.get("DEEPLEAK_IMAGES")
-    if not root or not Path(root).is_dir():
-        return []
-    return [str(f) for f in [Path(root), *sorted(Path(root).iterdir())] if f.is_dir() and any(f.glob("*/*.*"))]
+    return folders_to_choose(root) if root else ()
