@@ -15,7 +15,6 @@ from tests.helpers import code_blocks
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-SOURCES = [path for folder in ("deepleak_core", "ui", "pages") for path in (ROOT / folder).rglob("*.py")]
 
 
 def name_of(path: Path) -> str:
@@ -74,9 +73,3 @@ def test_python_examples_run(page: Path, tmp_path: Path) -> None:
         ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout
-
-
-def test_settings_are_documented() -> None:
-    read = {name for path in SOURCES for name in re.findall(r"DEEPLEAK_[A-Z]+", path.read_text())}
-    told = set(re.findall(r"DEEPLEAK_[A-Z]+", (ROOT / "docs" / "deployment.md").read_text()))
-    assert read == told

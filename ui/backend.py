@@ -15,6 +15,8 @@ from typing import cast
 import streamlit as st
 
 from deepleak_core.runs.engine import Engine
+from deepleak_core.runs.keeping import Keeping
+from deepleak_core.runs.limits import Limits
 from deepleak_core.runs.store import Store
 
 CROWD = 5  # viewers that get every picture; more of them share the same number of refreshes a second
@@ -41,13 +43,25 @@ def close() -> None:
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
     """The engine that executes runs. The first call returns at once; workers start in the background."""
-    started = Engine(store())
+    started = Engine(store(), limits=limits(), keeping=keeping())
     _started.append(started)
     # Streamlit collects garbage after every rerun, which scans the million objects of PyTorch and Dask: a quarter of a
     # second for every picture. Objects that exist by now stay, so the collector need not look at them again.
     gc.collect()
     gc.freeze()
     return started
+
+
+@st.cache_resource(show_spinner=False)
+def limits() -> Limits:
+    """What this server allows its visitors."""
+    return Limits.of_server()
+
+
+@st.cache_resource(show_spinner=False)
+def keeping() -> Keeping:
+    """For how long this server keeps runs."""
+    return Keeping.of_server()
 
 
 def viewer() -> str:

@@ -1,9 +1,11 @@
-"""Runs of visitors: studies that one asks for, and who may stop a run: who started it, and the presenter, by a code."""
+"""Runs of visitors: studies that one asks for, and who may stop, keep and forget a run.
+
+That is who started it, and the presenter, by a code.
+"""
 
 from __future__ import annotations
 
 import hmac
-import os
 import threading
 import time
 from collections import deque
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from deepleak_core.environment import PRESENTER_CODE
 from deepleak_core.errors import DeepLeakError
 from ui import messages, visitor
 
@@ -35,9 +38,14 @@ def study(studies: Iterable[Task]) -> None:
         st.session_state.problems = (str(error),)
 
 
+def is_own(run: RunRecord) -> bool:
+    """Whether this visitor has started a run, or may do all that its owner may."""
+    return is_presenter() or run.visitor == visitor.token()
+
+
 def may_stop(*runs: RunRecord) -> bool:
     """Whether this visitor may stop one of these runs, as far as they are under way."""
-    return any(run.under_way and (is_presenter() or run.visitor == visitor.token()) for run in runs)
+    return any(run.under_way and is_own(run) for run in runs)
 
 
 def stop(runs: Iterable[RunRecord]) -> None:
@@ -47,9 +55,36 @@ def stop(runs: Iterable[RunRecord]) -> None:
     for run in runs:
         if may_stop(run):
             try:
-                engine().stop(run.id, visitor=None if is_presenter() else visitor.token())
+                engine().stop(run.id, visitor=_asking())
             except DeepLeakError as error:
                 st.session_state.problems = (str(error),)
+
+
+def forget(run_id: str) -> None:
+    """Delete a run and all that was read of it; what goes wrong is kept for the page to say."""
+    from ui.backend import engine  # imports PyTorch
+
+    try:
+        engine().forget(run_id, visitor=_asking())
+    except DeepLeakError as error:
+        st.session_state.problems = (str(error),)
+        return
+    st.cache_data.clear()  # pictures of it too; others are read again
+
+
+def keep(run_id: str, kept: bool) -> None:
+    """Except a run from being forgotten by itself, or no longer; what goes wrong is kept for the page to say."""
+    from ui.backend import engine  # imports PyTorch
+
+    try:
+        engine().keep(run_id, kept, visitor=_asking())
+    except DeepLeakError as error:
+        st.session_state.problems = (str(error),)
+
+
+def _asking() -> str | None:
+    """In whose name the engine is asked: None for the presenter, who may do all."""
+    return None if is_presenter() else visitor.token()
 
 
 def is_presenter() -> bool:
@@ -59,11 +94,15 @@ def is_presenter() -> bool:
 
 def offer_code() -> None:
     """Where the server has a code (`DEEPLEAK_PRESENTER_CODE`), a place to give it."""
-    if not os.environ.get("DEEPLEAK_PRESENTER_CODE") or is_presenter():
+    if not PRESENTER_CODE.value() or is_presenter():
         return
     with st.popover("Presenter", icon=":material/co_present:", key="presenter-code-place"):
         st.text_input(
-            "Code", type="password", key="presenter-code", on_change=_try_code, help="Lets you stop every run."
+            "Code",
+            type="password",
+            key="presenter-code",
+            on_change=_try_code,
+            help="Lets you see, stop, keep and forget every run.",
         )
         if refusal := st.session_state.pop("presenter-refusal", ""):
             messages.error(refusal)
@@ -77,7 +116,7 @@ def _wrong_codes() -> tuple[threading.Lock, deque[float]]:
 
 def _try_code() -> None:
     state = st.session_state
-    code, given = os.environ.get("DEEPLEAK_PRESENTER_CODE", ""), state.pop("presenter-code", "")
+    code, given = PRESENTER_CODE.value(), state.pop("presenter-code", "")
     lock, wrong = _wrong_codes()
     with lock:
         while wrong and time.monotonic() - wrong[0] > TRIES_SECONDS:

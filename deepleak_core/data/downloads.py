@@ -19,6 +19,7 @@ import torchvision
 from PIL import Image
 
 from deepleak_core.data.items import Items
+from deepleak_core.environment import DATA
 from deepleak_core.errors import DatasetUnavailable
 from deepleak_core.events import Downloading
 from deepleak_core.scenario import Scenario
@@ -79,7 +80,7 @@ def _md5(path: Path) -> str:
 def data_folder() -> Path:
     """Where downloads are kept: `DEEPLEAK_DATA`, or the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "deepleak"
-    return Path(os.environ.get("DEEPLEAK_DATA", default))
+    return Path(DATA.value() or default)
 
 
 def downloaded(kind: type[Any], scenario: Scenario) -> Items:

@@ -14,20 +14,19 @@ talk to a worker.
 What a worker is given is a job: an attack, a study, or several attacks with a schedule (see `jobs`, `scheduling`).
 
 Dask decides which worker runs a job and restarts workers that die. The dispatcher decides when, because pages show a
-place in the queue: it hands out one job for each worker and keeps the rest waiting, so an attack has its worker to
-itself. The most urgent job goes first; among jobs of the same urgency visitors take turns, and each visitor's own go in
-the order of arrival. A visitor has one attack under way at a time. A running study gives way to a waiting attack.
-Whatever happens to a run is put into the dispatcher's inbox as a function, called in that order.
+place in the queue: it hands out one job for each worker and keeps the rest waiting (see `queue`), so an attack has its
+worker to itself. A running study gives way to a waiting attack. Whatever happens to a run is put into the dispatcher's
+inbox as a function, called in that order.
+
+A third thread, the housekeeper, looks for what others have asked about runs, and deletes old ones (see `housekeeping`).
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -37,11 +36,17 @@ from typing import Any
 
 from distributed import Client, fire_and_forget
 
-from deepleak_core.errors import NotAllowed, RunRejected, StoreUnavailable
+from deepleak_core.environment import SCHEDULER
+from deepleak_core.errors import NotAllowed, RunRejected, StoreUnavailable, UnsupportedScenario
 from deepleak_core.runs import workers
+from deepleak_core.runs.housekeeping import Housekeeper
 from deepleak_core.runs.jobs import KILLED, TOO_LARGE, Job, failure, first_line, given_up
+from deepleak_core.runs.keeping import Keeping
+from deepleak_core.runs.limits import Limits
+from deepleak_core.runs.queue import Queue, require_room, require_share
 from deepleak_core.runs.scheduling import Schedule
-from deepleak_core.runs.store import INTERRUPTED, Status, Store, this_process
+from deepleak_core.runs.schema import FORGET, STOP
+from deepleak_core.runs.store import INTERRUPTED, RunRecord, Status, Store, this_process
 from deepleak_core.runs.tasks import Attack, Task
 from deepleak_core.runs.writer import Writer
 from deepleak_core.scenario import Scenario
@@ -53,9 +58,8 @@ TICK_SECONDS = 0.1  # how often the dispatcher checks on runs that wait or are u
 CONNECT_SECONDS = 10  # how long a scheduler may take to answer, and to come back
 STORED_SECONDS = 2.0  # how long `stop` waits until the end of a run that waits is stored
 CLOSING_SECONDS = 5.0  # how long an engine that closes waits until all is stored
-FORGOTTEN_SECONDS = 60.0  # how often, and after how long, runs that nobody works on are looked for
-MOST_OF_ONE = 3  # attacks of one visitor: one under way and two that wait
-FORGOTTEN = "The run was lost before it began; run it again."
+IDLE_SECONDS = 60.0  # for which the dispatcher sleeps where nothing waits and nothing is under way
+LOST = "The run was lost before it began; run it again."
 
 
 class Engine:
@@ -69,6 +73,8 @@ class Engine:
         scheduler: Address of a Dask scheduler; by default `DEEPLEAK_SCHEDULER`, or workers started on this machine.
         max_waiting: How many attacks may wait before `submit` refuses.
         max_waiting_studies: How many studies may wait before `study` refuses.
+        limits: Caps on every attack, by default those of the environment.
+        keeping: How long and how much of past runs is kept, by default as the environment says.
 
     Attributes:
         workers: Number of workers when last counted.
@@ -77,31 +83,45 @@ class Engine:
     """
 
     def __init__(
-        self, store: Store, *, scheduler: str | None = None, max_waiting: int = 16, max_waiting_studies: int = 64
+        self,
+        store: Store,
+        *,
+        scheduler: str | None = None,
+        max_waiting: int = 16,
+        max_waiting_studies: int = 64,
+        limits: Limits | None = None,
+        keeping: Keeping | None = None,
     ):
         self.store = store
+        self.limits = limits or Limits.of_server()
+        self.keeping = keeping or Keeping.of_server()
         self.max_waiting = max_waiting
         self.max_waiting_studies = max_waiting_studies
         self.workers = 0
         self.ready = False
-        self._scheduler = scheduler or os.environ.get("DEEPLEAK_SCHEDULER")
+        self._scheduler = scheduler or SCHEDULER.value()
         self._environments = {} if self._scheduler else workers.local_environments()
         self.device = "cluster" if self._scheduler else "cpu" if "cpu" in self._environments else "cuda"
         self._cluster: Any = None
         self._client: Any = None
         self._topic = f"deepleak-{this_process()}-{id(self)}"
         self._lock = threading.Lock()  # guards the queue, which visitors' threads change too
-        self._waiting: deque[Job] = deque()
-        self._turns: dict[tuple[int, str], int] = {}  # the last turn of each urgency and visitor, counted upwards
+        self._waiting = Queue()
         self._underway: dict[str, Job] = {}
         self._inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._closing = False
-        self._next_look = time.monotonic() + FORGOTTEN_SECONDS
         store.interrupt_orphans()
         self._writer = Writer(store, on_given_up=lambda run_id: self._inbox.put(partial(self._stop, run_id)))
         self._inbox.put(self._hand_out)
         self._dispatcher = threading.Thread(target=self._work, name="deepleak-dispatcher", daemon=True)
         self._dispatcher.start()
+        self._housekeeper = Housekeeper(
+            store,
+            keeping=self.keeping,
+            known=self._known,
+            stop=self._halt,
+            give_up=lambda run_id: self._writer.finish(run_id, "failed", LOST),
+        )
 
     @property
     def scheduler_address(self) -> str:
@@ -121,7 +141,7 @@ class Engine:
             UnsupportedScenario: It cannot run here.
             RunRejected: Too many runs wait.
         """
-        return self._submit([Attack(scenario)], "side by side", again=again, visitor=visitor)[0]
+        return self._submit([self._attack(scenario)], "side by side", again=again, visitor=visitor)[0]
 
     def submit_group(
         self,
@@ -136,7 +156,9 @@ class Engine:
         One worker executes the new runs together: they have one place in the queue, are stopped together and, where
         one fails, end together; each is recorded as a run of its own.
         """
-        return self.store.group(self._submit(list(map(Attack, scenarios)), schedule, again=again, visitor=visitor))
+        return self.store.group(
+            self._submit(list(map(self._attack, scenarios)), schedule, again=again, visitor=visitor)
+        )
 
     def study(self, study: Task, *, visitor: str = "") -> str:
         """The id of the run that answers a task with a key: a finished or waiting one, else a new one, by its urgency.
@@ -144,14 +166,19 @@ class Engine:
         A new run belongs to the visitor. Raises `UnsupportedScenario` and `RunRejected`.
         """
         study.check()
+        if problems := self.limits.problems(study.scenario):
+            raise UnsupportedScenario(problems)
         with self._lock:
             known = self.store.studies([study.key]).get(study.key)
             if known is not None and (known.under_way or known.status == "finished"):
                 return known.id
-            _require_room("studies", sum(job.urgency > 0 for job in self._in_line()), self.max_waiting_studies)
+            require_room("studies", sum(job.urgency > 0 for job in self._waiting.in_line()), self.max_waiting_studies)
             run_id = self.store.create(study.scenario, owner=this_process(), study=study.key, visitor=visitor)
             self._enqueue({run_id: study}, "in turn", visitor)
         return run_id
+
+    def _attack(self, scenario: Scenario) -> Attack:
+        return Attack(scenario, self.limits)
 
     def _submit(self, tasks: Sequence[Task], schedule: Schedule, *, again: bool, visitor: str) -> list[str]:
         for task in tasks:
@@ -160,10 +187,10 @@ class Engine:
             answers = [None if again else self._answer(task.scenario) for task in tasks]
             new: dict[str, Task] = {}
             if None in answers:
-                waiting = sum(job.urgency == 0 for job in self._in_line())
+                waiting = sum(job.urgency == 0 for job in self._waiting.in_line())
                 busy = sum(len(job.ended) < len(job.tasks) for job in list(self._underway.values()))
-                self._require_share(visitor)
-                _require_room("runs", waiting + busy - max(self.workers, 1), self.max_waiting)
+                require_share(visitor, self._jobs())
+                require_room("runs", waiting + busy - max(self.workers, 1), self.max_waiting)
             for place, task in enumerate(tasks):
                 if answers[place] is None:
                     run_id = self.store.create(task.scenario, owner=this_process(), visitor=visitor, device=self.device)
@@ -176,31 +203,30 @@ class Engine:
         """The id of a run that has answered a scenario, or will unless somebody stops it; None without one."""
         if (done := self.store.finished_like(scenario, device=self.device)) is not None:
             return done.id
-        jobs = [*self._waiting, *list(self._underway.values())]
-        wanted = {run_id for job in jobs if not job.unwanted for run_id in job.tasks}
+        wanted = {run_id for job in self._jobs() if not job.unwanted for run_id in job.tasks}
         under_way = self.store.under_way_like(scenario, this_process(), device=self.device)
         if (shared := next((record.id for record in under_way if record.id in wanted), None)) is not None:
             return shared
         done = self.store.finished_like(scenario, device=self.device)  # one may have ended between the two questions
         return None if done is None else done.id
 
-    def _require_share(self, visitor: str) -> None:
-        jobs = [*self._waiting, *list(self._underway.values())]
-        mine = sum(job.visitor == visitor and not (job.urgency or job.unwanted or job.over) for job in jobs)
-        if visitor and mine >= MOST_OF_ONE:
-            raise RunRejected(
-                f"You have {mine} runs that wait or are under way, and no more than {MOST_OF_ONE} may be; "
-                "stop one of them, or wait until one has ended."
-            )
-
     def _enqueue(self, tasks: Mapping[str, Task], schedule: Schedule, visitor: str) -> None:
-        self._waiting.append(Job(tasks, schedule, visitor))
+        self._waiting.add(Job(tasks, schedule, visitor))
         self._inbox.put(self._hand_out)
+        self._housekeeper.wake()
+
+    def _jobs(self) -> list[Job]:
+        return [*self._waiting, *list(self._underway.values())]
+
+    def _known(self) -> set[str]:
+        """The runs that wait or are under way here."""
+        with self._lock:
+            return {run_id for job in self._jobs() for run_id in job.tasks}
 
     def stop(self, run_id: str, *, visitor: str | None = None) -> None:
         """End a run and those of its group within a second, queued or running; its events so far are kept.
 
-        A run that has ended is not changed.
+        A run that has ended is not changed. One of another process is stopped by that one, within about a second.
 
         Args:
             run_id: The run.
@@ -211,56 +237,75 @@ class Engine:
             StoreUnavailable: The run is stopped, but its end could not be stored yet.
         """
         if visitor is not None:
-            record = self.store.run(run_id)
-            if record is None or not record.visitor or not compare_digest(record.visitor, visitor):
-                raise NotAllowed("Only who started this run may stop it; you may watch it, and start one of your own.")
-        with self._lock:
-            for job in [*self._waiting, *list(self._underway.values())]:
-                job.unwanted |= run_id in job.tasks
-            waits = any(run_id in job.tasks for job in self._waiting)
-        if waits:
-            stored = self._stop_waiting(run_id).wait(STORED_SECONDS)
-        else:
-            self._inbox.put(partial(self._stop, run_id))
-            stored = not self._writer.trouble
-        if not stored:
+            self._owned(run_id, visitor, "stop it")
+        if run_id not in self._known():
+            self._stop_elsewhere(run_id)
+        elif not self._halt(run_id):
             raise StoreUnavailable(f"The run is stopped, and shown so as soon as possible. {self._writer.trouble}")
+
+    def forget(self, run_id: str, *, visitor: str | None = None) -> None:
+        """Delete a run with all its events and pictures, after it was stopped if need be.
+
+        It is not found any more when this returns, and deleted soon afterwards. Arguments and errors as for `stop`.
+        """
+        record = self._owned(run_id, visitor, "forget it")
+        self.store.ask(run_id, FORGET)
+        if record is not None and record.under_way and run_id in self._known():
+            self._halt(run_id)
+        self._housekeeper.wake()
+
+    def keep(self, run_id: str, kept: bool, *, visitor: str | None = None) -> None:
+        """Except a run from being forgotten by age or for space, or no longer. Arguments and errors as for `stop`.
+
+        Raises:
+            RunRejected: Runs that are kept take too much already.
+        """
+        record = self._owned(run_id, visitor, "keep it")
+        if record is not None and kept and not self.keeping.has_room_to_keep(self.store, record.bytes):
+            raise RunRejected("Runs that are kept take half of the space already; let go of one of them first.")
+        self.store.keep(run_id, kept)
+
+    def _owned(self, run_id: str, visitor: str | None, what: str) -> RunRecord | None:
+        """A run that this visitor has started, or any run for None. Raises `NotAllowed` for another."""
+        record = self.store.run(run_id)
+        own = record is not None and record.visitor and compare_digest(record.visitor, visitor or "")
+        if visitor is not None and not own:
+            raise NotAllowed(f"Only who started this run may {what}; you may watch it, and start one of your own.")
+        return record
+
+    def _halt(self, run_id: str) -> bool:
+        """Have a run of this engine end; whether that is stored, as far as it is known by now."""
+        with self._lock:
+            for job in self._jobs():
+                job.unwanted |= run_id in job.tasks
+            waits = self._waiting.of(run_id) is not None
+        if waits:
+            return self._stop_waiting(run_id).wait(STORED_SECONDS)
+        self._inbox.put(partial(self._stop, run_id))
+        return not self._writer.trouble
+
+    def _stop_elsewhere(self, run_id: str) -> None:
+        """Ask the process that owns a run to stop it; the housekeeper ends it where that process is gone."""
+        record = self.store.run(run_id)
+        if record is None or not record.under_way:
+            return
+        if record.owner == this_process():  # lost while it was made
+            self._writer.finish(run_id, "stopped")
+            return
+        self.store.ask(run_id, STOP)
+        self.store.interrupt_orphans()
 
     def position(self, run_id: str) -> int | None:
         """A run's place among the attacks that wait here, 1 for the next; None unless it is one of them."""
         with self._lock:
-            attacks = [job for job in self._in_line() if job.urgency == 0]
+            attacks = [job for job in self._waiting.in_line() if job.urgency == 0]
         return next((place for place, job in enumerate(attacks, start=1) if run_id in job.tasks), None)
-
-    def _in_line(self) -> list[Job]:
-        """Jobs that wait and shall run, in the order in which they will."""
-        left, turns, order = [job for job in self._waiting if not job.unwanted], dict(self._turns), []
-        while left:
-            job = min(
-                left, key=lambda job: (job.urgency, turns.get((job.urgency, job.visitor), 0))
-            )  # the first of equals
-            turns[job.urgency, job.visitor] = max(turns.values(), default=0) + 1
-            left.remove(job)
-            order.append(job)
-        return order
-
-    def _may_begin(self) -> list[Job]:
-        """Jobs in line without the attacks of visitors who have, or are about to have, one under way."""
-        jobs = self._underway.values()
-        busy = {job.visitor for job in jobs if job.visitor and not (job.urgency or job.over)}
-        free = []
-        for job in self._in_line():
-            if job.urgency or job.visitor not in busy:
-                free.append(job)
-            if job.visitor and not job.urgency:
-                busy.add(job.visitor)
-        return free
 
     def _stop_waiting(self, run_id: str) -> threading.Event:
         """End a job that waits, if it still does; what is returned is set once that is stored."""
         done = threading.Event()
         with self._lock:
-            job = next((job for job in self._waiting if run_id in job.tasks), None)
+            job = self._waiting.of(run_id)
             if job is not None:
                 job.unwanted = True
                 return self._finish(job, "stopped", then=partial(self._leave, job))
@@ -270,15 +315,15 @@ class Engine:
     def _leave(self, job: Job) -> None:
         """Forget a job that waits, now that its end is stored."""
         with self._lock:
-            if job in self._waiting:
-                self._waiting.remove(job)
+            self._waiting.leave(job)
 
     def close(self) -> None:
         """End every run as interrupted, and the workers that this engine has started."""
         self._closing = True
         self._inbox.put(lambda: None)  # wakes the dispatcher
         self._dispatcher.join()
-        for job in [*self._waiting, *self._underway.values()]:
+        self._housekeeper.close(CLOSING_SECONDS)
+        for job in self._jobs():
             self._finish(job, "interrupted", INTERRUPTED)
         self._writer.close(CLOSING_SECONDS)
         if self._client is not None:
@@ -295,32 +340,21 @@ class Engine:
     def _work(self) -> None:
         while not self._closing:
             try:
-                action = self._inbox.get(timeout=TICK_SECONDS if self._waiting or self._underway else FORGOTTEN_SECONDS)
+                action = self._inbox.get(timeout=TICK_SECONDS if self._waiting or self._underway else IDLE_SECONDS)
             except Empty:
                 # Where runs wait and none is under way, the news of a new worker may be lost with a connection.
                 action = self._hand_out if self._waiting and not self._underway else self._attend
             try:
                 action()
                 self._attend()
-                if time.monotonic() > self._next_look:
-                    self._end_forgotten()
             except Exception:
                 logger.exception("The dispatcher failed in one of its actions.")
-
-    def _end_forgotten(self) -> None:
-        """End runs of this process that neither wait nor are under way: their database failed while they were made."""
-        self._next_look = time.monotonic() + FORGOTTEN_SECONDS
-        with self._lock:
-            known = {run_id for job in [*self._waiting, *self._underway.values()] for run_id in job.tasks}
-            forgotten = self.store.forgotten(this_process(), time.time() - FORGOTTEN_SECONDS, known)
-        for run_id in forgotten:
-            self._writer.finish(run_id, "failed", FORGOTTEN)
 
     def _connect(self) -> Any:
         """The client, made on the first call and again once Dask has given up on its scheduler."""
         if self._client is None or self._client.status == "closed":
             if self._environments and self._cluster is None:
-                self._cluster = workers.start_cluster(self._environments)
+                self._cluster = workers.start_cluster(self._environments, self.limits.memory)
             self._client = Client(  # type: ignore[no-untyped-call]
                 self._scheduler or self._cluster, timeout=CONNECT_SECONDS, set_as_default=False
             )
@@ -352,17 +386,16 @@ class Engine:
             return
         self.workers = len(client.nthreads())
         with self._lock:
-            while len(self._underway) < self.workers and (free := self._may_begin()):
+            while len(self._underway) < self.workers and (free := self._waiting.may_begin(self._underway.values())):
                 self._subscribe()
                 job = free[0]
-                self._turns[job.urgency, job.visitor] = max(self._turns.values(), default=0) + 1
                 key = f"deepleak-{job.id}"
                 job.future = client.submit(
                     workers.execute, job.id, self._topic, job.tasks, job.schedule, key=key, pure=False
                 )
                 self._underway[job.id] = job
-                self._waiting.remove(job)
-            attacks = sum(job.urgency == 0 for job in self._may_begin())
+                self._waiting.begin(job)
+            attacks = sum(job.urgency == 0 for job in self._waiting.may_begin(self._underway.values()))
         # An attack does not wait for a study: the study goes back into the queue.
         for job in [job for job in self._underway.values() if job.urgency and job.worker][:attacks]:
             if job.stop_by is None and not job.yields and not job.over:
@@ -371,7 +404,7 @@ class Engine:
 
     def _dismiss(self, cause: str) -> None:
         with self._lock:
-            for job in self._in_line():
+            for job in self._waiting.in_line():
                 job.unwanted = True
                 self._finish(job, "failed", cause, then=partial(self._leave, job))
 
@@ -435,7 +468,7 @@ class Engine:
         if job.future.status == "finished" and job.yields and job.stop_by is None and not job.unwanted:
             with self._lock:
                 del self._underway[job.id]
-                self._waiting.append(Job(job.tasks, job.schedule, job.visitor, round=job.round + 1))
+                self._waiting.add(Job(job.tasks, job.schedule, job.visitor, round=job.round + 1))
             self._hand_out()
         elif job.future.status == "finished":
             # The end of an attack is recorded already; this ends studies.
@@ -514,10 +547,3 @@ class Engine:
         if self._scheduler:
             return f"check that the Dask scheduler at {self._scheduler} runs, then run it again"
         return "see the log of the app, then run it again"
-
-
-def _require_room(what: str, ahead: int, most: int) -> None:
-    if ahead >= most:
-        raise RunRejected(
-            f"{ahead} {what} wait already and no more than {most} may; stop one of them, or try again in a few minutes."
-        )

@@ -48,14 +48,17 @@ ROUNDS_PER_ITERATION = 3.0  # client rounds that one iteration of gradient match
 OVERRUN_SECONDS = 2.0  # by which a run may exceed its time limit
 
 
-def run(scenario: Scenario, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+def run(
+    scenario: Scenario, *, stop: Callable[[], bool] = lambda: False, max_memory: int | None = None
+) -> Iterator[Event]:
     """Execute a scenario and yield what happens, see `events` for the order.
 
-    `stop` is asked between iterations; once it returns True, the last snapshot and `Finished` follow. Raises
-    `UnsupportedScenario`, `DatasetUnavailable`, `UnusableUpdate` or `OutOfMemory`.
+    `stop` is asked between iterations; once it returns True, the last snapshot and `Finished` follow. `max_memory` is
+    how many bytes the attack may take, by default what the device has. Raises `UnsupportedScenario`,
+    `DatasetUnavailable`, `UnusableUpdate` or `OutOfMemory`.
     """
     check(scenario)
-    yield from within_memory(_events(scenario, stop), scenario)
+    yield from within_memory(_events(scenario, stop, max_memory), scenario)
 
 
 def within_memory(events: Iterator[Event], scenario: Scenario) -> Iterator[Event]:
@@ -73,11 +76,11 @@ def within_memory(events: Iterator[Event], scenario: Scenario) -> Iterator[Event
 
 
 @reproducible
-def _events(scenario: Scenario, stop: Callable[[], bool]) -> Iterator[Event]:
+def _events(scenario: Scenario, stop: Callable[[], bool], max_memory: int | None) -> Iterator[Event]:
     yield from datasets.prepare(scenario)
     device, settings = choose_device(scenario), settings_of(scenario)
     model = target_model(scenario).to(device)
-    _require_memory(scenario, model, settings)
+    _require_memory(scenario, model, settings, max_memory)
     began = time.perf_counter()
     case, truth = observe_model(model, scenario)
     _require_time(scenario, settings, time.perf_counter() - began)
@@ -136,7 +139,7 @@ def _require_time(scenario: Scenario, settings: Any, round_seconds: float) -> No
         )
 
 
-def _require_memory(scenario: Scenario, model: TargetModel, settings: Any) -> None:
+def _require_memory(scenario: Scenario, model: TargetModel, settings: Any, most: int | None) -> None:
     """Refuse before starting what surely does not fit. Raises `OutOfMemory`.
 
     Double backward keeps about six values for each activation, counted on one image, and four copies of every
@@ -151,11 +154,13 @@ def _require_memory(scenario: Scenario, model: TargetModel, settings: Any) -> No
     needed = 4 * steps * (6 * activations * scenario.batch_size * restarts + 4 * parameters)
     device = model.mean.device
     available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    if needed > available:
+    if needed > min(available, most or available):
+        limit = f"the device has {available / 1e9:.1f} GB free"
+        if most is not None and most < available:
+            limit = f"this server allows {most / 1e9:.1f} GB"
         raise OutOfMemory(
             f"A batch of {scenario.batch_size} at {scenario.image_size} pixels with {scenario.model} needs about "
-            f"{needed / 1e9:.1f} GB, the device has {available / 1e9:.1f} GB free; make the batch or the images "
-            "smaller, or take fewer restarts."
+            f"{needed / 1e9:.1f} GB, {limit}; make the batch or the images smaller, or take fewer restarts."
         )
 
 

@@ -13,11 +13,13 @@ must be able to import its class.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event
 from deepleak_core.runs.checks import check
+from deepleak_core.runs.limits import Limits
 from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
 
@@ -46,16 +48,19 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack on one client update: the task behind every run that is not a study."""
+    """One attack on one client update, within limits: the task behind every run that is not a study."""
 
     scenario: Scenario
+    limits: Limits = field(default_factory=Limits)
     key: str = ""
     urgency: int = 0
 
     def check(self) -> None:
         """Raise `UnsupportedScenario` where the scenario cannot run here."""
         check(self.scenario)
+        if problems := self.limits.problems(self.scenario):
+            raise UnsupportedScenario(problems)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """Yield the events of `deepleak_core.run`."""
-        yield from run(self.scenario, stop=stop)
+        yield from run(self.limits.capped(self.scenario), stop=stop, max_memory=self.limits.memory)

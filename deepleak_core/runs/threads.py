@@ -6,8 +6,7 @@ tenfold, by a single other busy process, such as the app that shows it. With one
 
 from __future__ import annotations
 
-import os
-
+from deepleak_core.environment import THREADS
 from deepleak_core.errors import DeepLeakError
 
 
@@ -17,7 +16,7 @@ def cpu_threads(processes: int = 1) -> int:
     Raises:
         DeepLeakError: `DEEPLEAK_THREADS` is not a positive whole number.
     """
-    given = os.environ.get("DEEPLEAK_THREADS")
+    given = THREADS.value()
     if given and not (given.isascii() and given.isdecimal() and int(given) > 0):
         raise DeepLeakError(f"DEEPLEAK_THREADS was {given!r}; accepted is a number from 1 up, or leave it unset.")
     return int(given) if given else max(1, (_cores() - 1) // processes)

@@ -13,6 +13,7 @@ from typing import Any
 import dask
 import torch
 from distributed import Nanny, Scheduler, SpecCluster, get_worker
+from distributed.system import MEMORY_LIMIT
 
 from deepleak_core.events import Event, to_message
 from deepleak_core.federated.case import choose_device, describe_device
@@ -34,6 +35,9 @@ DASK_SETTINGS = {
     "distributed.deploy.lost-worker-timeout": "1000 days",
 }
 
+MEMORY_SHARE = 0.8  # of the machine's memory that all workers may take; the rest is the app's
+WORKER_MEMORY = 1_000_000_000  # bytes that a worker takes without any attack, at most
+
 
 def local_environments() -> dict[str, dict[str, Any]]:
     """Names and environment variables of the workers: one for each CUDA device, else one for the CPU.
@@ -49,10 +53,14 @@ def local_environments() -> dict[str, dict[str, Any]]:
     return {f"cuda-{i}": environment | {"CUDA_VISIBLE_DEVICES": visible[i]} for i in range(devices)}
 
 
-def start_cluster(environments: dict[str, dict[str, str]]) -> Any:
-    """Start a scheduler in this process and worker processes, reachable from this machine only."""
+def start_cluster(environments: dict[str, dict[str, str]], max_memory: int | None = None) -> Any:
+    """Start a scheduler in this process and worker processes, reachable from this machine only.
+
+    A worker that takes more than `max_memory` bytes, or its share of the machine's memory, is started anew.
+    """
     dask.config.set(DASK_SETTINGS)
     common = {"host": "127.0.0.1", "dashboard": False}
+    share = int(MEMORY_LIMIT * MEMORY_SHARE / len(environments))
     workers = {
         name: {
             "cls": Nanny,
@@ -60,7 +68,7 @@ def start_cluster(environments: dict[str, dict[str, str]]) -> Any:
             | {
                 "env": environment,
                 "nthreads": 1,  # tasks at a time; the environment says how many threads a task takes
-                "memory_limit": 0.8 / len(environments),  # of the machine's; the rest is the app's
+                "memory_limit": share if max_memory is None else min(share, max_memory + WORKER_MEMORY),
                 "silence_logs": logging.WARNING,
             },
         }

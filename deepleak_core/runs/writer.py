@@ -18,7 +18,8 @@ from typing import Any
 
 from deepleak_core.errors import StoreUnavailable
 from deepleak_core.events import PICTURES
-from deepleak_core.runs.store import Status, Store
+from deepleak_core.runs.record import Status
+from deepleak_core.runs.store import Store
 
 logger = logging.getLogger(__name__)
 

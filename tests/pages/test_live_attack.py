@@ -19,7 +19,6 @@ from deepleak_core.attack.settings import limits_of
 from deepleak_core.events import Finished, GroundTruthKnown, LabelsRevised
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.case import target_model
-from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.recording import gallery
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
@@ -385,22 +384,3 @@ def test_hidden_private_images_are_shown_when_the_run_ends(visit: Any) -> None:
     ended(app)
     assert len(columns(app, "still")[0]["pictures"]) == 2
     assert app.query_params["suspense"] == "true"
-
-
-def test_recent_runs_have_pictures_an_outcome_and_a_link(visit: Any, store: Store) -> None:
-    scenario = Scenario(indices=(0, 4), max_iterations=2)
-    finished = store.run(store.create(scenario, this_process()))
-    assert finished is not None
-    store.start(finished.id)
-    store.append(finished.id, run(scenario))
-    store.finish(finished.id, "finished")
-    (html,) = [piece.value for piece in visit().html if "dl-recent" in piece.value]
-    card = html.partition(f'href="?run={finished.id}"')[2].partition("</a>")[0]
-    assert ATTACKS[finished.scenario.attack].title in card
-    assert MODELS[finished.scenario.model].title in card
-    assert "data:image/webp" in card
-    end = store.latest(finished.id, Finished)
-    assert end is not None
-    assert end.score is not None
-    assert str(end.score.outcomes.count(end.score.outcomes[0])) in card
-    assert visit(run=finished.id).query_params["run"] == finished.id

@@ -201,11 +201,3 @@ def test_a_run_that_waits_leaves_the_queue_once_its_end_is_stored(engine: Engine
     engine.stop(busy)
     assert [ended(engine, run_id).status for run_id in (waits, busy)] == ["stopped"] * 2
     assert engine.store.events(waits) == []
-
-
-def test_a_run_that_nobody_works_on_is_ended(store: Store, request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepleak_core.runs.engine.FORGOTTEN_SECONDS", 0.5)
-    run_id = store.create(SHORT, HERE)
-    record = ended(request.getfixturevalue("engine"), run_id)
-    assert record.status == "failed"
-    assert "run it again" in record.message

@@ -235,7 +235,8 @@ class _Page:
     ) -> None:
         give_way()
         runs = {name: store().members(group_id) for name, group_id in group_ids.items()}
-        if going and _is_over([run for group in runs.values() for run in group], attempts, slowed):
+        forgotten = not all(runs.values())
+        if forgotten or (going and _is_over([run for group in runs.values() for run in group], attempts, slowed)):
             st.rerun()
         sides: dict[str, Sequence[Side]] = {name: sides_of(group) for name, group in runs.items()}
         recorded = {} if PAIR in sides else self._recorded(scenarios)
@@ -295,7 +296,7 @@ def _sweep_chart(group_id: str, sweep: Sweep, under_way: bool) -> None:
     """Point by point, as runs end."""
     give_way()
     runs = store().members(group_id)
-    if under_way and not any(run.under_way for run in runs):
+    if not runs or (under_way and not any(run.under_way for run in runs)):
         st.rerun()
     width, first = len(sweep.lines), sweep.first(runs[0].scenario)
     scores = [

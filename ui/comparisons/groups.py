@@ -17,7 +17,7 @@ from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from ui import address, controls, ownership, records, visitor
-from ui.backend import engine, store
+from ui.backend import engine, limits, store
 
 DEFAULT = address.WELCOME.changed(max_iterations=200)  # two such runs side by side end within seconds on two cores
 
@@ -52,7 +52,8 @@ Groups = Mapping[str, Group]  # by name, in the order in which they were started
 
 def started() -> dict[str, Group]:
     """Every group of the page that was started, in that order."""
-    return {name: _read(group_id) for name, group_id in st.session_state.groups.items()}
+    read = {name: _read(group_id) for name, group_id in st.session_state.groups.items()}
+    return {name: group for name, group in read.items() if group.runs}  # others have been forgotten
 
 
 def _read(group_id: str) -> Group:
@@ -80,7 +81,8 @@ def enter(page: str, names: Sequence[str]) -> bool:
         try:
             scenario = Scenario.from_query(query)
             controls.check(scenario)
-            state.base = scenario
+            state.base, lowered = limits().lowered(scenario)
+            state.problems = tuple(lowered)
         except UnsupportedScenario as error:
             state.problems = (*error.problems, address.DISCARDED)
     controls.fill(state.base)

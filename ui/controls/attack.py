@@ -19,7 +19,7 @@ from deepleak_core.attack.solvers import SOLVERS
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.scenario import FEDAVG_METHODS, Scenario
 from deepleak_core.text import escape
-from ui import messages
+from ui import backend, messages
 from ui.controls import inputs
 from ui.controls.images import OWN
 from ui.messages import plain
@@ -123,12 +123,18 @@ def settings(name: str, *, locked: bool) -> dict[str, Any]:
 
 def limits(attack: str, *, locked: bool) -> dict[str, Any]:
     """When the attack ends at the latest, the seed and the device."""
-    iterations = str(getattr(ATTACKS[attack].settings, "iterations", "no limit"))
+    caps = backend.limits()
+    if words := caps.sentence():
+        st.html(messages.note(words))
+    iterations = str(getattr(ATTACKS[attack].settings, "iterations", caps.iterations or "no limit"))
+    seconds = f"{caps.seconds:g}" if caps.seconds else "no limit"
     devices = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else []), st.session_state.get("device", "auto")]
     return {
-        "max_iterations": inputs.number("Iterations at most", "max_iterations", locked=locked, placeholder=iterations),
+        "max_iterations": inputs.number(
+            "Iterations at most", "max_iterations", locked=locked, most=caps.iterations, placeholder=iterations
+        ),
         "max_seconds": inputs.number(
-            "Seconds at most", "max_seconds", locked=locked, placeholder="no limit", format="%g"
+            "Seconds at most", "max_seconds", locked=locked, most=caps.seconds, placeholder=seconds, format="%g"
         ),
         "seed": inputs.number("Seed", "seed", locked=locked),
         "device": inputs.select("Device", "device", {name: name for name in devices}, locked=locked),

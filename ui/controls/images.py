@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ import streamlit as st
 from deepleak_core.data import datasets
 from deepleak_core.data.datasets import DATASETS
 from deepleak_core.data.folders import folders_to_choose
+from deepleak_core.environment import IMAGES
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.scenario import COMPOSITIONS, FOLDER_DATASETS, Scenario
+from ui import backend
 from ui.controls import inputs
 
 OWN = "own"  # the choice that leaves a setting to the data set or to the attack
@@ -63,7 +64,10 @@ def _picked(dataset: str, images: str | None, locked: bool) -> dict[str, Any]:
                 "Labels", key="labels", placeholder="cat, cat, ship, frog", disabled=locked, help="One image for each."
             )
         }
-    return {"composition": pick, "batch_size": inputs.number("How many", "batch_size", locked=locked)}
+    return {
+        "composition": pick,
+        "batch_size": inputs.number("How many", "batch_size", locked=locked, most=backend.limits().batch_size),
+    }
 
 
 def _indices(dataset: str, images: str | None, locked: bool) -> tuple[int, ...] | str:
@@ -100,5 +104,5 @@ def _captions(dataset: str, images: str | None) -> list[str] | None:
 
 def image_folders() -> tuple[str, ...]:
     """Folders below `DEEPLEAK_IMAGES` that hold class folders: no other folder can be asked for."""
-    root = os.environ.get("DEEPLEAK_IMAGES")
+    root = IMAGES.value()
     return folders_to_choose(root) if root else ()

@@ -60,11 +60,18 @@ def segments(label: str, key: str, options: Mapping[str, str], *, locked: bool =
     )
 
 
-def number(label: str, key: str, *, locked: bool = False, **looks: Any) -> int | float | None:
-    """A number within the limits of the scenario's field `key`; it may be empty where the field may."""
+def number(
+    label: str, key: str, *, locked: bool = False, most: float | None = None, **looks: Any
+) -> int | float | None:
+    """A number within the limits of the scenario's field `key`; it may be empty where the field may.
+
+    `most` is the cap of this server; an earlier run that is shown may be above it.
+    """
     field = Scenario.model_fields[key]
     st.session_state.setdefault(key, field.default)
     limits = {name: value for limit in field.metadata for name, value in vars_of(limit).items()}
+    if most is not None:
+        limits["le"] = min(limits["le"], max(most, st.session_state[key] or 0))
     kind = float if "float" in str(field.annotation) else int
     looks.setdefault("help", help_of(key))
     value: int | float | None = st.number_input(

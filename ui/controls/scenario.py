@@ -20,7 +20,7 @@ from deepleak_core.federated.models import MODELS
 from deepleak_core.runs import checks
 from deepleak_core.scenario import LOCAL_SETTINGS, Scenario
 from deepleak_core.text import escape, shorten
-from ui import messages
+from ui import backend, messages
 from ui.controls import attack, images, inputs
 from ui.controls.images import OWN
 
@@ -101,6 +101,8 @@ def check(scenario: Scenario) -> None:
                 "DEEPLEAK_IMAGES only: set it to a folder of this machine and restart the app, or choose a data set."
             ]
         )
+    if problems := backend.limits().problems(scenario):
+        raise UnsupportedScenario(problems)
     checks.check(scenario)
     with suppress(DatasetUnavailable):  # not downloaded yet: the run will do that
         pick(scenario, images.image_labels(scenario.dataset, scenario.images))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from ui import address, messages
+from ui import address, messages, ownership
 from ui.live import actions, details, examples, stage
 from ui.live.view import View, first_sight, sentence_of
 from ui.top_row import TopRow, top_row
@@ -70,10 +70,12 @@ def top(view: View, page: Places, invitation: Mapping[str, str]) -> None:
 
 
 def outcome(view: View) -> None:
-    """What a finished run leaves to look up and to take away, and the runs before it."""
-    from ui.live import recent
+    """What a finished run leaves to look up and to take away, for how long it is kept, and the runs before it."""
+    from ui.live import keeping, recent
 
     details.outcome(view)
+    if view.record is not None and ownership.is_own(view.record):
+        keeping.draw(view.record)
     recent.draw()
 
 

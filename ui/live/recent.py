@@ -17,8 +17,8 @@ from deepleak_core.attack.attacks import ATTACKS
 from deepleak_core.events import Finished, Outcome, in_private_order
 from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.store import RunRecord
-from ui import visitor
-from ui.backend import store
+from ui import ownership, visitor
+from ui.backend import keeping, store
 from ui.controls.images import MODES
 from ui.rendering import base64_of, render
 
@@ -38,10 +38,12 @@ class _Card:
 
 
 def draw() -> None:
-    """The newest runs, those of this visitor first."""
-    runs = store().runs(limit=RECENT, first=visitor.token())
+    """The newest runs of this visitor, of all visitors for the presenter, and for how long they are kept."""
+    everybody = ownership.is_presenter()
+    runs = store().runs(limit=RECENT, visitor=None if everybody else visitor.token())
     if runs:
-        st.html(render("recent.html", cards=[_card(run) for run in runs]))
+        title = "Recent runs of all visitors" if everybody else "Your recent runs"
+        st.html(render("recent.html", title=title, cards=[_card(run) for run in runs], kept=keeping().sentence()))
 
 
 def _card(record: RunRecord) -> _Card:

@@ -8,11 +8,12 @@ from streamlit.delta_generator import DeltaGenerator
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.scenario import Scenario
 from ui import address, controls, messages, records, visitor
-from ui.backend import engine, give_way, store
+from ui.backend import engine, give_way, limits, store
 from ui.live import examples
 from ui.live.view import PAGE, View, begin
 
 HIDING = "Placeholders stand in for the private images until the run ends."
+FORGOTTEN = "The run that was shown here has been forgotten; run it again."
 
 
 def opened(drawer: DeltaGenerator) -> View:
@@ -22,11 +23,14 @@ def opened(drawer: DeltaGenerator) -> View:
     give_way()
     messages.of_store(store())
     if (news := address.opened(store(), controls.check, arriving=address.arriving(PAGE))) is not None:
-        compose(news.scenario, news.run_id, news.problems)
+        asked, lowered = (news.scenario, []) if news.run_id else limits().lowered(news.scenario)
+        compose(asked, news.run_id, (*news.problems, *lowered))
         state.suspense = news.suspense
     if (picked := state.pop("picked", None)) is not None:
         compose(picked)
     record = store().run(state.run) if state.run else None
+    if state.run and record is None:
+        begin(None, (FORGOTTEN,))
     with drawer:
         scenario, problems = controls.draw(locked=record is not None and record.under_way)
         state.suspense = bool(state.get("suspense"))  # sent once more, as every control is

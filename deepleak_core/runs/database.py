@@ -1,0 +1,167 @@
+"""The connection to the run database: opening it, and what its failures are called.
+
+An SQLite file belongs to its user alone: it is made with mode 600, and a folder made for it with mode 700. SQLite gives
+the files beside it, `-wal` and `-shm`, the mode of the database.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Row, Select, create_engine, make_url
+from sqlalchemy.event import listen
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
+
+from deepleak_core.environment import DATABASE
+from deepleak_core.errors import StoreUnavailable
+from deepleak_core.runs import schema
+from deepleak_core.text import shorten
+
+logger = logging.getLogger(__name__)
+
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+SQLITE = (
+    "busy_timeout = 10000",  # milliseconds
+    "auto_vacuum = INCREMENTAL",  # so that space can be given back; before WAL, which writes the first page
+    "journal_mode = WAL",  # readers never wait for the writer
+    "journal_size_limit = 16000000",  # bytes that the WAL keeps once it is written back
+    "synchronous = NORMAL",  # the last events may be lost if the machine loses power
+)
+
+
+class Database:
+    """A database with the tables of `schema`, safe to share among threads and processes.
+
+    Args:
+        url: An SQLAlchemy address; by default `DEEPLEAK_DB`, or an SQLite file in the user's data folder.
+
+    Attributes:
+        notice: A sentence for the user where an SQLite file of another version was set aside, else empty.
+        sqlite: Whether it is a file of SQLite, which one machine uses at a time.
+
+    Raises:
+        StoreUnavailable: The database cannot be opened, or is a server's and of another version.
+    """
+
+    def __init__(self, url: str | None = None):
+        url = url or DATABASE.value() or f"sqlite:///{_data_folder() / 'runs.sqlite'}"
+        self.notice = ""
+        try:
+            address = make_url(url)
+            self.sqlite = address.get_backend_name() == "sqlite"
+            if self.sqlite:
+                if address.database in (None, "", ":memory:"):
+                    raise ArgumentError("a database in memory is not shared between threads")
+                _make_private(Path(address.database))
+            self._engine = create_engine(address, pool_pre_ping=True)  # connections may be lost between uses
+            if self.sqlite:
+                listen(self._engine, "connect", _tune_sqlite)
+            if schema.is_of_another_version(self._engine):
+                self._set_aside(address)
+            schema.create_tables(self._engine)
+        except (ArgumentError, DatabaseError, ImportError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise StoreUnavailable(
+                f"The run database could not be opened ({reason}); set DEEPLEAK_DB to an SQLAlchemy address "
+                "such as sqlite:////home/me/runs.sqlite."
+            ) from error
+
+    def _set_aside(self, address: URL) -> None:
+        """Rename the file of an SQLite database of another version, so that a new one takes its place."""
+        if not self.sqlite:
+            raise StoreUnavailable(
+                f"The run database {address.render_as_string()} belongs to another version of DeepLeak; "
+                "set DEEPLEAK_DB to an empty database, or use the version that made it."
+            )
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._engine.dispose()
+        old = Path(str(address.database))
+        new = _free_name(old)
+        for suffix in ("-wal", "-shm", ""):
+            with suppress(FileNotFoundError):
+                Path(f"{old}{suffix}").rename(f"{new}{suffix}")
+        _make_private(old)
+        self.notice = (
+            f"The run database was made by another version of DeepLeak, which this one cannot read; it was renamed to "
+            f"{new.name}, and a new one begun."
+        )
+        logger.warning("%s", self.notice)
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """A connection for one transaction. Raises `StoreUnavailable` where the database cannot answer."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except (DBAPIError, NoConnection) as error:
+            logger.warning("The run database did not answer.", exc_info=True)
+            reason = str(getattr(error, "orig", error)).partition("\n")[0]
+            raise StoreUnavailable(
+                f"The run database did not answer ({shorten(reason)}); try again in a moment. If this lasts, it may be "
+                "locked, full or gone: see the log of the app."
+            ) from error
+
+    def rows(self, query: Select[Any]) -> list[Row[Any]]:
+        """What a query finds."""
+        with self.connected() as connection:
+            return list(connection.execute(query))
+
+    def give_back(self, pages: int) -> bool:
+        """Give the space of some pages that hold nothing any more back to the system; whether more are left.
+
+        A database of a server does this by itself.
+        """
+        if not self.sqlite:
+            return False
+        with self.connected() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()  # one page for each row
+            return bool(connection.exec_driver_sql("PRAGMA freelist_count").scalar())
+
+
+def storable(text: str) -> str:
+    r"""A text that every database takes: without NUL and without halves of characters.
+
+    >>> storable("a\0b\udcff")
+    'a?b?'
+    """
+    return text.replace("\0", "?").encode("utf-8", "replace").decode()
+
+
+def _make_private(path: Path) -> None:
+    """Make an empty file for a database unless there is one, and the folders above; nobody else may read them."""
+    missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    with suppress(PermissionError):  # where it belongs to somebody else
+        if path.parent == _data_folder():
+            path.parent.chmod(PRIVATE_FOLDER)  # older versions made it readable
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, PRIVATE_FILE))
+        path.chmod(PRIVATE_FILE)
+
+
+def _free_name(path: Path) -> Path:
+    """The path with today's date before its suffix, and a number where there is such a file already."""
+    dated = f"{path.stem}-{datetime.date.today().isoformat()}"
+    names = itertools.chain([dated], (f"{dated}-{number}" for number in itertools.count(2)))
+    return next(new for name in names if not (new := path.with_name(name + path.suffix)).exists())
+
+
+def _tune_sqlite(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    for setting in SQLITE:
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _data_folder() -> Path:
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "deepleak"
