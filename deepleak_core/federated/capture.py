@@ -34,8 +34,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from deepleak_core.data.class_names import CIFAR10_CLASSES
@@ -45,6 +45,7 @@ from deepleak_core.federated.case import Case, require_usable
 from deepleak_core.federated.client import ClientUpdate, LocalTraining, weights_of
 from deepleak_core.federated.models import build
 from deepleak_core.federated.target_model import TargetModel
+from deepleak_core.federated.tensor_files import opened, read
 from deepleak_core.scenario import BatchNormMode
 from deepleak_core.text import listed, shorten
 
@@ -185,7 +186,7 @@ def _facts(update: Path, given: dict[str, Any]) -> _Facts:
 def _metadata(update: Path) -> dict[str, Any]:
     """The public facts in a file's metadata; none where there are none that can be read."""
     try:
-        with safe_open(update, "pt") as file:
+        with opened(update) as file:
             facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
     except (OSError, SafetensorError, ValueError, RecursionError):
         return {}
@@ -212,13 +213,12 @@ def _network(name: str, classes: int, facts: _Facts, *, head_bias: bool) -> Targ
 
 def _tensors(path: Path, what: str) -> dict[str, Tensor]:
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        return read(path)
     except (OSError, SafetensorError) as error:
         reason = shorten(str(error).partition("\n")[0])
         raise UnusableUpdate(
             f"The {what} file {shorten(str(path))} cannot be read as safetensors ({reason}); save it in that format."
         ) from error
-    return tensors
 
 
 def _classes(received: dict[str, Tensor], given: Sequence[str] | None) -> Sequence[str]:

@@ -8,16 +8,19 @@ package; those that are trained here are kept in the user's data folder, where e
 from __future__ import annotations
 
 import json
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from deepleak_core.data.downloads import data_folder
 from deepleak_core.federated.class_statistics import MOST_CLASSES, ClassStatistics
 from deepleak_core.federated.target_model import TargetModel, feature_dimension
+from deepleak_core.federated.tensor_files import opened
+from deepleak_core.text import shorten
 
 CHECKPOINTS = Path(__file__).parent / "weights"  # those of the package
 
@@ -40,29 +43,36 @@ def stages(name: str, vocabulary: str) -> dict[str, Path | None]:
 
 def defect(checkpoint: Path) -> str | None:
     """Why a file cannot be a checkpoint, in one sentence; None where it can. Each version of a file is read once."""
+    name = shorten(checkpoint.name)
     try:
         state = checkpoint.stat()
+        str(checkpoint).encode()
     except OSError as error:
-        return f"{checkpoint.name} cannot be read ({error.strerror}); take another training stage."
+        return f"{name} cannot be read ({error.strerror}); take another training stage."
+    except UnicodeEncodeError:
+        return f"{name} has a name that is not UTF-8; rename it."
+    if checkpoint.stem.endswith("--untrained"):
+        return f"{name} is named after the stage without any training; rename it."
     return _defect(checkpoint, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=256)
 def _defect(checkpoint: Path, modified: int, size: int) -> str | None:
-    advice = "train it again, or take stage untrained."
+    name, advice = shorten(checkpoint.name), "train it again, or take stage untrained."
     try:
-        tensors = load_file(checkpoint)
+        with opened(checkpoint) as file:
+            names = list(file.keys())
+            broken = next((n for n in names if not bool(file.get_tensor(n).float().isfinite().all())), None)
         _training(checkpoint)
     except (OSError, SafetensorError) as error:
-        return f"{checkpoint.name} cannot be read as safetensors ({error}); {advice}"
+        return f"{name} cannot be read as safetensors ({shorten(str(error))}); {advice}"
     except RecursionError:
-        return f"{checkpoint.name} has metadata that are nested too deeply; {advice}"
+        return f"{name} has metadata that are nested too deeply; {advice}"
     except (KeyError, TypeError, ValueError):
         pass  # nothing is known of the training: `describe` says so
-    if "head.weight" not in tensors:
-        return f"{checkpoint.name} has no head.weight, the last layer's weights; {advice}"
-    broken = next((name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())), None)
-    return f"{checkpoint.name} has values in {broken} that are not finite; {advice}" if broken else None
+    if "head.weight" not in names:
+        return f"{name} has no head.weight, the last layer's weights; {advice}"
+    return f"{name} has values in {shorten(broken)} that are not finite; {advice}" if broken else None
 
 
 def checkpoint_name(name: str, vocabulary: str, stage: str) -> str:
@@ -91,7 +101,7 @@ def save(
 
 def _training(checkpoint: Path) -> Any:
     """The training metadata of a checkpoint. Raises `KeyError` or `ValueError` where there are none."""
-    with safe_open(checkpoint, "pt") as file:
+    with opened(checkpoint) as file:
         return json.loads((file.metadata() or {})["training"])
 
 
@@ -99,7 +109,7 @@ def class_statistics_of(checkpoint: Path, classes: int) -> ClassStatistics | Non
     """The mean predictions by class that a checkpoint stores, if it does."""
     try:
         return ClassStatistics.from_json(_training(checkpoint)["validation"], classes)
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError):
         return None
 
 
@@ -107,12 +117,14 @@ def describe(checkpoint: Path) -> str:
     """The training of a checkpoint in words, such as "3 epochs, 65 % accuracy"; never fails."""
     try:
         training = _training(checkpoint)
-        epochs, accuracy = round(training["epochs"], 2), training["accuracy"]
-        return f"{epochs:g} epoch{'' if epochs == 1 else 's'}, {100 * accuracy:.0f} % accuracy"
+        epochs, accuracy = round(float(training["epochs"]), 2), float(training["accuracy"])
     except (OSError, SafetensorError):
         return "unreadable"
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return "training unknown"
+    if not (0 <= epochs < math.inf and 0 <= accuracy <= 1):
+        return "training unknown"
+    return f"{epochs:g} epoch{'' if epochs == 1 else 's'}, {100 * accuracy:.0f} % accuracy"
 
 
 def note(stage: str, checkpoint: Path | None) -> str:
@@ -129,12 +141,14 @@ def misfit(model: TargetModel, checkpoint: Path) -> str | None:
 
     Reads no weights, only their shapes: the network may be on the device "meta".
     """
+    file_name = shorten(checkpoint.name)
     try:
-        with safe_open(checkpoint, "pt") as file:
+        with opened(checkpoint) as file:
             names = file.keys()
             saved = {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except (OSError, SafetensorError) as error:
-        return f"{checkpoint.name} cannot be read as safetensors ({error}); train it again, or take stage untrained."
+        reason = shorten(str(error))
+        return f"{file_name} cannot be read as safetensors ({reason}); train it again, or take stage untrained."
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     differing = {name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)}
     if not differing:
@@ -142,21 +156,20 @@ def misfit(model: TargetModel, checkpoint: Path) -> str | None:
     if differing == {"head.bias"}:
         has, lacks = ("a", "none") if "head.bias" in saved else ("no", "one")
         return (
-            f"{checkpoint.name} was trained with {has} bias in the last layer, head_bias asks for {lacks}; "
+            f"{file_name} was trained with {has} bias in the last layer, head_bias asks for {lacks}; "
             "change it, or take stage untrained."
         )
-    if differing == {"head.weight"} and saved["head.weight"][0] == model.head.out_features:
+    head = saved.get("head.weight", ())
+    if differing == {"head.weight"} and len(head) == 2 and head[0] == model.head.out_features:
         sizes = range(32, 225)  # those a scenario may have
         channels = model.mean.shape[1]
-        fitting = (
-            size for size in sizes if feature_dimension(model.body, (channels, size, size)) == saved["head.weight"][1]
-        )
+        fitting = (size for size in sizes if feature_dimension(model.body, (channels, size, size)) == head[1])
         if size := next(fitting, None):
-            return f"{checkpoint.name} was trained for an image_size of {size}; take that, or stage untrained."
+            return f"{file_name} was trained for an image_size of {size}; take that, or stage untrained."
     first = min(differing)
     return (
-        f"{checkpoint.name} does not fit this network: {first} is {_shape(saved.get(first))} in the file and should be "
-        f"{_shape(wanted.get(first))}; train it again, or take stage untrained."
+        f"{file_name} does not fit this network: {shorten(first)} is {_shape(saved.get(first))} in the file and "
+        f"should be {_shape(wanted.get(first))}; train it again, or take stage untrained."
     )
 
 

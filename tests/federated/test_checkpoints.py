@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,12 +104,18 @@ def rewritten(path: Path, change: Callable[[dict[str, torch.Tensor]], Any], meta
     save_file(tensors, path, metadata)
 
 
+def enlarge(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["head.bias"] = tensors["head.bias"].double() + 1e300
+
+
 NESTED = json.dumps({"epochs": 1, "accuracy": 0.5})[:-1] + ', "x": ' + "[" * 100_000 + "]" * 100_000 + "}"
 DEFECTS: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], dict[str, str]]] = {
     "no last layer": (lambda tensors: tensors.pop("head.weight"), {}),
     "not a number": (lambda tensors: tensors["body.0.weight"].view(-1)[3].fill_(float("nan")), {}),
     "infinite": (lambda tensors: tensors["head.bias"][0].fill_(float("inf")), {}),
     "deeply nested metadata": (lambda tensors: None, {"training": NESTED}),
+    "too large for the network's precision": (lambda tensors: enlarge(tensors), {}),
+    "metadata that are too large": (lambda tensors: None, {"training": "[" + "1," * 2_100_000 + "1]"}),
 }
 
 
@@ -129,7 +136,7 @@ def test_defective_files_are_no_stages_and_a_sentence_says_why(
         check(Scenario(model="lenet", stage="late"))
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights", b"\xff" * 64])
+@pytest.mark.parametrize("content", [b"", b"no weights", b"\xff" * 64, b"\xff" * 4 + bytes(4) + b"{" * 64])
 def test_files_of_another_format_are_no_stages(folder: Path, content: bytes) -> None:
     path = folder / "lenet--cifar10--late.safetensors"
     path.write_bytes(content)
@@ -147,14 +154,44 @@ def test_a_folder_or_a_missing_file_is_no_stage(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "training", ["{}", "[]", "3", "nonsense", '{"epochs": "two", "accuracy": 1}', '{"epochs": null}', None]
-)
+    "training",
+    [
+        "{}", "[]", "3", "nonsense", '{"epochs": "two", "accuracy": 1}', '{"epochs": null}', None,
+        '{"epochs": NaN, "accuracy": 0.5}', '{"epochs": 1, "accuracy": Infinity}', '{"epochs": 1, "accuracy": [0.5]}',
+        f'{{"epochs": 1{"0" * 400}, "accuracy": 0.5}}', '{"validation": "{\\"predictions\\": [[1e999]]}"}',
+    ],
+)  # fmt: skip
 def test_metadata_that_say_nothing_leave_a_usable_stage(folder: Path, training: str | None) -> None:
     path = saved(folder)
     rewritten(path, lambda tensors: None, {} if training is None else {"training": training})
     assert list(checkpoints.stages("lenet", "cifar10")) == ["untrained", "late"]
     assert isinstance(checkpoints.describe(path), str)
     assert build(checkpoint=path).class_statistics is None
+
+
+@pytest.mark.parametrize("stage", [b"\xff", b"untrained"])
+def test_files_whose_names_are_no_stage_are_left_out(folder: Path, stage: bytes) -> None:
+    path = saved(folder, stage="late")
+    try:
+        path = path.rename(Path(os.fsdecode(os.fsencode(str(path)).replace(b"late", stage))))
+    except OSError:
+        pytest.skip("this file system does not take such a name")
+    assert checkpoints.stages("lenet", "cifar10") == {"untrained": None}
+    assert checkpoints.defect(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_no_checkpoint_and_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "lenet--cifar10--late.safetensors")
+    assert checkpoints.stages("lenet", "cifar10") == {"untrained": None}
+
+
+@pytest.mark.parametrize("shape", [(), (10,), (10, 2, 2), (3, 5)])
+def test_a_last_layer_of_another_shape_is_refused(folder: Path, shape: tuple[int, ...]) -> None:
+    path = saved(folder)
+    rewritten(path, lambda tensors: tensors.update({"head.weight": torch.zeros(shape)}), {})
+    with pytest.raises(UnsupportedScenario, match=r"head\.weight"):
+        build(checkpoint=path)
 
 
 def test_a_file_that_is_replaced_is_read_again(folder: Path) -> None:
