@@ -28,6 +28,10 @@ class DatasetUnavailable(DeepLeakError):
     """A data set that cannot be had: a download that failed, a folder that does not exist, an unreadable file."""
 
 
+class WeightsUnavailable(DeepLeakError):
+    """Pretrained weights that cannot be had: a download that failed, or a file that is not what was promised."""
+
+
 class OutOfMemory(DeepLeakError):
     """The device has too little memory for this scenario."""
 

@@ -10,6 +10,7 @@ from deepleak_core.cli.output import require_file, show_table, write_json
 from deepleak_core.cli.progress import interruptible, progress_bar
 from deepleak_core.cli.status import DONE, Failed
 from deepleak_core.data import datasets
+from deepleak_core.federated.preparation import prepare
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs import checks
 from deepleak_core.scenario import Scenario
@@ -42,7 +43,7 @@ def _trials(scenario: Scenario, repeats: int) -> Sequence[LabelTrial]:
     trials: list[LabelTrial] = []
     with progress_bar() as bar, interruptible() as interrupted:
         checks.check(scenario)
-        for event in datasets.prepare(scenario):
+        for event in prepare(scenario):
             bar.show_event(event)
             if interrupted():
                 raise KeyboardInterrupt

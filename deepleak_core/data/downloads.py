@@ -25,6 +25,7 @@ from deepleak_core.events import Downloading
 from deepleak_core.scenario import Scenario
 
 CHUNK = 1 << 18  # bytes
+MOST_BYTES = 1 << 30  # of a download whose size is not known
 EVENT_SECONDS = 0.25
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
 DAMAGED = (OSError, RuntimeError, ValueError, AssertionError, EOFError, zlib.error, gzip.BadGzipFile)
@@ -39,42 +40,55 @@ class Archive(NamedTuple):
     unpacked: Path
 
 
-def fetch(dataset: str, url: str, target: Path, *, md5: str, timeout: float = 20.0) -> Iterator[Downloading]:
+def fetch(
+    name: str,
+    url: str,
+    target: Path,
+    *,
+    md5: str = "",
+    sha256: str = "",
+    most_bytes: int = MOST_BYTES,
+    timeout: float = 20.0,
+) -> Iterator[Downloading]:
     """Download `url` to `target`, with at most four events a second and one at the end.
 
-    A file that is there with the right checksum is not downloaded again. An incomplete file never has the target's
-    name. Raises OSError where the network or the checksum fails.
+    `name` is what the events call it; give one of the checksums. A file that is there with the right one is not
+    downloaded again. An incomplete file never has the target's name. Raises OSError where the network or the checksum
+    fails, or there are more than `most_bytes`.
     """
-    if target.is_file() and _md5(target) == md5:
+    algorithm, expected = ("sha256", sha256) if sha256 else ("md5", md5)
+    if target.is_file() and _digest(target, algorithm) == expected:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as out:
         partial = Path(out.name)
     try:
-        yield from _download(dataset, url, partial, timeout)
-        if (found := _md5(partial)) != md5:
-            raise OSError(f"the checksum of {url} was {found}, expected {md5}")
+        yield from _download(name, url, partial, most_bytes, timeout)
+        if (found := _digest(partial, algorithm)) != expected:
+            raise OSError(f"the checksum of {url} was {found}, expected {expected}")
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _download(dataset: str, url: str, target: Path, timeout: float) -> Iterator[Downloading]:
+def _download(name: str, url: str, target: Path, most_bytes: int, timeout: float) -> Iterator[Downloading]:
     with urllib.request.urlopen(url, timeout=timeout) as response, target.open("wb") as out:
         total = int(response.headers.get("Content-Length") or 0)
         done, reported = 0, 0.0
         while chunk := response.read(CHUNK):
-            out.write(chunk)
             done += len(chunk)
+            if max(done, total) > most_bytes:
+                raise OSError(f"{url} has more than the {most_bytes} bytes expected")
+            out.write(chunk)
             if time.monotonic() - reported > EVENT_SECONDS:
                 reported = time.monotonic()
-                yield Downloading(dataset=dataset, bytes_done=done, bytes_total=total)
-    yield Downloading(dataset=dataset, bytes_done=done, bytes_total=total)
+                yield Downloading(dataset=name, bytes_done=done, bytes_total=total)
+    yield Downloading(dataset=name, bytes_done=done, bytes_total=total)
 
 
-def _md5(path: Path) -> str:
+def _digest(path: Path, algorithm: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def data_folder() -> Path:

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from deepleak_core.data.downloads import data_folder
 from deepleak_core.federated.class_statistics import MOST_CLASSES, ClassStatistics
+from deepleak_core.federated.pretrained import STAGE, pretrained
 from deepleak_core.federated.target_model import TargetModel, feature_dimension
 from deepleak_core.federated.tensor_files import opened
 from deepleak_core.text import shorten
@@ -33,12 +34,16 @@ def own_folder() -> Path:
 def stages(name: str, vocabulary: str) -> dict[str, Path | None]:
     """Training stages of a network on a set of classes ("cifar10"): `untrained`, the package's, and those trained here.
 
-    A stage that was trained here replaces one of the package of the same name.
+    A stage that was trained here replaces one of the package of the same name. `pretrained` is among them where there
+    are such weights; its file is downloaded by the first run (`federated.preparation`).
     """
     pattern = checkpoint_name(name, vocabulary, "*")
     found = [path for folder in (CHECKPOINTS, own_folder()) for path in sorted(folder.glob(pattern))]
     usable = [path for path in found if defect(path) is None]
-    return {"untrained": None} | {path.stem.split("--")[2]: path for path in usable}
+    to_download = (
+        {STAGE: own_folder() / checkpoint_name(name, vocabulary, STAGE)} if pretrained(name, vocabulary) else {}
+    )
+    return {"untrained": None} | to_download | {path.stem.split("--")[2]: path for path in usable}
 
 
 def defect(checkpoint: Path) -> str | None:
@@ -133,7 +138,9 @@ def note(stage: str, checkpoint: Path | None) -> str:
     >>> note("untrained", None)
     'untrained'
     """
-    return f"{stage}: {describe(checkpoint)}" if checkpoint else stage
+    if checkpoint is None:
+        return stage
+    return f"{stage}: {describe(checkpoint) if checkpoint.exists() else 'downloaded when it is first used'}"
 
 
 def misfit(model: TargetModel, checkpoint: Path) -> str | None:

@@ -8,6 +8,7 @@ from deepleak_core.data import datasets
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.case import target_model
 from deepleak_core.federated.models import MODELS
+from deepleak_core.federated.pretrained import STAGE, pretrained
 from deepleak_core.scenario import Scenario
 from deepleak_core.text import shorten
 
@@ -27,6 +28,15 @@ def problems_of_client(scenario: Scenario) -> list[str]:
     checkpoint = stages[scenario.stage]
     if checkpoint is None:
         return []
+    weights = pretrained(scenario.model, datasets.DATASETS[scenario.dataset].vocabulary)
+    if weights is not None and scenario.stage == STAGE:
+        if scenario.image_size < weights.least_size:
+            return [
+                f"The pretrained weights of {scenario.model} are for images from {weights.least_size} pixels up, "
+                f"image_size was {scenario.image_size}; take larger images, or stage untrained."
+            ]
+        if not checkpoint.exists():
+            return []
     with torch.device("meta"):  # shapes are compared, no weights computed
         problem = checkpoints.misfit(target_model(scenario.changed(stage="untrained")), checkpoint)
     return [problem] if problem else []

@@ -24,7 +24,6 @@ from torch import Tensor
 from deepleak_core.attack.attacks import attack_of, settings_of
 from deepleak_core.attack.reproducible import reproducible
 from deepleak_core.attack.run import reconstruct
-from deepleak_core.data import datasets
 from deepleak_core.errors import OutOfMemory, UnsupportedScenario
 from deepleak_core.events import Event, GroundTruthKnown, Prepared, png
 from deepleak_core.federated import checkpoints
@@ -38,6 +37,7 @@ from deepleak_core.federated.case import (
     target_model,
 )
 from deepleak_core.federated.models import network_of
+from deepleak_core.federated.preparation import prepare
 from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.labels.wrong_labels import WrongLabels
 from deepleak_core.runs.checks import check
@@ -55,7 +55,7 @@ def run(
 
     `stop` is asked between iterations; once it returns True, the last snapshot and `Finished` follow. `max_memory` is
     how many bytes the attack may take, by default what the device has. Raises `UnsupportedScenario`,
-    `DatasetUnavailable`, `UnusableUpdate` or `OutOfMemory`.
+    `DatasetUnavailable`, `WeightsUnavailable`, `UnusableUpdate` or `OutOfMemory`.
     """
     check(scenario)
     yield from within_memory(_events(scenario, stop, max_memory), scenario)
@@ -77,7 +77,7 @@ def within_memory(events: Iterator[Event], scenario: Scenario) -> Iterator[Event
 
 @reproducible
 def _events(scenario: Scenario, stop: Callable[[], bool], max_memory: int | None) -> Iterator[Event]:
-    yield from datasets.prepare(scenario)
+    yield from prepare(scenario)
     device, settings = choose_device(scenario), settings_of(scenario)
     model = target_model(scenario).to(device)
     _require_memory(scenario, model, settings, max_memory)

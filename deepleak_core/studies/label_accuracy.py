@@ -24,6 +24,7 @@ from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event, LastLayerRead, Scored, StrategyAnswered
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.case import choose_device, observe_model, target_model
+from deepleak_core.federated.preparation import prepare
 from deepleak_core.labels import strategies as labels
 from deepleak_core.labels.evidence import InferredLabels
 from deepleak_core.runs.checks import check
@@ -78,7 +79,7 @@ def label_trials(
     the noise that some strategies use differs. Raises what `runs.run.run` raises before it starts.
     """
     check(scenario)
-    for _ in datasets.prepare(scenario):
+    for _ in prepare(scenario):
         pass
     model = target_model(scenario).to(choose_device(scenario))
     for draw in range(first, first + repeats):
@@ -151,7 +152,7 @@ class Study:
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         """Yield the events of the study; `stop` is called between strategies."""
         check(self.scenario)
-        yield from datasets.prepare(self.scenario)
+        yield from prepare(self.scenario)
         trials = []
         for trial in label_trials(self.scenario, repeats=self.repeats or 1, stop=stop):
             if stop():
