@@ -49,6 +49,7 @@ class Dataset:
         items: its labelled images. Raises `DatasetUnavailable` where they cannot be had.
         download: fetches what `items` needs, None where nothing has to be downloaded.
         bundled: whether it comes with the installation.
+        sizes: heights in pixels that suit its images, the usual one first; empty for images of 32 pixels or fewer.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Dataset:
     items: Callable[[Scenario], Items]
     download: Callable[[Scenario], Iterator[Downloading]] | None = None
     bundled: bool = False
+    sizes: tuple[int, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -102,6 +104,7 @@ DATASETS: dict[str, Dataset] = {
         statistics=IMAGENET_STATISTICS,
         items=_samples("imagenet"),
         bundled=True,
+        sizes=(64, 96, 224),
     ),
     "mnist-samples": Dataset(
         title="MNIST samples",
@@ -164,6 +167,7 @@ DATASETS: dict[str, Dataset] = {
         class_names=(),
         statistics=IMAGENET_STATISTICS,
         items=_own_folder,
+        sizes=(32, 64, 96, 224),
     ),
     "grey-folder": Dataset(
         title="Own folder, greyscale",
@@ -172,6 +176,7 @@ DATASETS: dict[str, Dataset] = {
         class_names=(),
         statistics=GREY_STATISTICS,
         items=_own_folder,
+        sizes=(32, 64, 96, 224),
     ),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,16 @@ def draw(*, locked: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
     known = {name: dataset for name, dataset in DATASETS.items() if name not in FOLDER_DATASETS or folders}
     titles = {name: dataset.title for name, dataset in known.items()}
     guide = inputs.guide(known)
-    values: dict[str, Any] = {"dataset": inputs.select("Data set", "dataset", titles, locked=locked, help=guide)}
+    chosen = inputs.select("Data set", "dataset", titles, locked=locked, help=guide, on_change=_suit_size)
+    values: dict[str, Any] = {"dataset": chosen}
     if folders:
         own = {OWN: "The data set's own"} if values["dataset"] not in FOLDER_DATASETS else {}
         offered = own | {folder: Path(folder).name for folder in folders}
         images = inputs.select("Images from", "images", offered, locked=locked, help=FOLDER_HELP)
         values["images"] = None if images == OWN else images
     values |= _picked(values["dataset"], values.get("images"), locked)
+    if sizes := DATASETS[chosen].sizes:
+        values["image_size"] = _size(sizes, locked)
     values["mode"] = inputs.segments(
         "Federated learning", "mode", MODES, locked=locked, width="stretch",
         help="FedSGD shares the gradient of the batch, FedAvg the weights after local training.",
@@ -52,6 +55,24 @@ def draw(*, locked: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
     if "labels" in values and not values["labels"].strip(" ,"):
         return values, (NO_LABELS,)
     return values, ()
+
+
+def _suit_size() -> None:
+    """Take a size that suits the images of the data set just chosen."""
+    state = st.session_state
+    sizes = DATASETS[state.dataset].sizes or (Scenario.model_fields["image_size"].default,)
+    if state.get("image_size") not in sizes:
+        state.image_size = sizes[0]
+
+
+def _size(sizes: Sequence[int], locked: bool) -> int:
+    """The sizes that suit a data set, and that of a link."""
+    offered = sorted({*sizes, st.session_state.get("image_size", sizes[0])})
+    size: int = inputs.segments(
+        "Image size", "image_size", {size: f"{size} px" for size in offered}, locked=locked, width="stretch",
+        help=inputs.help_of("image_size"),
+    )  # fmt: skip
+    return size
 
 
 def _picked(dataset: str, images: str | None, locked: bool) -> dict[str, Any]:

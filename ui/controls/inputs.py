@@ -53,7 +53,7 @@ def select(
     )  # fmt: skip
 
 
-def segments(label: str, key: str, options: Mapping[str, str], *, locked: bool = False, **looks: Any) -> Any:
+def segments(label: str, key: str, options: Mapping[Any, str], *, locked: bool = False, **looks: Any) -> Any:
     """A choice among few, all of them visible."""
     return st.segmented_control(
         label, list(options), key=key, format_func=options.__getitem__, required=True, disabled=locked, **looks

@@ -21,7 +21,7 @@ from deepleak_core.runs import checks
 from deepleak_core.scenario import LOCAL_SETTINGS, Scenario
 from deepleak_core.text import escape, shorten
 from ui import backend, messages
-from ui.controls import attack, images, inputs
+from ui.controls import attack, estimates, images, inputs
 from ui.controls.images import OWN
 
 IMAGES = ("dataset", "images", "indices", "labels", "batch_size", "composition")
@@ -49,6 +49,7 @@ def draw(*, locked: bool) -> Made:
     """Draw all controls; `locked` shows them without letting them change, while a run is under way."""
     _resend()
     values, problems = images.draw(locked=locked)
+    outlook = st.container()
     values["attack"] = attack.choice(locked=locked)
     with st.expander("Expert settings", icon=":material/science:"):
         network, labels, own, client, limits = st.tabs(["Network", "Labels", "Attack", "Client", "Limits"])
@@ -58,14 +59,18 @@ def draw(*, locked: bool) -> Made:
         else:
             st.caption("FedSGD: the client takes no local step; it shares the gradient of its batch.")
     with network:
-        values |= _target_model(values["dataset"], locked)
+        values |= _target_model(values, locked)
     with labels:
         values |= attack.labels(values["attack"], locked=locked)
     with own:
         values |= attack.settings(values["attack"], locked=locked)
     with limits:
         values |= attack.limits(values["attack"], locked=locked)
-    return _made(values, problems)
+    scenario, problems = _made(values, problems)
+    if scenario is not None and not problems:
+        with outlook:
+            estimates.draw(scenario, locked=locked)
+    return scenario, problems
 
 
 def draw_update() -> Made:
@@ -76,7 +81,7 @@ def draw_update() -> Made:
         with st.expander("Local training"):
             values |= _local_training(locked=False)
     with st.expander("Target model", expanded=True):
-        values |= _target_model(values["dataset"], locked=False)
+        values |= _target_model(values, locked=False)
     values["seed"] = inputs.number("Seed", "seed")
     return _made(values, problems)
 
@@ -148,13 +153,18 @@ def _local_training(locked: bool) -> dict[str, Any]:
     }
 
 
-def _target_model(dataset: str, locked: bool) -> dict[str, Any]:
+def _target_model(values: Mapping[str, Any], locked: bool) -> dict[str, Any]:
+    """The network; and the image size, where it is not among the inputs of the images."""
+    size = {} if "image_size" in values else {"image_size": _size(locked)}
     statistics = {"eval": "Running averages (eval)", "train": "Those of the batch (train)"}
-    return _network(dataset, locked) | {
+    return _network(values["dataset"], locked) | size | {
         "batchnorm": inputs.select("BatchNorm statistics", "batchnorm", statistics, locked=locked),
         "head_bias": st.toggle("Bias in the last layer", key="head_bias", disabled=locked, help=BIAS_HELP),
-        "image_size": inputs.number("Image size in pixels", "image_size", locked=locked, step=32),
-    }
+    }  # fmt: skip
+
+
+def _size(locked: bool) -> int | float | None:
+    return inputs.number("Image size in pixels", "image_size", locked=locked, step=32)
 
 
 def _network(dataset: str, locked: bool) -> dict[str, Any]:

@@ -1,0 +1,73 @@
+"""What can be said of a scenario before it is started: what the exact attack can solve for, and what it would cost.
+
+The machine is measured in a thread of its own, once for each network; pages never wait for it.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import streamlit as st
+
+from deepleak_core.data.datasets import DATASETS
+from deepleak_core.errors import DeepLeakError
+from deepleak_core.federated.case import choose_device
+from deepleak_core.runs.estimates import Cost, bound_of, calibrate, estimate
+from deepleak_core.scenario import Scenario
+from ui import messages, shell
+
+POLL_SECONDS = 0.5  # between looks at a measurement under way
+MEASURING = "Measuring what larger images cost on this machine."
+
+
+def draw(scenario: Scenario, *, locked: bool) -> None:
+    """The largest batch for the exact attack, and on a CPU what each size of photos would cost.
+
+    The scenario is one that can run.
+    """
+    try:
+        bound = bound_of(scenario)
+    except DeepLeakError:  # said elsewhere
+        return
+    if bound is not None:
+        st.html(messages.note(bound.sentence))
+    if not DATASETS[scenario.dataset].sizes or locked or choose_device(scenario).type != "cpu":
+        return
+    measured = _measurement(scenario.model, DATASETS[scenario.dataset].channels)
+    if not measured.done():
+        shell.fragment(_wait, run_every=POLL_SECONDS)(measured)
+    elif measured.exception() is None:
+        st.html(messages.note(cost_sentence(scenario, measured.result())))
+
+
+def _wait(measured: Future[Cost]) -> None:
+    if measured.done():
+        st.rerun()
+    st.caption(MEASURING)
+
+
+@st.cache_resource(show_spinner=False)
+def _worker() -> ThreadPoolExecutor:
+    """One thread: two measurements at a time would disturb each other."""
+    return ThreadPoolExecutor(1, thread_name_prefix="calibration")
+
+
+@st.cache_resource(show_spinner=False)
+def _measurement(model: str, channels: int) -> Future[Cost]:
+    return _worker().submit(calibrate, model, channels)
+
+
+def cost_sentence(scenario: Scenario, cost: Cost) -> str:
+    """Seconds of an attack at each size that is offered."""
+    seconds = {
+        size: estimate(scenario.changed(image_size=size), cost).seconds for size in DATASETS[scenario.dataset].sizes
+    }
+    *parts, last = (f"{_duration(time)} at {size} px" for size, time in seconds.items())
+    return f"Estimated time of this attack on this machine's CPU: {', '.join(parts)} and {last}."
+
+
+def _duration(seconds: float) -> str:
+    """Seconds with two digits, or minutes."""
+    if seconds >= 120:
+        return f"{seconds / 60:.0f} min"
+    return f"{max(1, round(seconds, -1 if seconds >= 20 else 0)):.0f} s"
