@@ -115,7 +115,7 @@ class Watch:
     def _score(self) -> None:
         assert self._best is not None
         self._shown = self.seconds
-        images = self._model.denormalise(self._best).clamp(0, 1).nan_to_num()
+        images = self._model.denormalise(self._best).clamp(0, 1).nan_to_num().to(self._private.device)
         order = metrics.match(images, self._private)
         self.history.append((self.seconds, metrics.psnr(images[order], self._private).tolist()))
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from benchmarks import against
@@ -57,12 +58,16 @@ def prepare(name: str, case: Case, truth: GroundTruth) -> Callable[[against.Watc
         modality="vision", shape=case.image_shape, mean=model.mean.flatten().tolist(), std=model.std.flatten().tolist()
     )
     weights = {"parameters": list(client.weights_of(model).values()), "buffers": [], "metadata": data}
-    known = {"labels": truth.labels.sort().values, "num_data_points": len(truth.labels), "local_hyperparams": None}
+    known = {
+        "labels": truth.labels.sort().values.to(case.device),
+        "num_data_points": len(truth.labels),
+        "local_hyperparams": None,
+    }
     shared = {"gradients": list(case.update.tensors.values()), "buffers": None, "metadata": known}
     # Its candidates are normalised already, so it gets the network without the normalisation of ours.
     network = nn.Sequential(model.body, model.head)
     attacker = importlib.import_module("breaching.attacks").prepare_attack(
-        network, nn.CrossEntropyLoss(), configuration(*PRESETS[name])
+        network, nn.CrossEntropyLoss(), configuration(*PRESETS[name]), {"dtype": torch.float, "device": case.device}
     )
 
     def attack(watch: against.Watch) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from deepleak_core.studies import wrong_labels as wrong_labels_of_the_app
 from deepleak_core.studies.wrong_labels import WrongLabelMap
+from deepleak_core.text import shorten
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -212,6 +213,39 @@ def speed_row(cell: Result) -> Row:
         seconds(cell["time_to"]["psnr30"]),
         decibels(cell["mean_psnr"]),
         f"{cell['seconds']:.1f} s, {cell['reason']}",
+    )
+
+
+GPU_HEAD = (
+    "cell", "labels", "iterations/s", "400 iterations", "30 dB after", "pixel-exact after", "PSNR at the end",
+    "difference", "peak memory",
+)  # fmt: skip
+
+
+def gpu() -> str:
+    """Everything that a GPU is for."""
+    if not (RESULTS / "gpu.json").exists():
+        return "Not measured yet."
+    found = result("gpu")
+    return source(found) + markdown(GPU_HEAD, map(gpu_row, found["cells"]))
+
+
+def gpu_row(cell: Result) -> Row:
+    """One cell of `gpu_check`, or its error."""
+    if "error" in cell:
+        return (cell["cell"], shorten(cell["error"]), *[None] * (len(GPU_HEAD) - 2))
+    rate, psnr = cell.get("iterations_per_second"), cell.get("mean_psnr")
+    rates = [f"{rate:.1f}" if rate else None, f"{cell['breaching']:.1f} (breaching)" if "breaching" in cell else None]
+    return (
+        cell["cell"],
+        seconds(cell.get("labels"), 2),
+        ", ".join(filter(None, rates)) or None,
+        seconds(cell.get("seconds_of_400"), 2),
+        seconds(cell.get("psnr30"), 2),
+        seconds(cell.get("pixel_exact"), 2),
+        None if psnr is None else decibels(psnr),
+        f"{cell['difference']:.0e}" if "difference" in cell else None,
+        f"{cell['peak_mb']} MB",
     )
 
 
@@ -460,6 +494,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "first-sight": first_sight,
     "attack-speed-cpu": lambda: attack_speed("cpu"),
     "attack-speed-gpu": lambda: attack_speed("cuda"),
+    "gpu": gpu,
     "lbfgs": lbfgs,
     "against-gradinversion": against_gradinversion,
     "against-breaching": lambda: against("breaching"),

@@ -72,10 +72,11 @@ def same_as_without(of: Case, monkeypatch: pytest.MonkeyPatch, **values: Any) ->
     assert not torch.equal(plain[0][0], plain[STEPS][0])
 
 
-QUICK = [name for name in MODELS if name not in ("convnet", "resnet18", "strided")]
+SLOW = ("convnet", "mobilenet-v2")
+QUICK = [name for name in MODELS if name not in (*SLOW, "resnet18", "strided")]
 
 
-@pytest.mark.parametrize("model", [*QUICK, pytest.param("convnet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_iterations_of_every_network_are_replayed(
     model: str, tapes: list[Tape], monkeypatch: pytest.MonkeyPatch
 ) -> None:
