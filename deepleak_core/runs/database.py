@@ -142,7 +142,7 @@ def _make_private(path: Path) -> None:
     missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-    with suppress(PermissionError):  # where it belongs to somebody else
+    with suppress(OSError):  # where it belongs to somebody else, or may only be read: SQLite says what it cannot do
         if path.parent == _data_folder():
             path.parent.chmod(PRIVATE_FOLDER)  # older versions made it readable
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, PRIVATE_FILE))

@@ -17,6 +17,7 @@ from deepleak_core.runs.store import Store
 
 DAY, MB = 86_400.0, 1_000_000
 EVENTS_AT_ONCE, PAGES_AT_ONCE = 50, 500  # in one transaction, some hundred ms at most
+RUNS_AT_ONCE = 100  # that are looked at; others are the next time
 PAUSE_SECONDS = 0.01  # between two transactions, in which others write
 
 
@@ -54,11 +55,11 @@ class Keeping:
 
 
 def mark_outdated(store: Store, keeping: Keeping) -> int:
-    """Mark the runs that are too old or take too much to be forgotten; how many those were."""
+    """Mark runs that are too old or take too much to be forgotten, the oldest first and not too many; how many."""
     excess = 0 if keeping.megabytes is None else store.size() - keeping.megabytes * MB
     oldest = -1.0 if keeping.days is None else time.time() - keeping.days * DAY
     marked = 0
-    for run_id, ended, size in store.expendable():
+    for run_id, ended, size in store.expendable(RUNS_AT_ONCE):
         if ended >= oldest and excess <= 0:
             break
         store.ask(run_id, FORGET)

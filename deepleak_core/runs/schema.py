@@ -59,6 +59,8 @@ RUNS = Table(
     Index("runs_by_visitor", "visitor", "created"),
     Index("runs_by_status", "status", "owner", "created"),
     Index("runs_by_asked", "asked", "owner"),
+    Index("runs_by_end", "kept", "ended"),
+    Index("runs_by_size", "asked", "kept", "bytes"),
 )
 STUDIES = Table(
     "studies",

@@ -37,7 +37,7 @@ from sqlalchemy import case, delete, func, insert, select, update
 from deepleak_core.events import PICTURES, Event, Snapshot, to_message
 from deepleak_core.runs.database import storable
 from deepleak_core.runs.fingerprint import fingerprint
-from deepleak_core.runs.reading import Reader
+from deepleak_core.runs.reading import SHOWN, Reader
 from deepleak_core.runs.record import UNDER_WAY, Moment, RunRecord, Status
 from deepleak_core.runs.schema import EVENTS, FORGET, MEMBERS, PROCESSES, RUNS, STOP, STUDIES
 from deepleak_core.scenario import Scenario
@@ -202,14 +202,14 @@ class Store(Reader):
         self._change(run_id, kept=int(kept))
 
     def size(self, *, kept: bool | None = None) -> int:
-        """Bytes of all events, or of those of runs that are kept, or that are not."""
-        query = select(func.coalesce(func.sum(RUNS.c.bytes), 0))
+        """Bytes of all events, or of those of runs that are kept, or that are not; without runs to be forgotten."""
+        query = select(func.coalesce(func.sum(RUNS.c.bytes), 0)).where(SHOWN)
         return int(self.rows(query if kept is None else query.where(RUNS.c.kept == int(kept)))[0][0])
 
-    def expendable(self) -> list[tuple[str, float, int]]:
-        """Runs that have ended and need not be kept, the oldest first: the id, when it ended, its bytes."""
-        query = select(RUNS.c.id, RUNS.c.ended, RUNS.c.bytes).where(RUNS.c.status.not_in(UNDER_WAY), RUNS.c.kept == 0)
-        return [(row.id, row.ended, row.bytes) for row in self.rows(query.order_by(RUNS.c.ended))]
+    def expendable(self, most: int) -> list[tuple[str, float, int]]:
+        """The oldest runs that have ended and need not be kept: the id, when it ended, its bytes."""
+        query = select(RUNS.c.id, RUNS.c.ended, RUNS.c.bytes).where(RUNS.c.ended.is_not(None), RUNS.c.kept == 0, SHOWN)
+        return [(row.id, row.ended, row.bytes) for row in self.rows(query.order_by(RUNS.c.ended).limit(most))]
 
     def delete_events(self, run_id: str, most: int) -> bool:
         """Delete the last events of a run in one short transaction; whether there may be more."""

@@ -204,6 +204,19 @@ def test_a_run_is_stopped_by_who_started_it_and_by_nobody_else(engine: Engine) -
     assert [ended(engine, run_id).status for run_id in (begun, waits, study)] == ["stopped"] * 3
 
 
+def test_a_run_is_forgotten_under_way_and_while_it_waits(engine: Engine) -> None:
+    begun, waits = (engine.submit(LONG.changed(seed=seed), visitor="me") for seed in (23, 24))
+    running(engine, begun)
+    with pytest.raises(NotAllowed, match="Only who started this run may forget it"):
+        engine.forget(begun, visitor="you")
+    for run_id in (waits, begun):
+        engine.forget(run_id, visitor="me")
+        assert engine.store.run(run_id) is None
+    assert not {begun, waits} & {record.id for record in engine.store.runs()}
+    eventually(lambda: not engine.store.requests() and not engine.store.events(begun))
+    assert ended(engine, engine.submit(SHORT.changed(seed=23))).status == "finished"
+
+
 def test_visitors_take_turns_and_none_has_more_than_a_share(engine: Engine) -> None:
     def ask(visitor: str, seed: int) -> str:
         return engine.submit(SHORT.changed(seed=seed), again=True, visitor=visitor)
