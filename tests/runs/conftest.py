@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,50 +18,64 @@ from sqlalchemy import create_engine, make_url, text
 START_SECONDS = 60
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The address of a PostgreSQL server: `DEEPLEAK_TEST_DB`, else one that is started for these tests."""
-    pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
-    if given := os.environ.get("DEEPLEAK_TEST_DB"):
-        yield given
-        return
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    programs += [Path(found)] if (found := shutil.which("initdb")) else []
-    if not programs:
-        pytest.skip("no PostgreSQL here: set DEEPLEAK_TEST_DB to the address of a server")
-    with tempfile.TemporaryDirectory(prefix="deepleak-pg-") as folder:
-        yield from _started(programs[-1].parent, Path(folder))
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL server with its data and its socket in a folder, reached by nobody else."""
 
+    programs: Path
+    folder: Path
+    user: str
 
-def _started(programs: Path, folder: Path) -> Iterator[str]:
-    """A server with its data and its socket in a folder, reached by nobody else; it refuses to run as root."""
-    user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-    if os.getuid() == 0:
-        shutil.chown(folder, user)
+    @property
+    def address(self) -> str:
+        return f"postgresql+psycopg://{self.user}@/postgres?host={self.folder}"
 
-    def call(program: str, *options: str) -> None:
-        command = [str(programs / program), "-D", f"{folder}/data", *options]
+    def start(self) -> None:
+        settings = f"-c listen_addresses='' -c fsync=off -k {self.folder}"
+        self._call("pg_ctl", "start", "-w", "-l", f"{self.folder}/log", "-o", settings)
+
+    def stop(self) -> None:
+        self._call("pg_ctl", "stop", "-w", "-m", "immediate")
+
+    def make(self) -> None:
+        self._call("initdb", "--auth=trust", "--no-sync", f"--username={self.user}")
+
+    def _call(self, program: str, *options: str) -> None:
         subprocess.run(
-            command, check=True, user=user if os.getuid() == 0 else None, cwd=folder, timeout=START_SECONDS,
+            [str(self.programs / program), "-D", f"{self.folder}/data", *options], cwd=self.folder, check=True,
+            user=self.user if os.getuid() == 0 else None, timeout=START_SECONDS,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
-    call("initdb", "--auth=trust", "--no-sync", f"--username={user}")
-    call("pg_ctl", "start", "-w", "-l", f"{folder}/log", "-o", f"-c listen_addresses='' -c fsync=off -k {folder}")
-    try:
-        yield f"postgresql+psycopg://{user}@/postgres?host={folder}"
-    finally:
-        call("pg_ctl", "stop", "-m", "immediate")
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A server that is started for these tests; it refuses to run as root."""
+    pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    programs += [Path(found)] if (found := shutil.which("initdb")) else []
+    if not programs:
+        pytest.skip("no PostgreSQL here")
+    user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+    with tempfile.TemporaryDirectory(prefix="deepleak-pg-") as folder:
+        if os.getuid() == 0:
+            shutil.chown(folder, user)
+        server = Server(programs[-1].parent, Path(folder), user)
+        server.make()
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture
-def postgresql(server: str) -> Iterator[str]:
-    """The address of a new database on the server."""
+def postgresql(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a new database, on the server of `DEEPLEAK_TEST_DB` or one that is started."""
+    address = os.environ.get("DEEPLEAK_TEST_DB") or request.getfixturevalue("server").address
     name = f"deepleak_{secrets.token_hex(4)}"
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    engine = create_engine(address, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
-    yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    yield make_url(address).set(database=name).render_as_string(hide_password=False)
     with engine.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()

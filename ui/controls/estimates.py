@@ -14,7 +14,7 @@ from deepleak_core.errors import DeepLeakError
 from deepleak_core.federated.case import choose_device
 from deepleak_core.runs.estimates import Cost, bound_of, calibrate, estimate
 from deepleak_core.scenario import Scenario
-from ui import messages, shell
+from ui import backend, messages, shell
 
 POLL_SECONDS = 0.5  # between looks at a measurement under way
 MEASURING = "Measuring what larger images cost on this machine."
@@ -63,7 +63,9 @@ def cost_sentence(scenario: Scenario, cost: Cost) -> str:
         size: estimate(scenario.changed(image_size=size), cost).seconds for size in DATASETS[scenario.dataset].sizes
     }
     *parts, last = (f"{_duration(time)} at {size} px" for size, time in seconds.items())
-    return f"Estimated time of this attack on this machine's CPU: {', '.join(parts)} and {last}."
+    most = backend.limits().seconds
+    ends = f" Here it ends after {_duration(most)}." if most is not None and max(seconds.values()) > most else ""
+    return f"Estimated time of this attack on this machine's CPU: {', '.join(parts)} and {last}.{ends}"
 
 
 def _duration(seconds: float) -> str:
