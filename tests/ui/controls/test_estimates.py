@@ -1,15 +1,75 @@
-"""What the controls say of an attack's cost before it is started."""
+"""What the drawer says of a scenario before it is started."""
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import streamlit as st
+from streamlit.testing.v1 import AppTest
 
-from deepleak_core.runs.estimates import Cost
+from deepleak_core.runs.estimates import Cost, bound_of
+from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
+from tests.helpers import PATIENCE, app_page, checked, page_html
+from ui import address
 from ui.controls.estimates import cost_sentence
 
-PHOTOS = Scenario(dataset="imagenet-samples", indices=(0,), image_size=64)
+PHOTOS = {"dataset": "imagenet-samples", "image_size": "64", "model": "strided", "device": "cpu"}
+
+
+def measured(app: AppTest, words: str) -> str:
+    """The page once a measurement has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while words not in page_html(app):
+        assert time.monotonic() < deadline, "nothing is said"
+        time.sleep(0.2)
+        checked(app.run())
+    return page_html(app)
+
+
+def size_of(app: AppTest) -> int:
+    """The image size in the address of a page."""
+    return address.scenario_of(dict(checked(app).query_params)).image_size
+
+
+def test_on_a_cpu_the_price_of_every_size_of_a_photo_is_said(store: Store) -> None:
+    page = measured(app_page(**PHOTOS), "224 px")
+    assert "64 px" in page
+    assert "96 px" in page
+
+
+def test_small_images_have_no_price(store: Store) -> None:
+    app = app_page(device="cpu", composition="distinct")
+    assert "image_size" in {widget.key for widget in app.number_input}
+    assert " px" not in page_html(app)
+
+
+@pytest.mark.parametrize("model", ["strided", "lenet64-elu", "resnet20"])
+def test_the_exact_attack_says_how_many_images_it_can_solve_for(store: Store, model: str) -> None:
+    values = {"dataset": "imagenet-samples", "image_size": 224 if model == "strided" else 64, "model": model}
+    scenario = Scenario(attack="exact", **values)
+    bound = bound_of(scenario)
+    assert bound is not None
+    assert bound.sentence in page_html(app_page(**scenario.to_query()))
+    assert bound.sentence not in page_html(app_page(**scenario.changed(attack="dlg").to_query()))
+
+
+def test_a_data_set_of_photos_brings_its_size_along(store: Store) -> None:
+    app = app_page(composition="distinct", batch_size="2")
+    app.selectbox(key="dataset").set_value("imagenet-samples").run()
+    assert size_of(app) == 64
+    app.segmented_control(key="image_size").set_value(224).run()
+    assert size_of(app) == 224
+    app.selectbox(key="dataset").set_value("cifar10-samples").run()
+    assert size_of(app) == 32
+
+
+def test_any_size_of_a_link_is_kept(store: Store) -> None:
+    app = app_page(dataset="imagenet-samples", image_size="72")
+    assert size_of(app) == 72
+
+
 SLOW, FAST = (Cost(body={64: each, 96: 2 * each, 160: 5 * each}, fixed=0.0, head=0.0) for each in (1.0, 1e-6))
 
 
@@ -20,6 +80,6 @@ def test_the_limit_of_the_server_is_said_where_an_attack_would_take_longer(
     monkeypatch.setenv("DEEPLEAK_MAX_SECONDS", limit)
     st.cache_resource.clear()
     try:
-        assert ("ends after 3 min" in cost_sentence(PHOTOS, cost)) == ends
+        assert ("ends after 3 min" in cost_sentence(Scenario(indices=(0,), **PHOTOS), cost)) == ends
     finally:
         st.cache_resource.clear()
