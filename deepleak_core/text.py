@@ -1,8 +1,10 @@
-"""Small helpers for sentences and lists: percentages, shortened input, names separated by commas, pairs of names."""
+"""Small helpers for sentences, lists and JSON: percentages, shortened input, lists of names, finite numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 NEGLIGIBLE_RESIDUAL = 1e-6  # relative squared residual below which its exact size is not reported
 LONGEST_QUOTE = 80  # characters of a user's input that a sentence repeats
@@ -11,14 +13,31 @@ LONGEST_QUOTE = 80  # characters of a user's input that a sentence repeats
 def percent(residual: float) -> str:
     """A relative squared residual in words, in at most two digits.
 
-    >>> percent(52.0), percent(0.997), percent(0.114), percent(0.00014), percent(3e-9)
-    ('over 100%', '100%', '11%', '0.014%', 'under 0.0001%')
+    >>> percent(52.0), percent(0.997), percent(0.114), percent(0.00014), percent(3e-9), percent(math.nan)
+    ('over 100%', '100%', '11%', '0.014%', 'under 0.0001%', 'an unknown share')
     """
+    if math.isnan(residual):
+        return "an unknown share"
     if residual > 1:
         return "over 100%"
     if residual < NEGLIGIBLE_RESIDUAL:
         return f"under {100 * NEGLIGIBLE_RESIDUAL:g}%"
     return f"{residual:.0%}" if residual >= 0.1 else f"{100 * residual:.2g}%"
+
+
+def json_values(value: Any, instead: Any = lambda number: None) -> Any:
+    """A value with tuples as lists and numbers that are not finite, which are no JSON, replaced; at any depth.
+
+    `instead` gives what replaces such a number.
+
+    >>> json_values({"psnr": (20.0, math.inf)}), json_values([math.nan], str)
+    ({'psnr': [20.0, None]}, ['nan'])
+    """
+    if isinstance(value, Mapping):
+        return {name: json_values(inner, instead) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(inner, instead) for inner in value]
+    return instead(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def printable(text: str) -> str:

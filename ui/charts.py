@@ -64,7 +64,8 @@ def sweep(lines: Sequence[Line], places: range, baselines: Mapping[str, float], 
     `baselines` in dB, by name, are what is reached without any reconstruction.
     """
     figure = go.Figure()
-    for n, (name, points) in enumerate(lines):
+    known = [(name, [(x, kept) for x, values in points if (kept := _finite(values))]) for name, points in lines]
+    for n, (name, points) in enumerate(known):
         single = len(lines) == 1
         if single:
             dots = [(x, value) for x, values in points for value in values]
@@ -82,7 +83,7 @@ def sweep(lines: Sequence[Line], places: range, baselines: Mapping[str, float], 
     for (name, value), dash in zip(baselines.items(), DASHES, strict=False):
         ends = [places.start - 0.2, places.stop - 0.8]
         figure.add_scatter(x=ends, y=[value] * 2, name=name, mode="lines", line={"color": GREY, "dash": dash})
-    top = max([40.0, *(value + 2 for _, points in lines for _, values in points for value in values)])
+    top = max([40.0, *(value + 2 for _, points in known for _, values in points for value in values)])
     figure.update_xaxes(range=[places.start - 0.2, places.stop - 0.8], dtick=1, title=axis)
     figure.update_yaxes(range=[0, top])
     _draw(figure, "PSNR in dB", SHORT, key)
@@ -141,6 +142,10 @@ def plane(shapes: Mapping[str, Sequence[tuple[float, float]]], *, title: str, ke
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     _draw(figure, title, SHORT + 40, key, legend_below=True)
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
 
 
 def as_text(words: str) -> str:

@@ -18,6 +18,7 @@ from deepleak_core.text import NEGLIGIBLE_RESIDUAL, shorten
 
 HEIGHT = 360  # pixels
 POINTS = 300  # moments of a long run that are drawn
+MOST_POWER = 300  # of ten, at the end of an axis: near the largest numbers there are
 LINES = 8  # images of a larger batch that get a line of their own
 MARK_PLACES = ("insideEndTop", "insideEndTop", "insideEndBottom")  # of names at level lines, which lie close together
 SYMBOLS = ("circle", "rect", "triangle", "diamond", "emptyCircle", "emptyRect", "emptyTriangle")
@@ -50,6 +51,7 @@ def run_curves(moments: Sequence[Moment], titles: Sequence[str], baselines: Mapp
             for (name, value), place in zip(
                 {"photo quality": RECOVERED_DB, **baselines}.items(), MARK_PLACES, strict=False
             )
+            if math.isfinite(value)
         ],
     }
     residual = _line("residual", RESIDUAL, 4, _residuals(drawn), axis=1)
@@ -88,7 +90,7 @@ def accuracy(
         {
             "type": "line",
             "name": name,
-            "data": [(place, round(100 * rate, 1)) for place, rate in points],
+            "data": [(place, round(100 * rate, 1)) for place, rate in points if math.isfinite(100 * rate)],
             "symbol": SYMBOLS[n % len(SYMBOLS)],
             "symbolSize": 20 - 2 * n,
             "lineStyle": {"width": 4 if n else 9},
@@ -132,12 +134,17 @@ def _thinned(moments: Sequence[Moment]) -> list[Moment]:
 
 def _means(moments: Sequence[Moment]) -> list[Point]:
     """Mean PSNR over seconds, of moments that have a ground truth."""
-    return [(m.seconds, m.score.mean_psnr) for m in moments if m.score]
+    return _finite([(m.seconds, m.score.mean_psnr) for m in moments if m.score])
 
 
 def _residuals(moments: Sequence[Moment]) -> list[Point]:
     """Residuals over seconds, cut off where their exact size is not reported either."""
-    return [(m.seconds, max(m.residual, NEGLIGIBLE_RESIDUAL)) for m in moments]
+    return _finite([(m.seconds, max(m.residual, NEGLIGIBLE_RESIDUAL)) for m in moments])
+
+
+def _finite(points: Sequence[Point]) -> list[Point]:
+    """The points that can be drawn: an attack may diverge."""
+    return [(x, y) for x, y in points if math.isfinite(y)]
 
 
 def _decibels(moments: Sequence[Moment]) -> dict[str, Any]:
@@ -150,7 +157,7 @@ def _decibels(moments: Sequence[Moment]) -> dict[str, Any]:
 def _powers(points: Sequence[Point]) -> dict[str, Any]:
     """The axis of residuals: all of these points between powers of ten, with few enough labels to be read."""
     logs = [math.log10(residual) for _, residual in points] or [-2.0, 0.0]
-    low, high = math.floor(min(logs)), math.ceil(max(logs))
+    low, high = math.floor(min(logs)), min(MOST_POWER, math.ceil(max(logs)))
     step = math.ceil((high - low) / 4) or 1
     return {"type": "log", "gridIndex": 1, "min": 10.0 ** (high - 4 * step), "max": 10.0**high, "interval": step}
 
@@ -165,7 +172,7 @@ def _line(name: str, color: str, width: int, data: Sequence[Point], axis: int = 
         "showSymbol": False,
         "lineStyle": {"width": width, "color": color},
         "itemStyle": {"color": color},
-        "data": [(round(x, 2), float(f"{y:.3g}")) for x, y in data],
+        "data": [(round(x, 2), float(f"{y:.3g}")) for x, y in _finite(data)],
     }
 
 

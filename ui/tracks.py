@@ -74,17 +74,18 @@ def live_frame(record: RunRecord) -> LiveFrame | None:
         psnr=frame.psnr,
         psnr_to_mean=score.psnr_to_mean if score else (),
         baseline=_grey_psnr(record.id, truth) if truth and score else None,
-        curve=_curve(records.moments_of(record.id)),
+        curve=curve_of(records.moments_of(record.id)),
         progress=moment.progress,
         sentence=stages[-1].sentence if stages else "",
     )
 
 
-def _curve(moments: Sequence[Moment]) -> tuple[tuple[float, float], ...]:
-    """Seconds and mean PSNR in dB, or -log10 of the residual without a ground truth."""
+def curve_of(moments: Sequence[Moment]) -> tuple[tuple[float, float], ...]:
+    """Seconds and mean PSNR in dB, or -log10 of the residual without a ground truth; what is finite of them."""
     every = math.ceil(len(moments) / CURVE_POINTS) or 1
     kept = [*moments[:-1:every], *moments[-1:]]
-    return tuple((m.seconds, m.score.mean_psnr if m.score else -math.log10(max(m.residual, 1e-30))) for m in kept)
+    points = ((m.seconds, m.score.mean_psnr if m.score else -math.log10(max(m.residual, 1e-30))) for m in kept)
+    return tuple((seconds, quality) for seconds, quality in points if math.isfinite(quality))
 
 
 @st.cache_data(max_entries=100, show_spinner=False)

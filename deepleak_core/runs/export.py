@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -23,6 +23,7 @@ from deepleak_core.events import (
 )
 from deepleak_core.runs.store import Moment
 from deepleak_core.scenario import Scenario
+from deepleak_core.text import json_values
 
 COLUMNS = 8  # images side by side in a sheet, further ones follow below
 CELL = 160  # pixels that an image is enlarged to, as near as a whole factor comes
@@ -78,7 +79,7 @@ def summary(scenario: Scenario, events: Iterable[Event | Moment]) -> dict[str, A
         "mean_ssim": sum(score.ssim) / len(score.ssim) if score else None,
         "certified_copies": finished.certified,
     }
-    plain: dict[str, Any] = _plain(values)
+    plain: dict[str, Any] = json_values(values)
     return plain
 
 
@@ -127,15 +128,6 @@ def _images(
     }
     count = max((len(column) for column in columns.values() if column is not None), default=0)
     return [{name: column[i] if column else None for name, column in columns.items()} for i in range(count)]
-
-
-def _plain(value: Any) -> Any:
-    """Replace infinity and NaN, which are no JSON, by None, and tuples by lists, at any depth."""
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sheet(private: Sequence[bytes] | None, rebuilt: Sequence[bytes], captions: Sequence[str]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -13,8 +14,10 @@ from sqlalchemy import Row
 from deepleak_core.events import PICTURES, Event, Score, Snapshot, from_message, score_of
 from deepleak_core.runs.schema import RUNS
 from deepleak_core.scenario import Scenario
+from deepleak_core.text import json_values
 
 Status = Literal["queued", "running", "finished", "stopped", "failed", "interrupted"]
+NUMBER = "number"  # the key of an object that stands for a number that is not finite
 UNDER_WAY: tuple[Status, ...] = ("queued", "running")
 
 
@@ -72,6 +75,18 @@ class Moment:
 _scenario = lru_cache(maxsize=256)(Scenario.from_json)
 
 
+def header_of(message: Mapping[str, Any]) -> str:
+    """The values of a message as JSON text; numbers that are not finite, which JSON does not have, by their names."""
+    return json.dumps(json_values(message, lambda number: {NUMBER: str(number)}), allow_nan=False)
+
+
+def _read(header: str) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(
+        header, object_hook=lambda found: float(found[NUMBER]) if found.keys() == {NUMBER} else found
+    )
+    return values
+
+
 def run_of(row: Row[Any]) -> RunRecord:
     """The run of a row. Raises `UnsupportedScenario` where it has settings that this version does not know."""
     values = {column.name: row._mapping[column.name] for column in RUNS.c if column.name != "asked"}
@@ -80,7 +95,7 @@ def run_of(row: Row[Any]) -> RunRecord:
 
 def event_of(row: Row[Any]) -> Event:
     """The event of a row."""
-    message = {"kind": row.kind, **json.loads(row.header)}
+    message = {"kind": row.kind, **_read(row.header)}
     if row.pictures is not None:
         message[PICTURES[row.kind]] = msgpack.unpackb(row.pictures)
     return from_message(message)
@@ -88,7 +103,7 @@ def event_of(row: Row[Any]) -> Event:
 
 def moment_of(row: Row[Any]) -> Moment:
     """The snapshot of a row; its pictures are not looked at."""
-    header = json.loads(row.header)
+    header = _read(row.header)
     header["labels"] = tuple(header["labels"])
     if header.get("score") is not None:
         header["score"] = score_of(Snapshot.__name__, header["score"])

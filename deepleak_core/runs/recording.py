@@ -19,9 +19,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -50,7 +49,7 @@ from deepleak_core.events import (
 from deepleak_core.runs.archives import ADVICE, MOST_BYTES, Archive, packed
 from deepleak_core.scenario import Scenario
 from deepleak_core.scoring.pictures import psnr
-from deepleak_core.text import listed, shorten
+from deepleak_core.text import json_values, listed, shorten
 from deepleak_core.version import VERSION
 
 if TYPE_CHECKING:
@@ -351,7 +350,10 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def save(recording: Recording) -> bytes:
-    """A recording as the bytes of a zip archive. Paths of image folders are shortened to the folder's name."""
+    """A recording as the bytes of a zip archive. Paths of image folders are shortened to the folder's name.
+
+    Numbers that are not finite become texts that `load` reads as those numbers.
+    """
     entries: dict[str, bytes] = {}
     runs = []
     for number, run in enumerate(recording.runs):
@@ -364,21 +366,12 @@ def save(recording: Recording) -> bytes:
         runs.append(values)
     head = {"format": FORMAT, "format_version": FORMAT_VERSION}
     texts = {"name": recording.name, "title": recording.title, "sentence": recording.sentence, "page": recording.page}
-    return packed({"run.json": json.dumps(_plain(head | texts | {"runs": runs})).encode(), **entries})
+    return packed({"run.json": json.dumps(json_values(head | texts | {"runs": runs}, str)).encode(), **entries})
 
 
 def _portable(scenario: Scenario) -> Scenario:
     """The same scenario without the place of its image folder on this machine."""
     return scenario if scenario.images is None else scenario.changed(images=Path(scenario.images).name or "images")
-
-
-def _plain(value: Any) -> Any:
-    """Replace numbers that are not finite, which are no JSON, by texts that `load` reads as those numbers."""
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load(source: bytes | Path) -> Recording:
@@ -471,6 +464,9 @@ def _problems(run: RecordedRun) -> Iterator[str]:
             yield f"{what} are not {batch} of its {classes} classes"
     for what, length in _lengths(run, batch, classes):
         yield f"{what} has {length} values"
+    for what, values in _measures(run):
+        if not np.isfinite(values).all():
+            yield f"{what} is not finite"
     times = np.array([0.0, *(frame.seconds for frame in run.frames)])
     if not np.isfinite(times).all() or (np.diff(times) < 0).any():
         yield "the times of its frames do not ascend"
@@ -522,6 +518,19 @@ def _lengths(run: RecordedRun, batch: int, classes: int) -> Iterator[tuple[str, 
         expected.append(("score.psnr_to_mean", score.psnr_to_mean, {0, batch}))
         expected.append(("score.fused", score.fused, {0, batch}))
     return ((name, len(values)) for name, values, lengths in expected if len(values) not in lengths)
+
+
+def _measures(run: RecordedRun) -> Iterator[tuple[str, Sequence[float]]]:
+    """What is compared and averaged. Residuals may be infinite: an attack may diverge."""
+    for frame in run.frames:
+        yield "psnr", frame.psnr
+        yield "psnr_to_mean", frame.psnr_to_mean
+    yield "the time of its stages", [stage.seconds for stage in run.stages]
+    yield "its time", [run.finished.seconds]
+    if (score := run.finished.score) is not None:
+        yield "score.psnr", score.psnr
+        yield "score.ssim", score.ssim
+        yield "a baseline", (score.grey_psnr, score.noise_psnr)
 
 
 def _is_picture(data: bytes, kind: str, size: tuple[int, int]) -> bool:

@@ -21,7 +21,6 @@ owner to see (see `ask`).
 from __future__ import annotations
 
 import itertools
-import json
 import secrets
 import socket
 import time
@@ -38,7 +37,7 @@ from deepleak_core.events import PICTURES, Event, Snapshot, to_message
 from deepleak_core.runs.database import storable
 from deepleak_core.runs.fingerprint import fingerprint
 from deepleak_core.runs.reading import SHOWN, Reader
-from deepleak_core.runs.record import UNDER_WAY, Moment, RunRecord, Status
+from deepleak_core.runs.record import UNDER_WAY, Moment, RunRecord, Status, header_of
 from deepleak_core.runs.schema import EVENTS, FORGET, MEMBERS, PROCESSES, RUNS, STOP, STUDIES
 from deepleak_core.scenario import Scenario
 
@@ -239,7 +238,7 @@ def _packed(event: Event | Mapping[str, Any]) -> dict[str, Any]:
     kind = message.pop("kind")
     pictures = message.pop(PICTURES[kind]) if kind in PICTURES else None
     packed = None if pictures is None else msgpack.packb(pictures)
-    return {"kind": kind, "header": json.dumps(message), "pictures": packed}
+    return {"kind": kind, "header": header_of(message), "pictures": packed}
 
 
 def _new_id() -> str:

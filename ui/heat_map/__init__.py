@@ -8,6 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from deepleak_core.text import json_values
 from ui import scripts
 from ui.rendering import base64_of
 
@@ -70,7 +71,7 @@ def heat_map(
         "mark": mark,
         "locked": locked,
     }
-    result = _component(key=key, data=data, on_pressed_change=scripts.ignore)
+    result = _component(key=key, data=json_values(data), on_pressed_change=scripts.ignore)
     pressed: str | None = result.get("pressed")
     return pressed
 

@@ -221,7 +221,7 @@ export class TrackColumn extends PictureColumn {
     // The figure first: a narrow column cuts what follows.
     const quality = moment.mean != null ? `${decibels(moment.mean)} mean` : notMatched(moment.residual);
     setText(this.status, [quality, this.live ? `iteration ${moment.step}` : ""].filter(Boolean).join(", "));
-    setAttribute(this.status, "title", notMatched(moment.residual));
+    setAttribute(this.status, "title", notMatched(moment.residual) || null);
     this.advance(this.live ? moment.progress : 0, this.live && moment.progress == null);
   }
 

@@ -41,8 +41,9 @@ export function signed(value) {
   return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)} dB`;
 }
 
+// Empty where an attack has diverged, so that its residual is no number.
 export function notMatched(residual) {
-  return `${percent(residual)} not matched`;
+  return residual == null ? "" : `${percent(residual)} not matched`;
 }
 
 export function percent(share) {
@@ -51,10 +52,10 @@ export function percent(share) {
   return `${value >= 9.95 ? value.toFixed(0) : value >= 0.05 ? value.toFixed(1) : "under 0.1"}%`;
 }
 
-// Quality over attack seconds: mean PSNR where every moment has one, else -log10 of the residual.
+// Quality over attack seconds: mean PSNR where every moment has one, else -log10 of the residual, where it is a number.
 export function curveOf(frames) {
   const scored = frames.every((frame) => frame.mean != null);
-  return frames.map((frame) => [frame.t, scored ? frame.mean : -Math.log10(Math.max(frame.residual, 1e-12))]);
+  return frames.filter((frame) => scored || frame.residual != null).map((frame) => [frame.t, scored ? frame.mean : -Math.log10(Math.max(frame.residual, 1e-12))]);
 }
 
 // The range of the quality axis that holds every curve and the baseline, and its ticks.

@@ -1,7 +1,7 @@
 """The parts of a player as plain values for the browser.
 
 What stays as it is (`still`) and what changes several times a second during a run (`news`) travel apart, so that a
-running attack sends its newest pictures and curve only.
+running attack sends its newest pictures and curve only. Numbers that are not finite are sent as null.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepleak_core.runs.recording import SHOWN, RecordedFrame, RecordedRun
+from deepleak_core.text import json_values
 from ui.player.parts import Column, LiveFrame, Note, Still, Track
 from ui.rendering import base64_of
 
@@ -21,14 +22,15 @@ def still(columns: Sequence[Column], *, autoplay: bool, loop: bool, height: str 
     drawn = [_column(column) for column in columns]
     for n, track in enumerate(column for column in drawn if column["kind"] == "track"):
         track["curve"] = n
-    values = {"columns": drawn, "autoplay": autoplay, "loop": loop, "height": height}
+    values: dict[str, Any] = json_values({"columns": drawn, "autoplay": autoplay, "loop": loop, "height": height})
     return values | {"stamp": hashlib.sha1(json.dumps(values).encode(), usedforsecurity=False).hexdigest()[:16]}
 
 
 def news(columns: Sequence[Column], stamp: str) -> dict[str, Any]:
     """What is under way, by the place of its column; `stamp` is that of the columns that it belongs to."""
     tracks = {str(n): _news(column) for n, column in enumerate(columns) if isinstance(column, Track)}
-    return {"stamp": stamp, "tracks": tracks}
+    values: dict[str, Any] = json_values({"stamp": stamp, "tracks": tracks})
+    return values
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A page with nothing but a player and cards, for tests in a browser; what it shows is chosen by its address."""
 
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
@@ -25,6 +27,13 @@ def live(run: RecordedRun, frame: RecordedFrame) -> LiveFrame:
     )
 
 
+def diverged(run: RecordedRun) -> RecordedRun:
+    """The same without a ground truth, and with residuals that are no numbers from the second frame on."""
+    residuals = (run.frames[0].residual, math.inf, *[math.nan] * len(run.frames))
+    frames = [replace(frame, psnr=(), residual=r) for frame, r in zip(run.frames, residuals, strict=False)]
+    return replace(run, truth=None, frames=tuple(frames), finished=replace(run.finished, score=None, residual=math.nan))
+
+
 def columns(query: dict[str, str], distinct: RecordedRun, same: RecordedRun) -> list[Column]:
     run = same if query.get("kind") == "same" else distinct
     assert run.truth is not None
@@ -43,6 +52,8 @@ def columns(query: dict[str, str], distinct: RecordedRun, same: RecordedRun) -> 
         elif step > 2:
             track = Track(title="Server", name="attack", count=2, run=run)
         return [client, track]
+    if query.get("kind") == "diverged":
+        return [Track(title="Server", name="attack", run=diverged(run), gauge=True)]
     server = Track(title="Server", name="attack", run=run, average=query.get("kind") == "same")
     second = Track(title="Other", name="other", run=same, asides="change", against="attack")
     return [client, server, second] if query.get("kind") == "two" else [client, server]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -184,6 +185,15 @@ def test_buttons_step(show: Callable[..., Page]) -> None:
     assert time_of(page) < end_of(page)
     on.click(click_count=2)
     at_end(page)
+
+
+def test_a_run_whose_residual_is_no_number_plays_to_its_end(show: Callable[..., Page]) -> None:
+    page = show("kind=diverged")
+    expect(page.locator(".gauge b")).to_have_text("\N{EN DASH}")
+    plot(page).press("Home")
+    expect(page.locator(".gauge b")).to_contain_text("%")
+    drawn = page.locator(".plot path").evaluate_all("all => all.map(path => path.getAttribute('d'))")
+    assert not [path for path in drawn if re.search("NaN|Infinity|undefined", path)]
 
 
 def test_two_attacks_have_one_clock_and_curves_that_differ_in_more_than_colour(show: Callable[..., Page]) -> None:
