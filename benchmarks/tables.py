@@ -141,6 +141,20 @@ def limits_row(cell: Result) -> Row:
     return (cell["cell"], *times, certified, cell["seconds"], f"{cell['mean_psnr']:.0f} dB", f"{cell['peak_mb']} MB")
 
 
+SHARES_HEAD = ("attack", "convolutions", "matrix products", "factorisations", "rest")
+
+
+def time_shares() -> str:
+    """What attacks spend their time on."""
+    cells = result("time_shares")["cells"]
+    return sources(cells) + markdown(SHARES_HEAD, map(shares_row, cells))
+
+
+def shares_row(cell: Result) -> Row:
+    """One attack."""
+    return (cell["cell"], *(f"{cell['shares'][kind]:.0%}" for kind in SHARES_HEAD[1:]))
+
+
 LEVELS = ("30", "59")
 SOLVERS_HEAD = (
     "batch", *(f"{level} dB {when}" for level in LEVELS for when in ("before", "now")), "times as fast", "worst image",
@@ -491,6 +505,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "training-stages": training_stages,
     "solvers": solvers,
     "limits": limits,
+    "time-shares": time_shares,
     "first-sight": first_sight,
     "attack-speed-cpu": lambda: attack_speed("cpu"),
     "attack-speed-gpu": lambda: attack_speed("cuda"),
