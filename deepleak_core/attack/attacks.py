@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from deepleak_core.attack.exact import ExactSettings, Progress, reconstruct_exactly
 from deepleak_core.attack.matching import MatchingSettings, match_update
+from deepleak_core.attack.mean_of_searches import MeanSettings, match_on_average
 from deepleak_core.attack.priors import PRIORS
 from deepleak_core.attack.settings import assignments, changed, limits_of
 from deepleak_core.attack.solvers import SOLVERS
@@ -110,6 +111,17 @@ ATTACKS = Registry(
             settings=MatchingSettings(
                 solver="lbfgs", distance="squared-l2", iterations=300, learning_rate=None, start="independent"
             ),
+        ),
+        "mean-of-searches": Attack(
+            title="Mean of Searches",
+            summary="For deep networks with pooling: short searches from different noise, and the mean of what they "
+            "find. What each search kept of its noise averages out.",
+            source="this project; after Geng et al. 2021 and the group consistency of Yin et al. 2021",
+            label_strategy="zero-shot",
+            reconstruct=match_on_average,
+            settings=MeanSettings(iterations=1000, priors=(("total-variation", 5e-3),)),
+            repairs=True,
+            opening="Several searches adjust pixels until their gradient matches {source}; their mean is shown.",
         ),
         "exact": Attack(
             title="Exact",

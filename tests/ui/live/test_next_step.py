@@ -32,6 +32,9 @@ def finished(exact: bool | None) -> Finished:
         (Scenario(attack="exact"), False, None),
         (Scenario(wrong_labels=1, repair_labels=True), False, None),
         (Scenario(label_strategy="true"), False, None),
+        (Scenario(model="resnet20", learning_rate=0.2), False, {"attack": "mean-of-searches", "learning_rate": None}),
+        (Scenario(model="convnet", attack="mean-of-searches"), False, None),
+        (Scenario(model="resnet20", wrong_labels=1), False, {"attack": "general-deep-leakage", "repair_labels": True}),
     ],
 )
 def test_the_attack_that_promises_more_is_offered(scenario: Scenario, exact: bool | None, changes: Any) -> None:
