@@ -33,7 +33,7 @@ from deepleak_core.text import escape, shorten, split_list
 Composition = Literal["distinct", "pair", "half", "same", "random", "skewed"]
 Mode = Literal["fedsgd", "fedavg"]
 BatchNormMode = Literal["eval", "train"]
-FedAvgMethod = Literal["averaged", "surrogate", "simulated"]
+FedAvgMethod = Literal["averaged", "surrogate", "simulated", "corrected"]
 
 COMPOSITIONS: dict[Composition, str] = {
     "distinct": "all different",
@@ -47,6 +47,7 @@ FEDAVG_METHODS: dict[FedAvgMethod, str] = {
     "averaged": "the weight change divided by learning rate and steps is taken for the gradient",
     "surrogate": "the gradient at a learned point between the weights before and after",
     "simulated": "the local steps are simulated and differentiated through",
+    "corrected": "the gradient midway, corrected every few iterations by what simulated local steps add to it",
 }
 LOCAL_SETTINGS = ("local_epochs", "local_batch_size", "local_lr", "local_momentum", "fedavg")
 

@@ -23,12 +23,15 @@ from deepleak_core.attack.matching import noise, separated_features, terms
 from deepleak_core.attack.objectives import Matching
 from deepleak_core.attack.peeling import Peeled, chain, peel
 from deepleak_core.attack.pixels import ChainEquations
+from deepleak_core.attack.rounds import CorrectedGradient
 from deepleak_core.attack.settings import setting
 from deepleak_core.attack.settled import until_still
 from deepleak_core.attack.solvers import SOLVERS, Iterate, levenberg_marquardt
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import FeaturesSeparated, Stage
-from deepleak_core.features.separate import SeparatedFeatures
+from deepleak_core.features.factors import Factors
+from deepleak_core.features.last_layer import LastLayer
+from deepleak_core.features.separate import SeparatedFeatures, features_near
 from deepleak_core.federated.activations import has_kinks
 from deepleak_core.federated.case import Case
 from deepleak_core.scenario import FEDAVG_METHODS, FedAvgMethod
@@ -37,6 +40,8 @@ EXPLAINED = 1e-9  # squared relative residual at which a float32 update is match
 UNCHANGED = 12  # iterations without a change of any 8-bit pixel value after which the search ends
 GRID_PAUSE = 10.0  # factor by which the residual falls before the 8-bit grid is tried again
 PIXEL_ITERATIONS = 60  # of Levenberg-Marquardt over the pixels
+POLISHING = 8  # likewise, near an iterate whose equations hold approximately
+APPROXIMATE, GAINING = 1e-7, 0.9  # cost at which that search ends, and share of the cost that a step may leave
 
 Progress = Stage | FeaturesSeparated | Iterate
 
@@ -54,7 +59,7 @@ class ExactSettings:
     iterations: int = setting(600, "iterations of the last step at most", least=1, most=10**6)
     total_variation: float = setting(1e-3, "weight of the smoothness prior where kinks call for Adam", least=0, most=10)
     feature_weight: float = setting(1.0, "weight of the distance from the separated features", least=0, most=100)
-    fedavg: FedAvgMethod = setting("simulated", "how a FedAvg update is read", choices=tuple(FEDAVG_METHODS))
+    fedavg: FedAvgMethod = setting("corrected", "how a FedAvg update is read", choices=tuple(FEDAVG_METHODS))
 
 
 def reconstruct_exactly(
@@ -69,7 +74,7 @@ def reconstruct_exactly(
     labels = torch.tensor(believed, device=case.device)
     found = None
     try:
-        found = separated_features(case, labels, seed=seed, stop=stop)
+        found = _features(case, labels, seed, stop)
     except (CannotSeparate, NotSeparated) as reason:
         yield Stage(name="Features not separated", sentence=f"{reason}", remark=True)
     solved = None
@@ -84,6 +89,16 @@ def reconstruct_exactly(
         inputs = None if solved is None else solved.inputs[0]
         yield Stage(name="Full update matched", sentence="Pixels are adjusted until the whole update matches.")
         yield from _match_all(case, labels, inputs, found, settings, seed=seed, stop=stop)
+
+
+def _features(case: Case, labels: Tensor, seed: int, stop: Callable[[], bool]) -> SeparatedFeatures:
+    """One feature vector per image. Raises `CannotSeparate` or `NotSeparated`."""
+    if (steps := case.update.local_steps) > 1:
+        raise CannotSeparate(
+            f"The update sums {steps} local steps at changing weights: its last layer holds no single gradient to "
+            "separate, and the steps are simulated instead."
+        )
+    return separated_features(case, labels, seed=seed, stop=stop)
 
 
 def _pixels_from_layers(
@@ -160,7 +175,7 @@ def _match_all(
             continue
         if objective.distance == "squared-l2" and iterate.residual < tried:
             tried = iterate.residual / GRID_PAUSE
-            if (copy := refine_on_grid(objective, iterate, stop=stop)) is not None:
+            if (copy := _copy_near(objective, iterate, stop)) is not None:
                 yield _CERTIFIED
                 yield copy
                 return
@@ -169,6 +184,50 @@ def _match_all(
         before = pixels
         if unchanged >= UNCHANGED:
             return
+
+
+def _copy_near(objective: Matching, iterate: Iterate, stop: Callable[[], bool]) -> Iterate | None:
+    """An exact copy near an iterate, None where none is found."""
+    copy, corrected = None, objective.corrected
+    if corrected is not None and corrected.one_batch:
+        copy = _copy_from_layers(objective, corrected, iterate, stop)
+    return copy or refine_on_grid(objective, iterate, stop=stop)
+
+
+def _copy_from_layers(
+    objective: Matching, corrected: CorrectedGradient, iterate: Iterate, stop: Callable[[], bool]
+) -> Iterate | None:
+    """An exact copy near an iterate of a FedAvg update, by solving the layers of its corrected gradient.
+
+    Where every step sees the whole batch, the correction is nearly right there, so what it leaves of the update is
+    nearly the gradient of one batch midway, and layers are solved as those of a shared gradient are. None where that
+    ends in no exact copy.
+    """
+    case, labels = objective.case, objective.labels
+    if isinstance(links := chain(corrected.midway_model, case.image_shape), str):
+        return None
+    objective.renew(iterate.inputs, 0)
+    model, gradient = corrected.midway_model, corrected.remainder(0, objective.target)
+    counts = torch.bincount(labels.cpu(), minlength=len(case.class_names))
+    try:
+        factors = Factors.of(LastLayer.of(model, gradient), len(labels))
+        with torch.no_grad():
+            found = features_near(factors, counts, model.body(iterate.inputs[0]))
+    except CannotSeparate:
+        return None
+    equations = ChainEquations.of(peel(model, gradient, found, links), model.mean.dtype)
+    if _equations_missing(equations, math.prod(case.image_shape)) is not None:
+        return None
+    pixels, cost = iterate.inputs[0], math.inf
+    for alone in levenberg_marquardt(
+        equations, pixels, low=model.low, high=model.high, iterations=POLISHING, stop=stop
+    ):
+        if alone.loss > GAINING * cost:
+            break
+        pixels, cost = alone.inputs, alone.loss
+        if cost < APPROXIMATE:
+            break
+    return refine_on_grid(objective, replace(iterate, inputs=pixels[None]), stop=stop)
 
 
 def _equations_missing(equations: ChainEquations, unknown: int) -> str | None:

@@ -22,6 +22,8 @@ NEAR = 1e-6  # squared relative residual from which rounding is worth a try
 ROUNDING = 1e-11  # squared relative residual that rounding of a float32 update leaves
 MOST_MOVES = 60  # pixel values that are moved at most
 MOST_REFUSALS = 6  # moves in a row that may fail to lower the residual
+LEAST_MOVES = 8  # after which moves go on only while as many as are left would do
+PROMISING = 0.5  # of the loss that they would take away if they gained what earlier ones did
 
 
 def to_grid(model: TargetModel, inputs: Tensor) -> Tensor:
@@ -40,11 +42,17 @@ def refine_on_grid(objective: Matching, last: Iterate, *, stop: Callable[[], boo
         return float(value.loss.detach()), float(value.residuals), gradient[0].detach()
 
     images = (model.denormalise(last.inputs[0]).clamp(0, 1) * LEVELS).round() / LEVELS
+    objective.renew(model.normalise(images)[None], 0)
     loss, residual, gradient = evaluate(images)
+    first = loss
     refused = torch.zeros_like(images, dtype=torch.bool)
     refusals = 0
-    for _ in range(MOST_MOVES):
+    for move in range(MOST_MOVES):
+        if move and objective.renew(model.normalise(images)[None], move):
+            loss, residual, gradient = evaluate(images)
         if stop() or residual < ROUNDING or refusals == MOST_REFUSALS:
+            break
+        if move >= LEAST_MOVES and (first - loss) / move * (MOST_MOVES - move) < PROMISING * loss:
             break
         movable = ((gradient < 0) & (images < 1)) | ((gradient > 0) & (images > 0))
         place = gradient.abs().masked_fill(refused | ~movable, 0).flatten().argmax()
@@ -58,7 +66,9 @@ def refine_on_grid(objective: Matching, last: Iterate, *, stop: Callable[[], boo
         else:
             refused.view(-1)[place] = True
             refusals += 1
+    residual = objective.residual(model.normalise(images))
     if residual >= ROUNDING:
+        objective.renew(last.inputs, 0)
         return None
     return replace(
         last,

@@ -15,7 +15,7 @@ from torch import Tensor
 from deepleak_core.attack.comparison import Comparison
 from deepleak_core.attack.factored import SharedHead, compare_factored
 from deepleak_core.attack.prior import Term
-from deepleak_core.attack.rounds import FactoredUpdate, factored_gradient, simulated_round
+from deepleak_core.attack.rounds import CorrectedGradient, FactoredUpdate, factored_gradient, simulated_round
 from deepleak_core.federated.case import Case
 from deepleak_core.federated.client import Weights, local_training, mean_gradient, weights_of
 from deepleak_core.scenario import FedAvgMethod
@@ -37,6 +37,9 @@ DISTANCES: dict[str, Callable[[Comparison], Tensor]] = {"squared-l2": squared_l2
 
 
 # ------------------------------------------------------------------------------------------------ the objective
+
+RENEWED = 5  # iterations after which a corrected reading simulates the local steps again
+SIMULATED = ("simulated", "corrected")  # readings of FedAvg whose residual is that of simulated local steps
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Matching:
     before: Weights = field(init=False)
     mixing: Tensor | None = field(init=False, default=None)
     head: SharedHead | None = field(init=False, default=None)
+    corrected: CorrectedGradient | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.before = weights_of(self.case.model)
@@ -74,12 +78,34 @@ class Matching:
         self.head = SharedHead.of(self.case)
         if self.case.update.local is not None and self.fedavg == "surrogate":
             self.mixing = torch.full((), 0.5, device=self.labels.device, requires_grad=True)
+        if self.case.update.local is not None and self.fedavg == "corrected":
+            model, update = self.case.model, self.case.update
+            self.corrected = CorrectedGradient.of(model, self.labels, self.case.update.local, update.tensors)
 
     def compare(self, inputs: Tensor, *, create_graph: bool = True) -> Comparison:
         """The update that these inputs (B, C, H, W) would have given against the shared one."""
         if self.head is None:
             return Comparison.of(self.simulate(inputs, create_graph=create_graph), self.target)
         return compare_factored(self.head, self._factored(inputs, create_graph=create_graph), self.target)
+
+    def renew(self, inputs: Tensor, step: int) -> bool:
+        """Renew what the objective keeps of the inputs (R, B, C, H, W); True where its value there has changed.
+
+        Solvers call this before each iteration. Only a corrected reading of FedAvg keeps something.
+        """
+        if self.corrected is None or step % RENEWED:
+            return False
+        self.corrected.renew(self.case.model.denormalise(inputs.detach()))
+        return True
+
+    def _candidate(self, place: int, inputs: Tensor) -> Comparison:
+        """The comparison of restart number `place`, differentiable."""
+        if self.corrected is None:
+            return self.compare(inputs)
+        update = self.corrected.of_batch(place, self.case.model.denormalise(inputs), create_graph=True)
+        if self.head is None:
+            return Comparison.of(update.formed(bias="head.bias" in self.target), self.target)
+        return compare_factored(self.head, update, self.target)
 
     def residual(self, inputs: Tensor) -> float:
         """Squared relative distance of the update of these inputs (B, C, H, W) from the shared one."""
@@ -89,7 +115,7 @@ class Matching:
         """The update that these inputs (B, C, H, W) would have given, on the scale of a gradient, by autograd."""
         model, local = self.case.model, self.case.update.local
         images = model.denormalise(inputs)
-        if local is None or self.fedavg != "simulated":
+        if local is None or self.fedavg not in SIMULATED:
             return mean_gradient(model, self._point(), images, self.labels, create_graph=create_graph)
         trained = local_training(model, images, self.labels, local, create_graph=create_graph)
         scale = local.scale(len(images))
@@ -99,7 +125,7 @@ class Matching:
         """What `simulate` returns, with the last layer in factors."""
         model, local = self.case.model, self.case.update.local
         images = model.denormalise(inputs)
-        if local is None or self.fedavg != "simulated":
+        if local is None or self.fedavg not in SIMULATED:
             return factored_gradient(model, self._point(), images, self.labels, create_graph=create_graph)
         return simulated_round(model, images, self.labels, local, create_graph=create_graph)
 
@@ -112,7 +138,7 @@ class Matching:
 
     def __call__(self, inputs: Tensor) -> Value:
         """The objective at inputs (R, B, C, H, W)."""
-        comparisons = [self.compare(candidate) for candidate in inputs]
+        comparisons = [self._candidate(place, candidate) for place, candidate in enumerate(inputs)]
         loss = torch.stack([DISTANCES[self.distance](c) for c in comparisons]).sum()
         for weight, term in self.priors:
             loss = loss + weight * term(inputs)

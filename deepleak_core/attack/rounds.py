@@ -12,7 +12,9 @@ times 16384 features at 64 pixels, are never formed, and neither is their part o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,6 +38,28 @@ class FactoredUpdate:
     body: Weights
     signals: Tensor
     features: Tensor
+
+    def formed(self, *, bias: bool) -> Weights:
+        """The same update with the last layer's gradient formed, by parameter name."""
+        head = {f"{HEAD}weight": self.signals.T @ self.features}
+        if bias:
+            head[f"{HEAD}bias"] = self.signals.sum(0)
+        return self.body | head
+
+    def plus(self, other: FactoredUpdate, factor: float = 1.0) -> FactoredUpdate:
+        """This update and `factor` times another one; the rows of both are kept."""
+        return FactoredUpdate(
+            body=_moved(self.body, other.body, factor),
+            signals=torch.cat([self.signals, factor * other.signals]),
+            features=torch.cat([self.features, other.features]),
+        )
+
+    def copy_(self, other: FactoredUpdate) -> None:
+        """Take over the values of another update of the same shapes."""
+        for name, tensor in other.body.items():
+            self.body[name].copy_(tensor)
+        self.signals.copy_(other.signals)
+        self.features.copy_(other.features)
 
 
 def factored_gradient(
@@ -76,6 +100,68 @@ def simulated_round(
         signals, features = head.change()
         body = {BODY + name: (before[name] - after[name]) / scale for name in before}
         return FactoredUpdate(body=body, signals=signals * (local.lr / scale), features=features)
+
+
+@dataclass(kw_only=True)
+class CorrectedGradient:
+    """A FedAvg update as one gradient, corrected for what local steps add to it (deferred correction).
+
+    The gradient is that at the weights midway between those sent and those returned, which are both known. The
+    correction of a candidate batch is the difference between its simulated round and this gradient. It changes slowly,
+    so it is renewed now and then; an iteration costs what a single gradient does.
+    """
+
+    model: TargetModel
+    labels: Tensor
+    local: LocalTraining
+    midway: Weights
+    shares: Tensor
+    corrections: list[FactoredUpdate]
+
+    @classmethod
+    def of(cls, model: TargetModel, labels: Tensor, local: LocalTraining, after: Weights) -> CorrectedGradient:
+        """Without a correction so far; `after` are the weights that were returned."""
+        place, before = local.midway(len(labels)), weights_of(model)
+        midway = {name: torch.lerp(before[name], w.to(before[name]), place) for name, w in after.items()}
+        shares = torch.tensor(local.shares(len(labels))).to(model.mean)
+        return cls(model=model, labels=labels, local=local, midway=midway, shares=shares, corrections=[])
+
+    @cached_property
+    def midway_model(self) -> TargetModel:
+        """The target model with the weights midway."""
+        model = deepcopy(self.model)
+        model.load_state_dict(self.midway, strict=False)
+        return model
+
+    @property
+    def one_batch(self) -> bool:
+        """Whether every local step sees the whole batch."""
+        return self.local.batch_size >= len(self.labels)
+
+    def renew(self, batches: Tensor) -> None:
+        """Correct for the local steps on batches (R, B, C, H, W) in [0, 1], in place."""
+        for place, images in enumerate(batches):
+            simulated = simulated_round(self.model, images, self.labels, self.local, create_graph=False)
+            correction = simulated.plus(self._midway(images, create_graph=False), -1.0)
+            if place < len(self.corrections):
+                self.corrections[place].copy_(correction)
+            else:
+                self.corrections.append(correction)
+
+    def of_batch(self, place: int, images: Tensor, *, create_graph: bool) -> FactoredUpdate:
+        """The corrected gradient of batch number `place`, images (B, C, H, W) in [0, 1]."""
+        found = self._midway(images, create_graph=create_graph)
+        return found.plus(self.corrections[place]) if place < len(self.corrections) else found
+
+    def remainder(self, place: int, target: Weights) -> Weights:
+        """What the shared update `target` leaves for the gradient midway, by parameter name."""
+        correction = self.corrections[place].formed(bias=f"{HEAD}bias" in target)
+        return {name: tensor - correction[name] for name, tensor in target.items()}
+
+    def _midway(self, images: Tensor, *, create_graph: bool) -> FactoredUpdate:
+        return factored_gradient(
+            self.model, self.midway, images, self.labels, shares=self.shares, create_graph=create_graph
+        )
 
 
 @dataclass(frozen=True)

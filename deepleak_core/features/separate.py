@@ -114,6 +114,18 @@ def separate_features(
     return separated
 
 
+def features_near(factors: Factors, counts: Tensor, start: Tensor) -> SeparatedFeatures:
+    """The solution for label counts (C,) that is next to `start` (K, D), features in the order of ascending labels.
+
+    Unlike `separate_features` it takes any misfit: for a gradient that is known approximately.
+    """
+    equations = LayerEquations.of(factors, counts)
+    m = start.to(equations.basis) @ equations.basis
+    weights = equations.precision(m)
+    m = solve_equations(equations, m, weights)
+    return _separated(equations, factors, m, equations.misfit(m, weights))
+
+
 def solve_equations(equations: LayerEquations, m: Tensor, weights: Tensor, stop: Callable[[], bool] = never) -> Tensor:
     """Minimise the weighted squared residual from M (K, K); returns the point reached.
 

@@ -53,6 +53,30 @@ class LocalTraining:
         """
         return self.lr * sum(counted(len(self.slices(images)), self.momentum))
 
+    def midway(self, images: int) -> float:
+        """How far the weights are on the way to their end, on average over the steps' gradients, from 0 to 1.
+
+        >>> LocalTraining(epochs=5, batch_size=2, lr=0.1).midway(2)
+        0.4
+        """
+        counts = counted(len(self.slices(images)), self.momentum)
+        whole = sum(counts)
+        before = [sum(counted(step, self.momentum)) / whole for step in range(len(counts))]
+        return sum(count * place for count, place in zip(counts, before, strict=True)) / whole
+
+    def shares(self, images: int) -> list[float]:
+        """What each image counts in the change of weights; the sum is 1. Those of a short mini-batch count more.
+
+        >>> LocalTraining(epochs=1, batch_size=2, lr=0.1).shares(3)
+        [0.25, 0.25, 0.5]
+        """
+        slices, found = self.slices(images), [0.0] * images
+        counts = counted(len(slices), self.momentum)
+        for part, count in zip(slices, counts, strict=True):
+            for image in range(part.start, part.stop):
+                found[image] += count / sum(counts) / (part.stop - part.start)
+        return found
+
 
 def counted(steps: int, momentum: float) -> list[float]:
     """How often the gradient of each step is in the sum of all moves: those that momentum repeats count more.

@@ -68,6 +68,22 @@ def test_one_local_step_of_fedavg_is_as_good_as_a_gradient() -> None:
     assert all(score_of(events_of(indices=(4, 5), mode="fedavg", local_epochs=1, local_batch_size=2)).pixel_exact)
 
 
+LOCAL_STEPS: dict[str, dict[str, Any]] = {
+    "whole batches": {},
+    "momentum": {"local_momentum": 0.9},
+    "mini-batches": {"local_batch_size": 1},
+}
+
+
+@pytest.mark.parametrize("client", LOCAL_STEPS.values(), ids=LOCAL_STEPS)
+def test_several_local_steps_are_solved_pixel_by_pixel_and_certified(client: dict[str, Any]) -> None:
+    events = events_of(indices=(0, 4), mode="fedavg", local_epochs=3, **client)
+    end = end_of(events)
+    assert all(score_of(events).pixel_exact)
+    assert end.certified
+    assert stages(events)[-3:] == ["Features not separated", "Full update matched", "Exact copy certified"]
+
+
 # ------------------------------------------------------------------------------------------ other networks
 
 WITH_INVERSE: dict[str, Callable[[], nn.Module]] = {

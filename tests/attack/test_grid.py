@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from deepleak_core.attack.objectives import Matching
 from deepleak_core.attack.solvers import Iterate
 from deepleak_core.federated.case import Case
 from deepleak_core.federated.client import share
+from deepleak_core.scenario import FedAvgMethod
 from deepleak_core.scoring.metrics import max_error_8bit
 
 FEDAVG = {"mode": "fedavg", "local_epochs": 2, "local_lr": 0.01}
@@ -23,8 +25,8 @@ def never() -> bool:
     return False
 
 
-def objective_of(case: Case, labels: Tensor) -> Matching:
-    return Matching(case=case, labels=labels, distance="squared-l2", fedavg="simulated")
+def objective_of(case: Case, labels: Tensor, fedavg: FedAvgMethod = "simulated") -> Matching:
+    return Matching(case=case, labels=labels, distance="squared-l2", fedavg=fedavg)
 
 
 def near(objective: Matching, images: Tensor) -> Iterate:
@@ -33,10 +35,13 @@ def near(objective: Matching, images: Tensor) -> Iterate:
     return Iterate(0, inputs, float(value.loss.detach()), value.residuals, 0.0, 0.0)
 
 
-@pytest.fixture(params=[{}, FEDAVG], ids=["fedsgd", "fedavg"])
+@pytest.fixture(
+    params=[({}, "averaged"), (FEDAVG, "simulated"), (FEDAVG, "corrected")], ids=["fedsgd", "simulated", "corrected"]
+)
 def solved(request: pytest.FixtureRequest) -> tuple[Matching, Tensor]:
-    case, truth = observe(Scenario(indices=(0, 4), **request.param))
-    return objective_of(case, truth.labels), truth.images
+    client, fedavg = request.param
+    case, truth = observe(Scenario(indices=(0, 4), **client))
+    return objective_of(case, truth.labels, fedavg), truth.images
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 4])
@@ -71,11 +76,21 @@ def vars_of(case: Case) -> dict[str, object]:
     return {name: getattr(case, name) for name in ("model", "update", "class_names", "image_shape", "trained")}
 
 
+CLIENTS: dict[str, dict[str, Any]] = {
+    "fedsgd": {},
+    "fedavg": FEDAVG,
+    "mini-batches": {"mode": "fedavg", "local_epochs": 2, "local_batch_size": 1},
+    "momentum": {"mode": "fedavg", "local_epochs": 2, "local_momentum": 0.9},
+}
+
+
+@pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
+@pytest.mark.parametrize("fedavg", ["simulated", "corrected"])
 @pytest.mark.parametrize("how", [off_the_grid, with_noise, wrong_labels])
 def test_what_does_not_explain_the_update_is_never_taken_for_exact(
-    how: Callable[[Case, Tensor, Tensor], tuple[Case, Tensor, Tensor]],
+    how: Callable[[Case, Tensor, Tensor], tuple[Case, Tensor, Tensor]], fedavg: FedAvgMethod, client: dict[str, Any]
 ) -> None:
-    case, truth = observe(Scenario(indices=(0, 4)))
+    case, truth = observe(Scenario(indices=(4, 0), **client))
     case, images, labels = how(case, truth.images, truth.labels)
-    objective = objective_of(case, labels)
+    objective = objective_of(case, labels, fedavg)
     assert refine_on_grid(objective, near(objective, images), stop=never) is None

@@ -92,6 +92,22 @@ def test_the_true_images_explain_the_update(local: LocalTraining | None, fedavg:
     assert float(objective(truth[None]).loss.detach()) < 1e-7
 
 
+@pytest.mark.parametrize("fedavg", ["simulated", "corrected"])
+def test_a_corrected_reading_is_a_simulated_one_where_it_was_renewed(fedavg: str) -> None:
+    """Uneven mini-batches with momentum: values agree, gradients nearly."""
+    local = LocalTraining(epochs=2, batch_size=2, lr=1e-4, momentum=0.5)
+    objective, truth = matching(local, fedavg=fedavg)
+    reference, _ = matching(local, fedavg="simulated")
+    point = random(1, *truth.shape, seed=1).requires_grad_()
+    assert objective.renew(point, 0) == (fedavg == "corrected")
+    assert not objective.renew(point, 1)
+    value, expected = objective(point), reference(point)
+    assert value.loss.item() == pytest.approx(expected.loss.item(), rel=1e-9)
+    (found,), (gradient,) = torch.autograd.grad(value.loss, point), torch.autograd.grad(expected.loss, point)
+    assert (found - gradient).norm() < 0.05 * gradient.norm()
+    assert objective.residual(truth) < 1e-20, "the residual is that of simulated steps"
+
+
 def test_averaging_several_steps_is_only_an_approximation() -> None:
     objective, truth = matching(LOCAL, fedavg="averaged")
     assert float(objective(truth[None]).residuals[0]) > 1e-6

@@ -40,6 +40,7 @@ def adam(
     """
     descent = _Descent(objective, start, low, high, 0.1 if learning_rate is None else learning_rate, signed)
     cuts = {max(1, iterations * part // 8) for part in CUTS}
+    objective.renew(descent.inputs, 0)
     descent.evaluate()
     yield descent.iterate(0, 1, iterations)
     advance, told, step = Replayed(descent.advance, start.device), False, 0
@@ -50,6 +51,7 @@ def adam(
                 descent.rate.mul_(0.1)
             advance()
             step += 1
+            objective.renew(descent.inputs, step)
         if advance.refused and not told:
             told = True
             yield no_graph(advance.refused)

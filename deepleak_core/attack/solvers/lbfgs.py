@@ -51,6 +51,8 @@ def lbfgs(
     loss, gradient, residuals = evaluate(point)
     pairs: list[tuple[Tensor, Tensor, Tensor]] = []
     for step in range(iterations + 1):
+        if objective.renew(point, step):
+            loss, gradient, residuals = evaluate(point)
         yield Iterate(step, point, loss, residuals, float(gradient.abs().max()), step / iterations)
         direction = -_inverse_hessian_times(gradient, pairs)
         slope = float((direction * gradient).sum())
