@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from deepleak_core.runs.schema import FORGET
 from deepleak_core.runs.store import Store
 from tests.helpers import app_page, checked, compared, component, ended, errors, headline, tracks
 
@@ -51,6 +52,12 @@ def test_a_blend_is_shown_beside_the_mean_taken_apart_and_averaged(visit: Any, s
     again = visit(**app.query_params)
     assert headline(again) == headline(app)
     assert kinds(again) == ["still", "track", "still", "track", "track"]
+
+    (forgotten,) = store.members(app.query_params["pair"])
+    store.ask(forgotten.id, FORGET)
+    checked(app.run())
+    assert "no comparison" in errors(visit(**again.query_params))[0]
+    assert app.button(key="start").label == visit(indices="0,4,7").button(key="start").label, "it may be run anew"
 
 
 def test_turning_the_dial_runs_the_batch_it_asks_for(visit: Any, store: Store) -> None:
