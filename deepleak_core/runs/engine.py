@@ -43,7 +43,7 @@ from deepleak_core.runs.housekeeping import Housekeeper
 from deepleak_core.runs.jobs import KILLED, TOO_LARGE, Job, failure, first_line, given_up
 from deepleak_core.runs.keeping import Keeping
 from deepleak_core.runs.limits import Limits
-from deepleak_core.runs.queue import Queue, require_room, require_share
+from deepleak_core.runs.queue import MOST_OF_ONE, Queue, require_room, require_share
 from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.schema import FORGET, STOP
 from deepleak_core.runs.store import INTERRUPTED, RunRecord, Status, Store, this_process
@@ -172,6 +172,8 @@ class Engine:
             known = self.store.studies([study.key]).get(study.key)
             if known is not None and (known.under_way or known.status == "finished"):
                 return known.id
+            studies = [job for job in self._jobs() if job.urgency]
+            require_share("studies", visitor, studies, self.max_waiting_studies // 2)  # others shall find room, too
             require_room("studies", sum(job.urgency > 0 for job in self._waiting.in_line()), self.max_waiting_studies)
             run_id = self.store.create(study.scenario, owner=this_process(), study=study.key, visitor=visitor)
             self._enqueue({run_id: study}, "in turn", visitor)
@@ -189,7 +191,7 @@ class Engine:
             if None in answers:
                 waiting = sum(job.urgency == 0 for job in self._waiting.in_line())
                 busy = sum(len(job.ended) < len(job.tasks) for job in list(self._underway.values()))
-                require_share(visitor, self._jobs())
+                require_share("runs", visitor, [job for job in self._jobs() if not job.urgency], MOST_OF_ONE)
                 require_room("runs", waiting + busy - max(self.workers, 1), self.max_waiting)
             for place, task in enumerate(tasks):
                 if answers[place] is None:

@@ -69,12 +69,12 @@ class Queue:
         return free
 
 
-def require_share(visitor: str, jobs: Iterable[Job]) -> None:
-    """Refuse a further attack of a visitor who has as many as one may have. Raises `RunRejected`."""
-    mine = sum(job.visitor == visitor and not (job.urgency or job.unwanted or job.over) for job in jobs)
-    if visitor and mine >= MOST_OF_ONE:
+def require_share(what: str, visitor: str, jobs: Iterable[Job], most: int) -> None:
+    """Refuse a further job of a visitor who has as many of these as one may have. Raises `RunRejected`."""
+    mine = sum(job.visitor == visitor and not (job.unwanted or job.over) for job in jobs)
+    if visitor and mine >= most:
         raise RunRejected(
-            f"You have {mine} runs that wait or are under way, and no more than {MOST_OF_ONE} may be; "
+            f"You have {mine} {what} that wait or are under way, and no more than {most} may be; "
             "stop one of them, or wait until one has ended."
         )
 
