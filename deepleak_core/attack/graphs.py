@@ -73,6 +73,9 @@ class CudaGraph:
         callers.wait_stream(self._stream)
 
 
+# Where a capture cannot be ended, PyTorch's allocator goes on asking its graph which memory belongs to it.
+_FAILED: list[Graph] = []
+
 GRAPHS: dict[str, Callable[[torch.device], Graph]] = {"cuda": CudaGraph}  # by type of device
 
 
@@ -104,6 +107,7 @@ class Replayed:
         except Exception as error:  # whatever it was: the step has just run as it is
             first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
             self._graph, self.refused = None, shorten(str(first).partition("\n")[0])
+            _FAILED.append(graph)
 
 
 def no_graph(reason: str) -> Stage:

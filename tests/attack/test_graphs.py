@@ -117,9 +117,13 @@ def test_priors_and_features_are_replayed(tapes: list[Tape], monkeypatch: pytest
     torch.testing.assert_close(kept, plain[-1].inputs, rtol=1e-4, atol=1e-4)
 
 
-def test_a_last_layer_in_factors_is_replayed(tapes: list[Tape], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fedavg", [None, "averaged", "surrogate", "simulated"])
+def test_a_last_layer_in_factors_is_replayed(
+    fedavg: str | None, tapes: list[Tape], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(factored, "LARGE", 0)
-    same_as_without(case("lenet64-elu"), monkeypatch)
+    local = LocalTraining(epochs=2, batch_size=2, lr=0.1) if fedavg else None
+    same_as_without(case("lenet64-elu", local), monkeypatch, **({"fedavg": fedavg} if fedavg else {}))
     assert tapes[0].replays
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import gpu_check, tables
 from benchmarks.gpu_check import QUICK, Cell, Figures
@@ -77,3 +78,12 @@ def test_graphs_are_switched_off_for_a_block_only() -> None:
         assert graphs.GRAPHS.keys() == before.keys()
         assert not set(graphs.GRAPHS.values()) & set(before.values())
     assert before == graphs.GRAPHS
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("values", [{}, {"attack": "gradinversion", "model": "resnet20", "stage": "late"}])
+def test_a_gpu_replays_what_it_computes(values: dict[str, str]) -> None:
+    scenario = Scenario(indices=(0, 4), device="cuda", max_iterations=20, **values)
+    equal = gpu_check.equality(scenario, 0)
+    assert equal["captured"]
+    assert equal["difference"] < 1e-3
