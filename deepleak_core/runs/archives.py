@@ -15,6 +15,7 @@ from deepleak_core.text import shorten
 MOST_BYTES = 32 * 2**20  # size of an archive
 MOST_UNPACKED_BYTES = 64 * 2**20  # size of all that is in it
 MOST_ENTRIES = 2000
+ENTRY = b"PK\x01\x02"  # with which the description of each entry begins
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ADVICE = "take an archive that DeepLeak has made."
 # What `zipfile` raises for a damaged file, an encrypted entry, an unknown compression, impossible numbers.
@@ -40,13 +41,13 @@ class Archive:
             raise UnusableRecording(
                 f"The archive has {len(data) / 2**20:.0f} MB; accepted are up to {MOST_BYTES / 2**20:.0f} MB, {ADVICE}"
             )
+        if data.count(ENTRY) > MOST_ENTRIES:  # before `zipfile` makes objects of half a million
+            raise UnusableRecording(f"The archive has more than {MOST_ENTRIES} entries; {ADVICE}")
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
             self._entries = {entry.filename: entry for entry in self._zip.infolist()}
         except BROKEN as error:
             raise UnusableRecording(f"The file is no readable zip archive; {ADVICE}") from error
-        if len(self._zip.infolist()) > MOST_ENTRIES:
-            raise UnusableRecording(f"The archive has more than {MOST_ENTRIES} entries; {ADVICE}")
         if len(self._entries) < len(self._zip.infolist()):
             raise UnusableRecording(f"The archive has several entries of one name; {ADVICE}")
         for entry in self._entries.values():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -278,6 +280,18 @@ def test_an_archive_with_other_entries_is_refused_in_one_sentence(archive: bytes
 def test_an_archive_with_other_values_is_refused_in_one_sentence(archive: bytes, change: Callable[..., Any]) -> None:
     with pytest.raises(UnusableRecording, match=r"^[^\n]{1,300}\.$"):
         load(described(archive, change))
+
+
+def test_an_archive_of_half_a_million_entries_is_refused_before_they_are_read() -> None:
+    count = 500_000
+    entries = (b"PK\x01\x02" + bytes(42)) * count
+    data = entries + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count & 0xFFFF, count & 0xFFFF, len(entries), 0, 0)
+    tracemalloc.start()
+    with pytest.raises(UnusableRecording, match="entries"):
+        load(data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**20
 
 
 def test_other_files_are_refused(tmp_path: Path, archive: bytes) -> None:
