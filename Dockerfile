@@ -40,7 +40,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     STREAMLIT_SERVER_ADDRESS=0.0.0.0 \
     STREAMLIT_SERVER_HEADLESS=true \
     DEEPLEAK_DB=sqlite:////data/runs.sqlite \
-    DEEPLEAK_DATA=/data
+    DEEPLEAK_DATA=/data \
+    DEEPLEAK_LOG=json
 USER 1000
 VOLUME /data
 EXPOSE 8501

@@ -41,7 +41,7 @@ if __name__ == "__main__":  # Streamlit runs this file for each visitor
 elif __name__ == "app":  # `streamlit run` imports it, to serve it; worker processes import it too, by another name
     from streamlit.starlette import App
 
-    from ui.server import announce_navigation, ending, routes
+    from ui.server import announce_navigation, routes, serving
 
     announce_navigation()
-    server = App(__file__, routes=routes(), lifespan=ending)
+    server = App(__file__, routes=routes(), lifespan=serving)

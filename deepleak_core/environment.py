@@ -88,6 +88,7 @@ PRESENTER_CODE = Text(
     "none: nobody may",
 )
 THREADS = Text("DEEPLEAK_THREADS", "CPU threads of an attack", "all cores but one, which is left to the app")
+LOG = Text("DEEPLEAK_LOG", "form of the log: `text`, or `json` for an object on each line", "`text`")
 MAX_SECONDS = Limit("DEEPLEAK_MAX_SECONDS", "seconds after which every attack that a visitor has started ends", 300)
 MAX_ITERATIONS = Limit("DEEPLEAK_MAX_ITERATIONS", "iterations after which it ends", 100_000, whole=True)
 MAX_BATCH = Limit("DEEPLEAK_MAX_BATCH", "images in a batch that a visitor may attack", 256, whole=True)
@@ -98,7 +99,7 @@ KEEP_DAYS = Limit("DEEPLEAK_KEEP_DAYS", "days after which a run is forgotten", 3
 KEEP_MB = Limit("DEEPLEAK_KEEP_MB", "MB that all runs together may take; beyond them the oldest are forgotten", 2000)
 
 VARIABLES: tuple[Text | Limit, ...] = (
-    DATABASE, DATA, IMAGES, SCHEDULER, PRESENTER_CODE, THREADS,
+    DATABASE, DATA, IMAGES, SCHEDULER, PRESENTER_CODE, THREADS, LOG,
     MAX_SECONDS, MAX_ITERATIONS, MAX_BATCH, MAX_MEMORY_MB, KEEP_DAYS, KEEP_MB,
 )  # fmt: skip
 

@@ -71,5 +71,9 @@ class RunRejected(DeepLeakError):
     """A run that is not accepted because too many runs are waiting."""
 
 
+class OtherVersion(DeepLeakError):
+    """A cluster whose scheduler has another version of this package, or none."""
+
+
 class UnusableRecording(DeepLeakError):
     """A file that is no recording, or one of another version; or a run of which there is nothing to record."""

@@ -55,10 +55,14 @@ def errors(problems: Iterable[str]) -> None:
 
 
 def of_runs(*records: RunRecord) -> None:
-    """What the store says about runs that failed, were interrupted or had to be started again, each sentence once."""
+    """Why runs failed, were interrupted, had to be started again or cannot begin, each sentence once."""
+    from ui.records import hindrances  # imports PyTorch
+
     for message in dict.fromkeys(record.message for record in records if record.message):
         failed = any(record.status == "failed" and record.message == message for record in records)
         (error if failed else warning)(message)
+    for hindrance in hindrances(*records):
+        warning(hindrance)
 
 
 def of_store(store: Store) -> None:

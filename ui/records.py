@@ -158,8 +158,16 @@ def stages_of(run_id: str) -> list[Stage]:
     return store().events(run_id, Stage)
 
 
+def hindrances(*runs: RunRecord) -> tuple[str, ...]:
+    """Why runs cannot begin, each sentence once."""
+    found = (engine().hindrance(run.id) for run in runs if run.under_way)
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
 def why_waiting(record: RunRecord) -> tuple[float | None, str]:
     """Why there is no picture yet: a share in [0, 1] that is done, None where it is unknown, and words."""
+    if hindrances(record):
+        return 0, "Waiting for a worker"
     if record.status == "running":
         download = store().latest(record.id, Downloading) if record.events else None
         if download is not None and facts_of(record).prepared is None:

@@ -1,4 +1,4 @@
-"""What the web server does beside Streamlit: the document that a browser loads first, and an orderly end.
+"""What the web server does beside Streamlit: the document that a browser loads first, its log and its end.
 
 The document is Streamlit's own, at the address of every page, with three additions:
 
@@ -11,6 +11,7 @@ The document is Streamlit's own, at the address of every page, with three additi
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -24,6 +25,11 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 from streamlit.config import get_option
 from streamlit.starlette import App
+
+from deepleak_core.environment import LOG
+from deepleak_core.runs.log import FORMS, configure
+
+logger = logging.getLogger(__name__)
 
 DOCUMENT = Path(streamlit.__file__).parent / "static" / "index.html"
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -62,7 +68,8 @@ def routes() -> list[Route]:
     """What the server answers before Streamlit does: the addresses of pages."""
     register_url_convertor("page", _PageName())
     base = str(get_option("server.baseUrlPath")).strip("/")
-    return [Route(f"/{base}/{{page:page}}" if base else "/{page:page}", _answer, methods=["GET", "HEAD"])]
+    root = f"/{base}/" if base else "/"
+    return [Route(f"{root}{{page:page}}", _answer)]
 
 
 def announce_navigation() -> None:
@@ -79,8 +86,15 @@ def announce_navigation() -> None:
 
 
 @asynccontextmanager
-async def ending(app: App) -> AsyncIterator[None]:
-    """Close the engine when the server ends; its signal ends the process before Python's own exit handlers run."""
+async def serving(app: App) -> AsyncIterator[None]:
+    """Begin the log when the server starts, and close the engine when it ends.
+
+    The signal that ends it ends the process before Python's own exit handlers run.
+    """
+    form = LOG.value().strip().lower() or FORMS[0]
+    configure(form if form in FORMS else FORMS[0])
+    if form not in FORMS:
+        logger.warning("DEEPLEAK_LOG is neither text nor json; the log is written as %s.", FORMS[0])
     yield
     close = getattr(sys.modules.get("ui.backend"), "close", None)  # None where nobody has visited yet
     if close is not None:

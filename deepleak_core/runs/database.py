@@ -61,7 +61,11 @@ class Database:
                 if address.database in (None, "", ":memory:"):
                     raise ArgumentError("a database in memory is not shared between threads")
                 _make_private(Path(address.database))
-            self._engine = create_engine(address, pool_pre_ping=True)  # connections may be lost between uses
+            self._engine = create_engine(
+                address,
+                pool_pre_ping=True,  # connections may be lost between uses
+                hide_parameters=True,  # errors are logged; parameters are scenarios and tokens of visitors
+            )
             if self.sqlite:
                 listen(self._engine, "connect", _tune_sqlite)
             if schema.is_of_another_version(self._engine):
@@ -103,8 +107,8 @@ class Database:
             with self._engine.begin() as connection:
                 yield connection
         except (DBAPIError, NoConnection) as error:
-            logger.warning("The run database did not answer.", exc_info=True)
             reason = str(getattr(error, "orig", error)).partition("\n")[0]
+            logger.warning("The run database did not answer (%s: %s).", type(error).__name__, reason)
             raise StoreUnavailable(
                 f"The run database did not answer ({shorten(reason)}); try again in a moment. If this lasts, it may be "
                 "locked, full or gone: see the log of the app."

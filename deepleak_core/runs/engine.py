@@ -18,6 +18,8 @@ place in the queue: it hands out one job for each worker and keeps the rest wait
 worker to itself. A running study gives way to a waiting attack. Whatever happens to a run is put into the dispatcher's
 inbox as a function, called in that order.
 
+On a cluster that others have started, jobs go only to workers that have this version of the package (see `roster`).
+
 A third thread, the housekeeper, looks for what others have asked about runs, and deletes old ones (see `housekeeping`).
 """
 
@@ -29,21 +31,33 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from hmac import compare_digest
+from pkgutil import resolve_name
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from distributed import Client, fire_and_forget
 
 from deepleak_core.environment import SCHEDULER
-from deepleak_core.errors import NotAllowed, RunRejected, StoreUnavailable, UnsupportedScenario
+from deepleak_core.errors import (
+    DeepLeakError,
+    NotAllowed,
+    OtherVersion,
+    RunRejected,
+    StoreUnavailable,
+    UnsupportedScenario,
+)
 from deepleak_core.runs import workers
+from deepleak_core.runs.fingerprint import fingerprint
 from deepleak_core.runs.housekeeping import Housekeeper
 from deepleak_core.runs.jobs import KILLED, TOO_LARGE, Job, failure, first_line, given_up
 from deepleak_core.runs.keeping import Keeping
 from deepleak_core.runs.limits import Limits
+from deepleak_core.runs.log import Facts, log, refusals
 from deepleak_core.runs.queue import MOST_OF_ONE, Queue, require_room, require_share
+from deepleak_core.runs.roster import NOT_THERE, QUESTION, Roster, misfit
 from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.schema import FORGET, STOP
 from deepleak_core.runs.store import INTERRUPTED, RunRecord, Status, Store, this_process
@@ -58,7 +72,7 @@ TICK_SECONDS = 0.1  # how often the dispatcher checks on runs that wait or are u
 CONNECT_SECONDS = 10  # how long a scheduler may take to answer, and to come back
 STORED_SECONDS = 2.0  # how long `stop` waits until the end of a run that waits is stored
 CLOSING_SECONDS = 5.0  # how long an engine that closes waits until all is stored
-IDLE_SECONDS = 60.0  # for which the dispatcher sleeps where nothing waits and nothing is under way
+IDLE_SECONDS = 10.0  # between counts of the workers where nothing waits and nothing is under way
 LOST = "The run was lost before it began; run it again."
 
 
@@ -77,7 +91,7 @@ class Engine:
         keeping: How long and how much of past runs is kept, by default as the environment says.
 
     Attributes:
-        workers: Number of workers when last counted.
+        workers: Number of workers that may get jobs, when last counted.
         ready: Whether a worker has loaded all it needs and waits for its first run, or has had one.
         device: The kind of device that workers choose by themselves: cpu, cuda, or cluster where others chose it.
     """
@@ -102,6 +116,8 @@ class Engine:
         self._scheduler = scheduler or SCHEDULER.value()
         self._environments = {} if self._scheduler else workers.local_environments()
         self.device = "cluster" if self._scheduler else "cpu" if "cpu" in self._environments else "cuda"
+        self._roster = Roster(self._scheduler)
+        self._reached = True  # whether the scheduler could be, when last tried
         self._cluster: Any = None
         self._client: Any = None
         self._topic = f"deepleak-{this_process()}-{id(self)}"
@@ -120,7 +136,7 @@ class Engine:
             keeping=self.keeping,
             known=self._known,
             stop=self._halt,
-            give_up=lambda run_id: self._writer.finish(run_id, "failed", LOST),
+            give_up=lambda run_id: self._writer.finish(run_id, "failed", LOST, facts={"cause": "lost"}),
         )
 
     @property
@@ -128,6 +144,17 @@ class Engine:
         """Address of the Dask scheduler, where other clients can watch its workers; empty before there is one."""
         scheduler = getattr(self._client, "scheduler", None)
         return str(scheduler.address) if scheduler is not None else ""
+
+    def hindrance(self, run_id: str) -> str:
+        """Why a run that waits here cannot begin, in a sentence; empty where workers are connected, or may be soon."""
+        with self._lock:
+            waits = self._waiting.of(run_id) is not None
+        return self._roster.hindrance if waits else ""
+
+    @property
+    def trouble(self) -> str:
+        """Why the store takes no writes, in a sentence; empty while it does."""
+        return self._writer.trouble
 
     def submit(self, scenario: Scenario, *, again: bool = False, visitor: str = "") -> str:
         """The id of the run that answers a scenario: a finished one, one under way, else a new one.
@@ -160,6 +187,7 @@ class Engine:
             self._submit(list(map(self._attack, scenarios)), schedule, again=again, visitor=visitor)
         )
 
+    @refusals()
     def study(self, study: Task, *, visitor: str = "") -> str:
         """The id of the run that answers a task with a key: a finished or waiting one, else a new one, by its urgency.
 
@@ -182,6 +210,7 @@ class Engine:
     def _attack(self, scenario: Scenario) -> Attack:
         return Attack(scenario, self.limits)
 
+    @refusals()
     def _submit(self, tasks: Sequence[Task], schedule: Schedule, *, again: bool, visitor: str) -> list[str]:
         for task in tasks:
             task.check()
@@ -213,6 +242,8 @@ class Engine:
         return None if done is None else done.id
 
     def _enqueue(self, tasks: Mapping[str, Task], schedule: Schedule, visitor: str) -> None:
+        for run_id, task in tasks.items():
+            log("run queued", run=run_id, scenario=fingerprint(task.scenario, self.device))
         self._waiting.add(Job(tasks, schedule, visitor))
         self._inbox.put(self._hand_out)
         self._housekeeper.wake()
@@ -225,6 +256,7 @@ class Engine:
         with self._lock:
             return {run_id for job in self._jobs() for run_id in job.tasks}
 
+    @refusals()
     def stop(self, run_id: str, *, visitor: str | None = None) -> None:
         """End a run and those of its group within a second, queued or running; its events so far are kept.
 
@@ -240,11 +272,13 @@ class Engine:
         """
         if visitor is not None:
             self._owned(run_id, visitor, "stop it")
+        log("stop asked", run=run_id)
         if run_id not in self._known():
             self._stop_elsewhere(run_id)
         elif not self._halt(run_id):
             raise StoreUnavailable(f"The run is stopped, and shown so as soon as possible. {self._writer.trouble}")
 
+    @refusals()
     def forget(self, run_id: str, *, visitor: str | None = None) -> None:
         """Delete a run with all its events and pictures, after it was stopped if need be.
 
@@ -256,6 +290,7 @@ class Engine:
             self._halt(run_id)
         self._housekeeper.wake()
 
+    @refusals()
     def keep(self, run_id: str, kept: bool, *, visitor: str | None = None) -> None:
         """Except a run from being forgotten by age or for space, or no longer. Arguments and errors as for `stop`.
 
@@ -344,8 +379,8 @@ class Engine:
             try:
                 action = self._inbox.get(timeout=TICK_SECONDS if self._waiting or self._underway else IDLE_SECONDS)
             except Empty:
-                # Where runs wait and none is under way, the news of a new worker may be lost with a connection.
-                action = self._hand_out if self._waiting and not self._underway else self._attend
+                # Where no run is under way, the news of workers that come or go may be lost with a connection.
+                action = self._attend if self._underway else self._hand_out
             try:
                 action()
                 self._attend()
@@ -357,12 +392,13 @@ class Engine:
         if self._client is None or self._client.status == "closed":
             if self._environments and self._cluster is None:
                 self._cluster = workers.start_cluster(self._environments, self.limits.memory)
-            self._client = Client(  # type: ignore[no-untyped-call]
+            client = Client(  # type: ignore[no-untyped-call]
                 self._scheduler or self._cluster, timeout=CONNECT_SECONDS, set_as_default=False
             )
+            if self._scheduler:
+                _require_version(client, self._scheduler)
+            self._client = client
             self._subscribe()
-            for worker in self._client.nthreads():
-                self._warm_up(worker)
         return self._client
 
     def _subscribe(self) -> None:
@@ -381,19 +417,39 @@ class Engine:
         try:
             client = self._connect()
         except Exception as error:  # whatever it is, no run should wait for workers that never come
-            logger.warning("There are no workers.", exc_info=True)
-            self._dismiss(f"No worker could be started ({first_line(error)}); {self._advice}.")
+            if self._reached:
+                log("no workers", level=logging.WARNING, cause=type(error).__name__)
+            self.workers, self._reached = 0, False
+            known = isinstance(error, DeepLeakError)
+            reason = str(error) if known else f"No worker could be started ({first_line(error)}); {self._advice}."
+            self._dismiss(reason, "no workers")
             return
         if client.status != "running":
+            self.workers = 0
             return
-        self.workers = len(client.nthreads())
+        self._reached = True
+        for worker in self._roster.see(client.nthreads()):
+            self._ask(worker)
+        self.workers = len(self._roster.usable)
+        self._take_back_stranded()
+        self._roster.wait(bool(self._waiting))
+        if self._roster.hopeless:
+            self._dismiss(self._roster.given_up, "no workers")
         with self._lock:
             while len(self._underway) < self.workers and (free := self._waiting.may_begin(self._underway.values())):
                 self._subscribe()
                 job = free[0]
                 key = f"deepleak-{job.id}"
+                job.allowed = frozenset(self._roster.usable if self._scheduler else ())
                 job.future = client.submit(
-                    workers.execute, job.id, self._topic, job.tasks, job.schedule, key=key, pure=False
+                    workers.execute,
+                    job.id,
+                    self._topic,
+                    job.tasks,
+                    job.schedule,
+                    key=key,
+                    workers=list(job.allowed) or None,
+                    pure=False,
                 )
                 self._underway[job.id] = job
                 self._waiting.begin(job)
@@ -404,25 +460,28 @@ class Engine:
                 job.yields = True
                 self._request_stop(job)
 
-    def _dismiss(self, cause: str) -> None:
+    def _dismiss(self, cause: str, kind: str) -> None:
         with self._lock:
             for job in self._waiting.in_line():
                 job.unwanted = True
-                self._finish(job, "failed", cause, then=partial(self._leave, job))
+                self._finish(job, "failed", cause, kind, then=partial(self._leave, job))
 
     def _finish(
-        self, job: Job, status: Status, cause: str = "", *, then: Callable[[], object] = lambda: None
+        self, job: Job, status: Status, cause: str = "", kind: str = "", *, then: Callable[[], object] = lambda: None
     ) -> threading.Event:
-        """End those runs of a job that have not ended yet, then call a function; what is returned is set after both."""
+        """End those runs of a job that have not ended yet, then call a function; what is returned is set after both.
+
+        `cause` is a sentence for visitors, `kind` its short name for the log.
+        """
         *others, last = job.tasks
         for run_id in others:
-            self._writer.finish(run_id, status, cause)
-        return self._writer.finish(last, status, cause, then=then)
+            self._writer.finish(run_id, status, cause, facts={"cause": kind})
+        return self._writer.finish(last, status, cause, facts={"cause": kind}, then=then)
 
-    def _conclude(self, job: Job, status: Status, cause: str = "") -> None:
+    def _conclude(self, job: Job, status: Status, cause: str = "", kind: str = "") -> None:
         """End a job that no worker has any more; it leaves the engine once that is stored."""
         job.over = True
-        self._finish(job, status, cause, then=lambda: self._inbox.put(partial(self._remove, job)))
+        self._finish(job, status, cause, kind, then=lambda: self._inbox.put(partial(self._remove, job)))
 
     def _remove(self, job: Job) -> None:
         self._underway.pop(job.id, None)
@@ -432,7 +491,7 @@ class Engine:
         """Record a worker's message: that it is ready, that a run begins, or one of its events."""
         worker = message["worker"]  # Dask puts the sender's address there
         if "ready" in message:
-            logger.info("The worker at %s attacks on %s.", worker, message["ready"])
+            log("worker ready", worker=worker, device=message["ready"])
             self.ready = True
             return
         run_id, event = message["run"], message.get("event")
@@ -441,12 +500,15 @@ class Engine:
             return
         if event is None:
             job.worker = worker
+            log("run started", run=run_id, worker=worker)
             self._writer.start(run_id)
         elif run_id not in job.ended:  # a job that was started again repeats the events of runs that had ended
             self._writer.append(run_id, event)
             if event["kind"] == "Finished":
                 job.ended.add(run_id)
-                self._writer.finish(run_id, "stopped" if event["reason"] == "stopped" else "finished")
+                status: Status = "stopped" if event["reason"] == "stopped" else "finished"
+                facts: Facts = {"reason": event["reason"], "seconds": event["seconds"]}
+                self._writer.finish(run_id, status, facts=facts)
 
     def _job_of(self, run_id: str) -> Job | None:
         jobs = self._underway.values()
@@ -468,17 +530,36 @@ class Engine:
         if job.over:
             return
         if job.future.status == "finished" and job.yields and job.stop_by is None and not job.unwanted:
-            with self._lock:
-                del self._underway[job.id]
-                self._waiting.add(Job(job.tasks, job.schedule, job.visitor, round=job.round + 1))
+            self._take_back(job)
             self._hand_out()
         elif job.future.status == "finished":
             # The end of an attack is recorded already; this ends studies.
             self._conclude(job, "finished" if job.stop_by is None else "stopped")
         elif job.future.status == "error":
-            self._conclude(job, "failed", failure(job.future))
+            self._conclude(job, "failed", failure(job.future), type(job.future.exception()).__name__)
         else:
-            self._conclude(job, "failed", f"The connection to the worker was lost; {self._advice}.")
+            self._conclude(job, "failed", f"The connection to the worker was lost; {self._advice}.", "connection lost")
+
+    def _take_back(self, job: Job) -> None:
+        """Have a job wait again for a worker."""
+        with self._lock:
+            del self._underway[job.id]
+            self._waiting.add(
+                replace(job, future=None, worker="", allowed=frozenset(), yields=False, round=job.round + 1)
+            )
+
+    def _take_back_stranded(self) -> None:
+        """Take back jobs that Dask keeps for workers that are all gone."""
+        for job in list(self._underway.values()):
+            if not job.allowed or job.over or job.future.done() or job.allowed & set(self._roster.usable):
+                continue
+            if job.worker:  # the message of its loss is still to come, or was lost with a connection
+                self._on_worker_lost(job)
+            if job.stop_by is not None and not job.over:
+                self._drop(job, "stopped")
+            elif not job.over:
+                job.future.cancel()
+                self._take_back(job)
 
     def _stop(self, run_id: str) -> None:
         job = self._job_of(run_id)
@@ -497,24 +578,46 @@ class Engine:
         # Called within Dask's event loop, `run` does not wait for the answer of the workers.
         self._client.loop.add_callback(partial(self._client.run, workers.request_stop, job.id, on_error="ignore"))
 
-    def _drop(self, job: Job, status: Status, cause: str = "") -> None:
+    def _drop(self, job: Job, status: Status, cause: str = "", kind: str = "") -> None:
         """End a job that no worker has begun, and prevent that one begins it."""
         job.future.cancel()
-        self._conclude(job, status, cause)
+        self._conclude(job, status, cause, kind)
 
     # ----------------------------------------------------------------------------------- workers come and go
 
     def _follow_workers(self, happened: dict[str, Any]) -> None:
-        if happened["action"] == "add-worker":
-            self._warm_up(happened["worker"])
-            self._hand_out()
-        elif happened["action"] == "remove-worker" and not happened["expected"]:
+        if happened["action"] == "remove-worker" and not happened["expected"]:
             for job in list(self._underway.values()):
                 if job.worker and not job.over and job.future.key in happened["processing-tasks"]:
                     self._on_worker_lost(job)
+        if happened["action"] in ("add-worker", "remove-worker"):
+            self._hand_out()
+
+    def _ask(self, worker: str) -> None:
+        """Ask a new worker for its version where that is not known; then let it begin."""
+        if not self._scheduler:
+            self._warm_up(worker)
+            return
+        client, put = self._client, self._inbox.put
+
+        async def ask() -> None:
+            try:
+                answers = await client.run(resolve_name, QUESTION, workers=[worker], on_error="return")
+            except Exception as error:
+                answers = {worker: error}
+            put(partial(self._meet, worker, answers.get(worker)))
+
+        client.loop.add_callback(ask)
+
+    def _meet(self, worker: str, answer: object) -> None:
+        if self._roster.meet(worker, answer):
+            self._warm_up(worker)
+        self._hand_out()
 
     def _on_worker_lost(self, job: Job) -> None:
         """Let Dask start the job again after its first lost worker, give it up after the second."""
+        cause = "memory" if job.cause == TOO_LARGE else "killed"
+        log("worker lost", level=logging.WARNING, run=next(iter(job.tasks)), worker=job.worker, cause=cause)
         job.lost_workers += 1
         job.worker = ""
         if job.stop_by is not None:
@@ -524,7 +627,7 @@ class Engine:
                 self._writer.note_again(run_id, f"The run was started again from its beginning, because {job.cause}.")
             job.cause = KILLED
         else:
-            self._drop(job, "failed", given_up(job.cause))
+            self._drop(job, "failed", given_up(job.cause), f"worker {cause} twice")
 
     def _record_cause(self, happened: dict[str, Any]) -> None:
         """A worker is about to be killed because it takes too much memory."""
@@ -549,3 +652,14 @@ class Engine:
         if self._scheduler:
             return f"check that the Dask scheduler at {self._scheduler} runs, then run it again"
         return "see the log of the app, then run it again"
+
+
+def _require_version(client: Any, address: str) -> None:
+    """Close a client whose scheduler, which reads jobs too, has another version. Raises `OtherVersion`."""
+    try:
+        answer = client.run_on_scheduler(resolve_name, QUESTION)
+    except NOT_THERE as error:
+        answer = error
+    if problem := misfit(f"The Dask scheduler at {address}", answer):
+        client.close()
+        raise OtherVersion(problem)

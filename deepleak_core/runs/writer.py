@@ -18,6 +18,7 @@ from typing import Any
 
 from deepleak_core.errors import StoreUnavailable
 from deepleak_core.events import PICTURES
+from deepleak_core.runs.log import Facts, log
 from deepleak_core.runs.record import Status
 from deepleak_core.runs.store import Store
 
@@ -78,10 +79,19 @@ class Writer:
         self._put(_Write(run_id=run_id, do=lambda: self.store.append(run_id, [event]), size=size))
 
     def finish(
-        self, run_id: str, status: Status, message: str = "", *, then: Callable[[], object] = lambda: None
+        self,
+        run_id: str,
+        status: Status,
+        message: str = "",
+        *,
+        facts: Facts | None = None,
+        then: Callable[[], object] = lambda: None,
     ) -> threading.Event:
-        """End a run unless it has ended, and then call a function; what is returned is set after both."""
-        return self._put(self._end(run_id, status, message, then))
+        """End a run unless it has ended, and then call a function; what is returned is set after both.
+
+        `facts` are told to the log once the end is stored.
+        """
+        return self._put(self._end(run_id, status, message, facts or {}, then))
 
     def close(self, seconds: float) -> None:
         """Write what waits, for no longer than this, and end the thread."""
@@ -92,9 +102,13 @@ class Writer:
         if self._writes:
             logger.error("%d writes are lost: the run database did not take them.", len(self._writes))
 
-    def _end(self, run_id: str, status: Status, message: str, then: Callable[[], object] = lambda: None) -> _Write:
-        def do() -> object:
-            return self.store.finish(run_id, status, message)
+    def _end(
+        self, run_id: str, status: Status, message: str, facts: Facts, then: Callable[[], object] = lambda: None
+    ) -> _Write:
+        def do() -> None:
+            if self.store.finish(run_id, status, message):
+                level = logging.WARNING if status == "failed" else logging.INFO
+                log(f"run {status}", level=level, **(facts | {"run": run_id}))
 
         return _Write(run_id=run_id, do=do, end=(status, message), then=then)
 
@@ -146,12 +160,16 @@ class Writer:
         try:
             write.do()
         except StoreUnavailable as error:
+            if not self.trouble:
+                log("storage trouble", level=logging.ERROR, cause=type(error.__cause__).__name__)
             self.trouble = str(error)
             if write.end is not None:
                 self.store.announce(write.run_id, *write.end)
             return False
         except Exception:  # no database failed: it would fail again
             logger.exception("A write of run %s is left out.", write.run_id)
+        if self.trouble:
+            log("storage answers again")
         self.trouble = ""
         with self._changed:
             if self._writes and self._writes[0] is write:  # else its run was given up meanwhile
@@ -168,7 +186,7 @@ class Writer:
         self._given_up.add(run_id)
         kept = [write for write in self._writes if write.run_id != run_id or write.end is not None]
         place = next((place for place, write in enumerate(kept) if write.run_id == run_id), len(kept))
-        kept.insert(place, self._end(run_id, "failed", cause))  # of several ends the first counts
+        kept.insert(place, self._end(run_id, "failed", cause, {"cause": "storage"}))  # of several ends the first counts
         self._writes = deque(kept)
         self._bytes = sum(write.size for write in kept)
         self._on_given_up(run_id)

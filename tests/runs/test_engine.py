@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -39,6 +38,7 @@ from deepleak_core.events import (
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs import workers
 from deepleak_core.runs.engine import Engine
+from deepleak_core.runs.log import FINGERPRINT_DIGITS
 from deepleak_core.runs.store import RunRecord, Store
 from deepleak_core.runs.tasks import Attack
 from deepleak_core.scenario import Scenario
@@ -108,10 +108,19 @@ def own_client(engine: Engine) -> Iterator[Client]:
         yield client
 
 
+def events(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
+    """The events of the log and their facts."""
+    return [(record.msg, record.facts) for record in caplog.records if hasattr(record, "facts")]
+
+
 def kill_worker(engine: Engine) -> None:
     with own_client(engine) as client:
         (pid,) = client.run(os.getpid).values()
     os.kill(pid, signal.SIGKILL)
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def worker_processes() -> list[psutil.Process]:
@@ -133,7 +142,7 @@ def is_recorded_whole(engine: Engine, run_id: str) -> None:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    logging.getLogger("deepleak_core.runs.engine").setLevel(logging.INFO)
+    logging.getLogger("deepleak_core").setLevel(logging.INFO)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DEEPLEAK_SCHEDULER", raising=False)
         patch.setenv("DEEPLEAK_THREADS", "1")
@@ -151,7 +160,11 @@ def test_a_run_is_executed_and_recorded_whole(engine: Engine, caplog: pytest.Log
     assert (record.status, record.attempt, record.message, record.scenario) == ("finished", 1, "", SHORT)
     is_recorded_whole(engine, run_id)
     assert engine.workers == 1
-    eventually(lambda: "attacks on CPU, 1 thread." in caplog.text)
+    eventually(lambda: "CPU, 1 thread" in [facts.get("device") for _, facts in events(caplog)])
+    told = {event: facts for event, facts in events(caplog) if facts.get("run") == run_id}
+    assert list(told) == ["run queued", "run started", "run finished"]
+    assert told["run queued"]["scenario"] == record.fingerprint[:FINGERPRINT_DIGITS]
+    assert (told["run finished"]["reason"], told["run finished"]["seconds"] > 0) == ("iterations", True)
 
 
 def test_the_worker_uses_the_threads_it_was_given(engine: Engine) -> None:
@@ -600,75 +613,6 @@ def test_an_app_that_dies_or_closes_leaves_its_runs_in_order(tmp_path: Path) -> 
         record = record_of(engine, run_id)
         assert record.status == "interrupted"
         assert "run it again" in record.message
-
-
-# ------------------------------------------------------------------------------------------------ another cluster
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def _start(*command: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "dask", *command],
-        env=_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
-def _end(*processes: subprocess.Popen[bytes]) -> None:
-    for process in processes:
-        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
-            child.kill()
-        process.wait()
-
-
-def test_a_cluster_by_its_address_lost_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    address = f"tcp://127.0.0.1:{port}"
-    scheduler = ("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
-    worker = ("worker", address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path))
-    monkeypatch.setenv("DEEPLEAK_SCHEDULER", address)
-    processes = [_start(*scheduler), _start(*worker)]
-    before = worker_processes()
-    engine = Engine(Store(f"sqlite:///{tmp_path}/runs.sqlite"))
-    try:
-        run_id = engine.submit(SHORT, again=True)
-        assert ended(engine, run_id).status == "finished"
-        is_recorded_whole(engine, run_id)
-        assert worker_processes() == before
-        assert engine.workers == 1
-
-        run_id = engine.submit(LONG, again=True)
-        running(engine, run_id)
-        _end(*processes)
-        record = ended(engine, run_id)
-        assert record.status == "failed"
-        assert f"scheduler at {address}" in record.message
-        assert len(engine.store.curve(run_id)) >= 2
-
-        processes = [_start(*scheduler), _start(*worker)]
-        run_id = engine.submit(SHORT, again=True)
-        assert ended(engine, run_id).status == "finished"
-        is_recorded_whole(engine, run_id)
-    finally:
-        _end(*processes)
-        engine.close()
-
-
-def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepleak_core.runs.engine.CONNECT_SECONDS", 0.5)
-    engine = Engine(Store(f"sqlite:///{tmp_path}/runs.sqlite"), scheduler="tcp://127.0.0.1:1")
-    try:
-        record = ended(engine, engine.submit(SHORT, again=True))
-        assert record.status == "failed"
-        assert "tcp://127.0.0.1:1" in record.message
-    finally:
-        engine.close()
 
 
 # -------------------------------------------------------------------------------------------- workers and threads

@@ -220,8 +220,9 @@ class _Page:
         going = any(group.under_way for group in shown.values())
         slowed = pace()
         attempts = tuple(run.attempt for group in shown.values() for run in group.runs)
+        hindered = records.hindrances(*(run for group in shown.values() for run in group.runs))
         repeated = shell.fragment(self._play, run_every=PICTURE_SECONDS * slowed if going else None)
-        repeated({name: group.id for name, group in shown.items()}, scenarios, going, attempts, slowed)
+        repeated({name: group.id for name, group in shown.items()}, scenarios, going, attempts, slowed, hindered)
         recorded = PAIR not in shown and self._recorded(scenarios)
         st.html(pieces.note(f"{RECORDED} {OWN_SECONDS} {self.invitation}" if recorded else _about_the_clock(shown)))
 
@@ -232,11 +233,12 @@ class _Page:
         going: bool,
         attempts: Sequence[int],
         slowed: int,
+        hindered: tuple[str, ...],
     ) -> None:
         give_way()
         runs = {name: store().members(group_id) for name, group_id in group_ids.items()}
-        forgotten = not all(runs.values())
-        if forgotten or (going and _is_over([run for group in runs.values() for run in group], attempts, slowed)):
+        forgotten, every = not all(runs.values()), [run for group in runs.values() for run in group]
+        if forgotten or (going and (_is_over(every, attempts, slowed) or records.hindrances(*every) != hindered)):
             st.rerun()
         sides: dict[str, Sequence[Side]] = {name: sides_of(group) for name, group in runs.items()}
         recorded = {} if PAIR in sides else self._recorded(scenarios)

@@ -65,13 +65,15 @@ def sentence(record: RunRecord | None) -> str:
 
 def draw(record: RunRecord) -> None:
     """The private batch beside every strategy's answer so far, and two tables on request."""
-    shell.fragment(_draw, run_every=LOOK_SECONDS if record.under_way else None)(record.id, record.under_way)
+    shell.fragment(_draw, run_every=LOOK_SECONDS if record.under_way else None)(
+        record.id, record.under_way, records.hindrances(record)
+    )  # fmt: skip
 
 
-def _draw(run_id: str, busy: bool) -> None:
+def _draw(run_id: str, busy: bool, hindered: tuple[str, ...]) -> None:
     give_way()
     record = store().run(run_id)
-    if record is None or (busy and not record.under_way):
+    if record is None or (busy and (not record.under_way or records.hindrances(record) != hindered)):
         st.rerun()
     names = names_of_classes(record.scenario)
     read = store().latest(run_id, LastLayerRead)

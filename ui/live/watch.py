@@ -38,14 +38,20 @@ def _client(scenario: Scenario | None, *, hidden: bool) -> list[Column]:
 def draw(record: RunRecord, *, hidden: bool) -> None:
     """Follow a run, as often as the number of viewers allows."""
     slowed = pace()
-    shell.fragment(_watch, run_every=stage.PICTURE_SECONDS * slowed)(record.id, record.attempt, hidden, slowed)
+    watched = shell.fragment(_watch, run_every=stage.PICTURE_SECONDS * slowed)
+    watched(record.id, record.attempt, hidden, slowed, records.hindrances(record))
 
 
-def _watch(run_id: str, attempt: int, hidden: bool, slowed: int) -> None:
-    """Draws the whole page anew when the run is over, was started again, or the number of viewers has changed."""
+def _watch(run_id: str, attempt: int, hidden: bool, slowed: int, hindered: tuple[str, ...]) -> None:
+    """Draws the whole page anew when what it says is outdated.
+
+    The run is over, was started again, cannot begin or can again, or the number of viewers has changed.
+    """
     give_way()
     record = store().run(run_id)
     if record is None or not record.under_way or record.attempt > max(1, attempt) or pace() != slowed:
+        st.rerun()
+    if records.hindrances(record) != hindered:
         st.rerun()
     state, key = st.session_state, (run_id, record.snapshots, hidden)
     if state.get("frame", (None,))[0] != key or not record.snapshots:

@@ -1,0 +1,81 @@
+"""What the app logs can be read by programs, and tells nothing about visitors and their files."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepleak_core.runs.log import configure, log
+
+
+@pytest.fixture
+def written() -> Iterator[Callable[[str], io.StringIO]]:
+    """Has the log written in a form, until the end of the test."""
+    root, package = logging.getLogger(), logging.getLogger("deepleak_core")
+    handlers, level = list(root.handlers), package.level
+
+    def configured(form: str) -> io.StringIO:
+        stream = io.StringIO()
+        configure(form, stream)
+        return stream
+
+    yield configured
+    root.handlers[:] = handlers
+    package.setLevel(level)
+
+
+def entries(stream: io.StringIO) -> list[dict[str, Any]]:
+    """The lines of a log in JSON."""
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_an_event_is_one_line_of_json_with_its_facts(written: Callable[[str], io.StringIO]) -> None:
+    stream = written("json")
+    log("run finished", run="abc", scenario="f" * 64, reason="converged", seconds=1.23456, worker="")
+    (entry,) = entries(stream)
+    assert entry.pop("time").endswith("+00:00")
+    told = {"level": "INFO", "event": "run finished", "run": "abc", "reason": "converged", "seconds": 1.235}
+    assert entry == told | {"scenario": "f" * 16}
+
+
+def test_text_is_for_people(written: Callable[[str], io.StringIO]) -> None:
+    stream = written("text")
+    log("run failed", level=logging.WARNING, run="abc", cause="OutOfMemory")
+    assert stream.getvalue().endswith("WARNING run failed run=abc cause=OutOfMemory\n")
+
+
+def test_other_records_name_no_file_and_no_address(written: Callable[[str], io.StringIO]) -> None:
+    stream = written("json")
+    try:
+        Path("/home/anna/cats/secret.png").stat()
+    except OSError:
+        logging.getLogger("deepleak_core.runs").exception(
+            "%s of '%s' for %s and %s\nfailed", "/home/anna/cats", "anna's", "192.0.2.7", "2001:db8:0:1::7"
+        )
+    (entry,) = entries(stream)
+    assert entry["error"] == "FileNotFoundError"
+    assert entry["trace"][0].startswith("test_log.py:")
+    assert len(stream.getvalue().splitlines()) == 1
+    for secret in ("anna", "cats", "secret", "192.0.2.7", "2001:db8"):
+        assert secret not in stream.getvalue()
+    assert entry["message"].endswith("\nfailed")
+
+
+def test_packages_with_handlers_of_their_own_write_json_too(written: Callable[[str], io.StringIO]) -> None:
+    other, stream = logging.getLogger("some_package"), io.StringIO()
+    other.propagate = False
+    other.addHandler(logging.StreamHandler(stream))
+    written("json")
+    other.warning("It is late.")
+    assert entries(stream)[0]["message"] == "It is late."
+
+
+def test_only_the_forms_that_exist_are_accepted() -> None:
+    with pytest.raises(ValueError, match="'xml'; accepted are text and json"):
+        configure("xml")
