@@ -43,13 +43,18 @@ def close() -> None:
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
     """The engine that executes runs. The first call returns at once; workers start in the background."""
-    started = Engine(store(), limits=limits(), keeping=keeping())
-    _started.append(started)
+    made = Engine(store(), limits=limits(), keeping=keeping())
+    _started.append(made)
     # Streamlit collects garbage after every rerun, which scans the million objects of PyTorch and Dask: a quarter of a
     # second for every picture. Objects that exist by now stay, so the collector need not look at them again.
     gc.collect()
     gc.freeze()
-    return started
+    return made
+
+
+def started() -> Engine | None:
+    """The engine, if any visitor has needed one yet."""
+    return _started[-1] if _started else None
 
 
 @st.cache_resource(show_spinner=False)

@@ -1,4 +1,4 @@
-"""What the web server does beside Streamlit: the document that a browser loads first, its log and its end.
+"""What the web server does beside Streamlit: the document that a browser loads first, its health, log and end.
 
 The document is Streamlit's own, at the address of every page, with three additions:
 
@@ -28,6 +28,7 @@ from streamlit.starlette import App
 
 from deepleak_core.environment import LOG
 from deepleak_core.runs.log import FORMS, configure
+from ui import health
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +66,11 @@ class _PageName(Convertor[str]):
 
 
 def routes() -> list[Route]:
-    """What the server answers before Streamlit does: the addresses of pages."""
+    """What the server answers before Streamlit does: its health, and the addresses of pages."""
     register_url_convertor("page", _PageName())
     base = str(get_option("server.baseUrlPath")).strip("/")
     root = f"/{base}/" if base else "/"
-    return [Route(f"{root}{{page:page}}", _answer)]
+    return [Route(f"{root}health", health.answer), Route(f"{root}{{page:page}}", _answer)]
 
 
 def announce_navigation() -> None:
