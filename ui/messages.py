@@ -46,6 +46,12 @@ def warning(sentence: str) -> None:
     _draw([sentence], "dl-warning")
 
 
+def warnings(remarks: Iterable[str]) -> None:
+    """Every remark on what is shown."""
+    for remark in remarks:
+        warning(remark)
+
+
 def errors(problems: Iterable[str]) -> None:
     """Every problem once, the first `MOST` of them."""
     found = list(dict.fromkeys(problems))

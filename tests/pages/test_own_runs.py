@@ -14,7 +14,7 @@ from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.keeping import Keeping
 from deepleak_core.runs.store import RunRecord, Store, this_process
 from deepleak_core.scenario import Scenario
-from tests.helpers import app_page, checked, errors, keys, page_html
+from tests.helpers import app_page, checked, errors, keys, page_html, warnings
 from ui import address, backend
 from ui.live import session
 
@@ -98,7 +98,8 @@ def test_what_cannot_be_kept_is_said_and_the_switch_stays_off(mine: RunRecord, m
 
 def test_a_link_that_asks_for_more_time_is_opened_with_what_is_allowed(store: Store) -> None:
     app = visit(indices="0,4", max_seconds="4000", max_iterations="1000000")
-    assert [error.partition(" was")[0] for error in errors(app)] == ["max_seconds", "max_iterations"]
+    assert [words.partition(" was")[0] for words in warnings(app)] == ["max_seconds", "max_iterations"]
+    assert not errors(app)
     caps = backend.limits()
     assert app.number_input(key="max_seconds").value == app.number_input(key="max_seconds").max == caps.seconds
     assert app.number_input(key="max_iterations").max == caps.iterations
@@ -106,6 +107,12 @@ def test_a_link_that_asks_for_more_time_is_opened_with_what_is_allowed(store: St
     assert (scenario.max_seconds, scenario.max_iterations) == (caps.seconds, caps.iterations)
     assert not app.button(key="start").disabled
     assert caps.sentence() in page_html(app)
+
+
+def test_a_comparison_is_opened_with_what_is_allowed_too(store: Store) -> None:
+    app = app_page("same_label_fusion", indices="0,4", max_seconds="4000")
+    assert [words.partition(" was")[0] for words in warnings(app)] == ["max_seconds"]
+    assert app.query_params["max_seconds"] == f"{backend.limits().seconds}"
 
 
 def test_a_link_to_a_batch_that_is_too_large_is_refused(store: Store) -> None:

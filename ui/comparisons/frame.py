@@ -147,6 +147,7 @@ class _Page:
         with row.why:
             why(self.topic)
         messages.errors((*st.session_state.problems, *problems))
+        messages.warnings(st.session_state.remarks)
         messages.of_runs(*(run for group in started.values() for run in group.runs))
         self._stage(started, scenarios)
         if self.below is not None:

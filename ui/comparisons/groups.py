@@ -76,13 +76,14 @@ def enter(page: str, names: Sequence[str]) -> bool:
         for name, group_id in asked.items()
         if name not in found
     )
+    state.remarks = ()
     state.base = found[names[0]][0].scenario if names[0] in found else DEFAULT
     if not asked and set(query) & set(Scenario.model_fields):
         try:
             scenario = Scenario.from_query(query)
             controls.check(scenario)
             state.base, lowered = limits().lowered(scenario)
-            state.problems = tuple(lowered)
+            state.remarks = tuple(lowered)
         except UnsupportedScenario as error:
             state.problems = (*error.problems, address.DISCARDED)
     controls.fill(state.base)
@@ -94,7 +95,7 @@ def settings(*, locked: bool) -> tuple[Scenario | None, tuple[str, ...]]:
     state = st.session_state
     scenario, problems = controls.draw_few(state.base, locked=locked)
     if scenario is not None and scenario != state.base:
-        state.base, state.groups, state.problems = scenario, {}, ()
+        state.base, state.groups, state.problems, state.remarks = scenario, {}, (), ()
     return scenario, problems
 
 

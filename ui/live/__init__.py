@@ -63,6 +63,7 @@ def top(view: View, page: Places, invitation: Mapping[str, str]) -> None:
     actions.draw(view, page.actions)
     with page.problems:
         messages.errors((*view.notices, *view.problems))
+        messages.warnings(view.remarks)
         if view.record is not None:
             messages.of_runs(view.record)
     stage.draw(view)

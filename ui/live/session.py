@@ -24,7 +24,8 @@ def opened(drawer: DeltaGenerator) -> View:
     messages.of_store(store())
     if (news := address.opened(store(), controls.check, arriving=address.arriving(PAGE))) is not None:
         asked, lowered = (news.scenario, []) if news.run_id else limits().lowered(news.scenario)
-        compose(asked, news.run_id, (*news.problems, *lowered))
+        compose(asked, news.run_id, news.problems)
+        state.remarks = tuple(lowered)
         state.suspense = news.suspense
     if (picked := state.pop("picked", None)) is not None:
         compose(picked)
@@ -44,6 +45,7 @@ def opened(drawer: DeltaGenerator) -> View:
         scenario=scenario,
         problems=problems,
         notices=state.problems,
+        remarks=state.remarks,
         record=record,
         recording=recording,
         answered=state.answered,

@@ -25,7 +25,8 @@ PAGE = "live"
 class View:
     """The scenario that the controls make, if any, every problem with it, and the run that is shown, if any.
 
-    `notices` are problems that do not concern the scenario: a link that was ignored, a run that was refused.
+    `notices` are problems that do not concern the scenario: a link that was ignored, a run that was refused. `remarks`
+    say what of a link was changed.
 
     `recording` is a recorded run of just this scenario, or the run itself when it is over; it can be played. `answered`
     says that the run was over before anybody asked for it here.
@@ -34,6 +35,7 @@ class View:
     scenario: Scenario | None
     problems: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     record: RunRecord | None = None
     recording: RecordedRun | None = field(default=None, repr=False)
     answered: bool = False
@@ -75,6 +77,7 @@ def begin(run_id: str | None, problems: tuple[str, ...] = ()) -> None:
     """Show a run, or the scenario of the controls, and no run."""
     state = st.session_state
     state.run, state.untouched, state.problems, state.answered = run_id, None, problems, False
+    state.remarks = ()
 
 
 def sentence_of(view: View, invitation: Mapping[str, str]) -> str:
