@@ -33,7 +33,7 @@ MEASURED_SECONDS = 0.1  # of repetitions at each size; the fastest one counts
 HEAD_WEIGHTS = 2_000_000  # of the last layer that is measured
 HEAD_CLASSES = 1000
 OVERHEAD = 1.5  # seconds of an iteration over those of its differentiation: priors, optimiser, snapshots; as measured
-EXACT_ITERATIONS = 20  # iterations on one image that solving for it takes as long as; by benchmarks/limits.py
+EXACT_ITERATIONS = 25  # iterations on one image that solving for it takes as long as; by benchmarks/limits.py
 
 
 @dataclass(frozen=True, kw_only=True)
