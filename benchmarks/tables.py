@@ -155,6 +155,23 @@ def shares_row(cell: Result) -> Row:
     return (cell["cell"], *(f"{cell['shares'][kind]:.0%}" for kind in SHARES_HEAD[1:]))
 
 
+ESTIMATES_HEAD = ("attack", "calibration, s", "estimated, s", "real, s", "estimated / real")
+
+
+def estimates() -> str:
+    """Estimated and real seconds of attacks on photos."""
+    cells = result("estimates")["cells"]
+    return sources(cells) + markdown(ESTIMATES_HEAD, map(estimates_row, cells))
+
+
+def estimates_row(cell: Result) -> Row:
+    """One attack."""
+    return (
+        *(cell[name] for name in ("cell", "calibration", "estimate", "real")),
+        f"{cell['estimate'] / cell['real']:.1f}",
+    )
+
+
 LEVELS = ("30", "59")
 SOLVERS_HEAD = (
     "batch", *(f"{level} dB {when}" for level in LEVELS for when in ("before", "now")), "times as fast", "worst image",
@@ -506,6 +523,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "solvers": solvers,
     "limits": limits,
     "time-shares": time_shares,
+    "estimates": estimates,
     "first-sight": first_sight,
     "attack-speed-cpu": lambda: attack_speed("cpu"),
     "attack-speed-gpu": lambda: attack_speed("cuda"),

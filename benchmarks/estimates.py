@@ -1,0 +1,76 @@
+"""Compare estimated with real times of attacks on photos: `python -m benchmarks.estimates [--cells NAME ...]`.
+
+Each cell calibrates the network, estimates the seconds of an attack (`deepleak_core.runs.estimates`) and runs it, in
+one process. Both sides are processor time of one thread, so that what else the machine does changes neither much. The
+time of label inference is left out; a network is calibrated once. Writes benchmarks/results/estimates.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import torch
+
+import deepleak_core
+from benchmarks import outcomes, tables
+from benchmarks.machine import describe_machine
+from deepleak_core.events import Finished, LabelsInferred
+from deepleak_core.runs.estimates import calibrate, estimate
+from deepleak_core.scenario import Scenario
+
+RESULT = outcomes.RESULTS / "estimates.json"
+CHANNELS = 3
+SEARCH: dict[str, Any] = {"batch_size": 2, "max_iterations": 6}
+EXACT: dict[str, Any] = {"attack": "exact"}
+CELLS: dict[str, dict[str, Any]] = {
+    "lenet64-elu, 64 px, search": {**SEARCH, "model": "lenet64-elu", "image_size": 64, "max_iterations": 40},
+    "strided, 224 px, search": {**SEARCH, "model": "strided", "image_size": 224},
+    "resnet18, 64 px, search": {**SEARCH, "model": "resnet18", "image_size": 64},
+    "resnet18, 224 px, search": {**SEARCH, "model": "resnet18", "image_size": 224},
+    "mobilenet-v2, 224 px, search": {**SEARCH, "model": "mobilenet-v2", "image_size": 224},
+    "lenet64-elu, 64 px, exact": {**EXACT, "model": "lenet64-elu", "image_size": 64},
+    "strided, 96 px, exact": {**EXACT, "model": "strided", "image_size": 96},
+    "strided, 224 px, exact": {**EXACT, "model": "strided", "image_size": 224, "batch_size": 2},
+}
+
+
+def measure(name: str) -> dict[str, Any]:
+    """One cell: seconds of the calibration, of the estimate and of the run."""
+    scenario = Scenario(dataset="imagenet-samples", device="cpu", **CELLS[name])
+    began = time.process_time()
+    cost = calibrate(scenario.model, CHANNELS)
+    torch.set_num_threads(1)
+    estimated, calibrated = estimate(scenario, cost), time.process_time() - began
+    inferred = real = 0.0
+    for event in deepleak_core.run(scenario):
+        if isinstance(event, LabelsInferred):
+            inferred = time.process_time()
+        elif isinstance(event, Finished):
+            real = time.process_time() - inferred
+    return {
+        "cell": name,
+        "calibration": round(calibrated, 2),
+        "estimate": round(estimated.seconds, 2),
+        "real": round(real, 2),
+    }
+
+
+def main() -> None:
+    """Measure every cell asked for and keep it in the file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--cells", nargs="*", default=list(CELLS), choices=list(CELLS))
+    measured_with = {
+        "command": outcomes.command("benchmarks.estimates", choices=["--cells"]),
+        "machine": describe_machine(),
+    }
+    print(tables.markdown(tables.ESTIMATES_HEAD, []))
+    for name in parser.parse_args().cells:
+        cell = measure(name) | measured_with
+        outcomes.keep(RESULT, cell, ["cell"], [(other,) for other in CELLS])
+        print(tables.line(tables.estimates_row(cell)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
