@@ -33,6 +33,7 @@ from deepleak_core.text import escape, shorten, split_list
 Composition = Literal["distinct", "pair", "half", "same", "random", "skewed"]
 Mode = Literal["fedsgd", "fedavg"]
 BatchNormMode = Literal["eval", "train"]
+LocalOrder = Literal["unknown", "known"]
 FedAvgMethod = Literal["averaged", "surrogate", "simulated", "corrected"]
 
 COMPOSITIONS: dict[Composition, str] = {
@@ -49,7 +50,11 @@ FEDAVG_METHODS: dict[FedAvgMethod, str] = {
     "simulated": "the local steps are simulated and differentiated through",
     "corrected": "the gradient midway, corrected every few iterations by what simulated local steps add to it",
 }
-LOCAL_SETTINGS = ("local_epochs", "local_batch_size", "local_lr", "local_momentum", "fedavg")
+LOCAL_ORDERS: dict[LocalOrder, str] = {
+    "unknown": "the client shuffles its images in every epoch and keeps the order secret",
+    "known": "the client goes through its images class by class, as a loader reads folders, and the server knows it",
+}
+LOCAL_SETTINGS = ("local_epochs", "local_batch_size", "local_lr", "local_momentum", "local_order", "fedavg")
 
 
 FOLDER_DATASETS = ("folder", "grey-folder")  # data sets that consist of the images in a folder of class folders
@@ -106,6 +111,7 @@ class Scenario(BaseModel):
     local_batch_size: int = Field(4, ge=1, le=4096, description="FedAvg: images in one local step")
     local_lr: float = Field(0.01, gt=0, le=10, description="FedAvg: learning rate of the client")
     local_momentum: float = Field(0.0, ge=0, le=0.99, description="FedAvg: momentum of the client")
+    local_order: LocalOrder = Field("unknown", description="FedAvg: whether the server knows the order of mini-batches")
 
     attack: str = Field("general-deep-leakage", description="attack")
     fedavg: FedAvgMethod | None = Field(

@@ -59,6 +59,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         values["local_batch_size"] = draw(st.integers(1, 4096))
         values["local_lr"] = draw(rates)
         values["local_momentum"] = draw(st.floats(0, 0.99))
+        values["local_order"] = draw(st.sampled_from(["known", "unknown"]))
         values["fedavg"] = draw(st.sampled_from(list(FEDAVG_METHODS)))
     scenario = Scenario(**values)
     return scenario.changed(wrong_labels=draw(st.integers(0, scenario.batch_size)))

@@ -17,7 +17,7 @@ from deepleak_core.attack.factored import SharedHead, compare_factored
 from deepleak_core.attack.prior import Term
 from deepleak_core.attack.rounds import CorrectedGradient, FactoredUpdate, factored_gradient, simulated_round
 from deepleak_core.federated.case import Case
-from deepleak_core.federated.client import Weights, local_training, mean_gradient, weights_of
+from deepleak_core.federated.client import LocalTraining, Weights, local_training, mean_gradient, weights_of
 from deepleak_core.scenario import FedAvgMethod
 
 # ------------------------------------------------------------------------------------------------ distances
@@ -78,9 +78,14 @@ class Matching:
         self.head = SharedHead.of(self.case)
         if self.case.update.local is not None and self.fedavg == "surrogate":
             self.mixing = torch.full((), 0.5, device=self.labels.device, requires_grad=True)
-        if self.case.update.local is not None and self.fedavg == "corrected":
-            model, update = self.case.model, self.case.update
-            self.corrected = CorrectedGradient.of(model, self.labels, self.case.update.local, update.tensors)
+        if self.local is not None and self.fedavg == "corrected":
+            self.corrected = CorrectedGradient.of(self.case.model, self.labels, self.local, self.case.update.tensors)
+
+    @property
+    def local(self) -> LocalTraining | None:
+        """The local training that is simulated, None for FedSGD."""
+        local = self.case.update.local
+        return local and local.assumed(len(self.labels))
 
     def compare(self, inputs: Tensor, *, create_graph: bool = True) -> Comparison:
         """The update that these inputs (B, C, H, W) would have given against the shared one."""
@@ -113,7 +118,7 @@ class Matching:
 
     def simulate(self, inputs: Tensor, *, create_graph: bool = True) -> Weights:
         """The update that these inputs (B, C, H, W) would have given, on the scale of a gradient, by autograd."""
-        model, local = self.case.model, self.case.update.local
+        model, local = self.case.model, self.local
         images = model.denormalise(inputs)
         if local is None or self.fedavg not in SIMULATED:
             return mean_gradient(model, self._point(), images, self.labels, create_graph=create_graph)
@@ -123,7 +128,7 @@ class Matching:
 
     def _factored(self, inputs: Tensor, *, create_graph: bool) -> FactoredUpdate:
         """What `simulate` returns, with the last layer in factors."""
-        model, local = self.case.model, self.case.update.local
+        model, local = self.case.model, self.local
         images = model.denormalise(inputs)
         if local is None or self.fedavg not in SIMULATED:
             return factored_gradient(model, self._point(), images, self.labels, create_graph=create_graph)

@@ -217,8 +217,10 @@ def assumptions(case: Case) -> list[str]:
     if local is None or local.batch_size >= images:
         return []
     sentences = [
-        "The order of the client's mini-batches is unknown: labels are assigned to them in ascending order, which "
-        "limits how well the update can be matched."
+        "The client goes through its images class by class in every epoch, and the server knows it."
+        if local.order == "known"
+        else "The client shuffles its images in every epoch and keeps the order secret: simulated steps are taken "
+        "on the mean over all images, which limits how well the update can be matched."
     ]
     if short := short_batch(images, local):
         sentences.append(

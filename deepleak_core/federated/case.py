@@ -4,6 +4,7 @@
 case from files of a real system, without a ground truth.
 
 >>> from deepleak_core.scenario import Scenario
+from deepleak_core.seeds import derive_seed
 >>> case, truth = observe(Scenario(indices=(0, 1, 3, 4)))
 >>> case.update.batch_size, case.image_shape, truth.labels.tolist()
 (4, (3, 32, 32), [3, 8, 0, 6])
@@ -24,6 +25,7 @@ from deepleak_core.federated import checkpoints, models
 from deepleak_core.federated.client import ClientUpdate, LocalTraining, Weights, share, weights_of
 from deepleak_core.federated.target_model import TargetModel
 from deepleak_core.scenario import Scenario
+from deepleak_core.seeds import derive_seed
 from deepleak_core.text import percent
 
 FLOAT_EPSILON = torch.finfo(torch.float32).eps
@@ -76,7 +78,9 @@ def observe_model(model: TargetModel, scenario: Scenario, *, draw: int = 0) -> t
     """What `observe` returns, for a target model that has been built already."""
     device = model.mean.device
     batch = load_batch(scenario, draw=draw)
-    update = share(model, batch.images.to(device), batch.labels.to(device), local_training_of(scenario))
+    labels, local = batch.labels.to(device), local_training_of(scenario)
+    orders = local.ordered(labels, seed=derive_seed(scenario.seed_for("local order"), str(draw))) if local else None
+    update = share(model, batch.images.to(device), labels, local, orders=orders)
     case = Case(
         model=model,
         update=update,
@@ -178,4 +182,5 @@ def local_training_of(scenario: Scenario) -> LocalTraining | None:
         batch_size=scenario.local_batch_size,
         lr=scenario.local_lr,
         momentum=scenario.local_momentum,
+        order=scenario.local_order,
     )

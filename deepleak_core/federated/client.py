@@ -8,8 +8,8 @@ images and differentiate through it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from deepleak_core.federated.target_model import TargetModel
-from deepleak_core.scenario import Mode
+from deepleak_core.scenario import LocalOrder, Mode
 
 Weights = dict[str, Tensor]
 
@@ -27,13 +27,15 @@ Weights = dict[str, Tensor]
 class LocalTraining:
     """The public settings of FedAvg; the last mini-batch of an epoch may be smaller than the others.
 
-    `momentum` is that of PyTorch's SGD, which starts from zero in each round.
+    `momentum` is that of PyTorch's SGD, which starts from zero in each round. `order` says whether the server knows the
+    order in which mini-batches go through the images (`scenario.LOCAL_ORDERS`).
     """
 
     epochs: int
     batch_size: int
     lr: float
     momentum: float = 0.0
+    order: LocalOrder = "known"
 
     def slices(self, images: int) -> list[slice]:
         """The mini-batch of every local step, in order.
@@ -44,6 +46,28 @@ class LocalTraining:
         steps = math.ceil(images / self.batch_size)
         ends = [(i * self.batch_size, min((i + 1) * self.batch_size, images)) for i in range(steps)]
         return [slice(*end) for end in ends] * self.epochs
+
+    def ordered(self, labels: Tensor, *, seed: int) -> list[Tensor] | None:
+        """In which order the client goes through its images in each epoch, None where no order matters.
+
+        Class by class where the order is known, shuffled by a secret `seed` otherwise.
+        """
+        if self.batch_size >= len(labels):
+            return None
+        if self.order == "known":
+            return [labels.argsort(stable=True)] * self.epochs
+        generator = torch.Generator().manual_seed(seed)
+        return [torch.randperm(len(labels), generator=generator).to(labels.device) for _ in range(self.epochs)]
+
+    def assumed(self, images: int) -> LocalTraining:
+        """What an attacker simulates, who has sorted the images by class.
+
+        Without knowledge of the order, as many steps on the mean over all images: no order changes it, and it is what a
+        random mini-batch gives on average.
+        """
+        if self.order == "known" or self.batch_size >= images:
+            return self
+        return replace(self, epochs=len(self.slices(images)), batch_size=images)
 
     def scale(self, images: int) -> float:
         """The change of weights over the mean gradient: the learning rate times the sum of all gradients' counts.
@@ -149,24 +173,42 @@ def mean_gradient(
 
 
 def local_training(
-    model: TargetModel, images: Tensor, labels: Tensor, local: LocalTraining, *, create_graph: bool = False
+    model: TargetModel,
+    images: Tensor,
+    labels: Tensor,
+    local: LocalTraining,
+    *,
+    orders: Sequence[Tensor] | None = None,
+    create_graph: bool = False,
 ) -> Weights:
-    """The weights after the client's local SGD; with `create_graph`, differentiable in the images."""
+    """The weights after the client's local SGD; with `create_graph`, differentiable in the images.
+
+    `orders` (images,) of each epoch say how mini-batches go through the images; as they are if not given.
+    """
     weights, move = weights_of(model), None
-    for part in local.slices(len(images)):
+    slices = local.slices(len(images))
+    for number, here in enumerate(slices):
+        part = here if orders is None else orders[number * local.epochs // len(slices)][here]
         step = mean_gradient(model, weights, images[part], labels[part], create_graph=create_graph)
         move = step if move is None else {name: local.momentum * move[name] + g for name, g in step.items()}
         weights = {name: w - local.lr * move[name] for name, w in weights.items()}
     return weights
 
 
-def share(model: TargetModel, images: Tensor, labels: Tensor, local: LocalTraining | None = None) -> ClientUpdate:
-    """The client's round: from the private batch to the update.
+def share(
+    model: TargetModel,
+    images: Tensor,
+    labels: Tensor,
+    local: LocalTraining | None = None,
+    *,
+    orders: Sequence[Tensor] | None = None,
+) -> ClientUpdate:
+    """The client's round: from the private batch to the update; `orders` as in `local_training`.
 
     One local step over the whole batch is equivalent to FedSGD: the gradient is (W0 - W1) / lr.
     """
     if local is None:
         tensors = mean_gradient(model, weights_of(model), images, labels)
     else:
-        tensors = local_training(model, images, labels, local)
+        tensors = local_training(model, images, labels, local, orders=orders)
     return ClientUpdate(tensors={n: t.detach() for n, t in tensors.items()}, batch_size=len(images), local=local)

@@ -69,7 +69,7 @@ def described(scenario: Scenario, case: Case) -> Scenario:
     facts |= {"mode": case.update.mode, "composition": None}
     if local is not None:
         facts |= {"local_epochs": local.epochs, "local_batch_size": local.batch_size}
-        facts |= {"local_lr": local.lr, "local_momentum": local.momentum}
+        facts |= {"local_lr": local.lr, "local_momentum": local.momentum, "local_order": local.order}
     return scenario.model_copy(update=facts)
 
 

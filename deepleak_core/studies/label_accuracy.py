@@ -35,7 +35,8 @@ SHOWN_IN_STEPS = "zero-shot"  # the strategy whose intermediate values are repor
 SLOWEST = "verified"  # runs last, so that the other answers do not wait for it
 OF_THE_UPDATE = (
     "dataset", "images", "image_size", "indices", "labels", "batch_size", "composition", "model", "stage", "head_bias",
-    "batchnorm", "mode", "local_epochs", "local_batch_size", "local_lr", "local_momentum", "seed", "device",
+    "batchnorm", "mode", "local_epochs", "local_batch_size", "local_lr", "local_momentum", "local_order",
+    "seed", "device",
 )  # fmt: skip
 
 

@@ -71,17 +71,33 @@ def test_one_local_step_of_fedavg_is_as_good_as_a_gradient() -> None:
 LOCAL_STEPS: dict[str, dict[str, Any]] = {
     "whole batches": {},
     "momentum": {"local_momentum": 0.9},
-    "mini-batches": {"local_batch_size": 1},
+    "mini-batches": {"local_batch_size": 1, "local_order": "known"},
 }
 
 
 @pytest.mark.parametrize("client", LOCAL_STEPS.values(), ids=LOCAL_STEPS)
 def test_several_local_steps_are_solved_pixel_by_pixel_and_certified(client: dict[str, Any]) -> None:
-    events = events_of(indices=(0, 4), mode="fedavg", local_epochs=3, **client)
+    events = events_of(indices=(4, 0), mode="fedavg", local_epochs=3, **client)
     end = end_of(events)
     assert all(score_of(events).pixel_exact)
     assert end.certified
     assert stages(events)[-3:] == ["Features not separated", "Full update matched", "Exact copy certified"]
+
+
+def test_a_secret_order_of_mini_batches_leaves_a_residual_and_no_certificate() -> None:
+    events = events_of(
+        indices=(4, 0, 1, 3),
+        mode="fedavg",
+        local_epochs=3,
+        local_batch_size=2,
+        max_iterations=60,
+        label_strategy="true",
+    )
+    end = end_of(events)
+    assert "shuffles" in next(event.sentence for event in all_of(Stage, events) if event.name == "Assumption")
+    assert not end.certified
+    assert end.residual > 1e-4
+    assert score_of(events).mean_psnr > 20, "steps on the mean over all images come close"
 
 
 # ------------------------------------------------------------------------------------------ other networks

@@ -79,7 +79,9 @@ def test_factors_of_local_training_change_nothing_but_rounding(
     local = LOCAL[client]
     indices = (0, 4) if client == "two steps" else (0, 4, 5)
     network: dict[str, Any] = {"dataset": "cifar100-samples", "model": model, "head_bias": bias}
-    case, truth = observe(Scenario(indices=indices, mode="fedavg", local_lr=0.05, **network, **local))
+    case, truth = observe(
+        Scenario(indices=indices, mode="fedavg", local_lr=0.05, local_order="known", **network, **local)
+    )
     case.model.double()
     case = replace(case, update=replace(case.update, tensors={n: t.double() for n, t in case.update.tensors.items()}))
     shape = (1, len(indices), *case.image_shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import pytest
@@ -72,6 +72,36 @@ def test_fedavg_is_what_pytorchs_sgd_does(name: str, momentum: float) -> None:
         assert torch.allclose(update.tensors[layer], parameter.detach(), atol=1e-9), layer
 
 
+def test_a_known_order_goes_class_by_class_and_an_unknown_one_is_shuffled_in_every_epoch() -> None:
+    known = LocalTraining(epochs=2, batch_size=2, lr=0.1)
+    (first, second) = known.ordered(LABELS, seed=0) or []
+    assert LABELS[first].tolist() == sorted(LABELS.tolist())
+    assert torch.equal(first, second)
+    secret = replace(known, epochs=20, order="unknown")
+    orders = secret.ordered(LABELS, seed=0) or []
+    assert all(order.sort().values.tolist() == list(range(len(LABELS))) for order in orders)
+    assert len({tuple(order.tolist()) for order in orders}) > 10
+    assert [o.tolist() for o in secret.ordered(LABELS, seed=1) or []] != [o.tolist() for o in orders]
+    assert replace(secret, batch_size=len(LABELS)).ordered(LABELS, seed=0) is None
+
+
+def test_an_order_is_a_permutation_of_images_and_labels() -> None:
+    model, local = target().double(), LocalTraining(epochs=2, batch_size=2, lr=0.1)
+    order = torch.tensor([4, 2, 0, 1, 3])
+    shuffled = share(model, images().double(), LABELS, local, orders=[order, order])
+    sorted_before = share(model, images().double()[order], LABELS[order], local)
+    assert all(torch.equal(tensor, sorted_before.tensors[name]) for name, tensor in shuffled.tensors.items())
+
+
+def test_without_knowledge_of_the_order_the_assumed_steps_do_not_depend_on_it() -> None:
+    secret = LocalTraining(epochs=2, batch_size=2, lr=0.1, momentum=0.5, order="unknown")
+    assumed = secret.assumed(len(LABELS))
+    assert assumed.slices(len(LABELS)) == [slice(0, len(LABELS))] * 6
+    assert assumed.scale(len(LABELS)) == secret.scale(len(LABELS))
+    known = replace(secret, order="known")
+    assert known.assumed(len(LABELS)) == known
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_a_small_learning_rate_gives_the_gradient_whatever_the_momentum(momentum: float) -> None:
     model = target().double()
@@ -92,7 +122,7 @@ def test_sharing_changes_no_model() -> None:
 def test_an_update_holds_tensors_a_count_and_public_settings_only() -> None:
     """No autograd history leads back to the images."""
     assert [f.name for f in fields(ClientUpdate)] == ["tensors", "batch_size", "local"]
-    assert [f.name for f in fields(LocalTraining)] == ["epochs", "batch_size", "lr", "momentum"]
+    assert [f.name for f in fields(LocalTraining)] == ["epochs", "batch_size", "lr", "momentum", "order"]
     model = target()
     for local in (None, LocalTraining(epochs=2, batch_size=2, lr=0.1)):
         update = share(model, images().requires_grad_(), LABELS, local)

@@ -18,7 +18,7 @@ from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.models import MODELS
 from deepleak_core.runs import checks
-from deepleak_core.scenario import LOCAL_SETTINGS, Scenario
+from deepleak_core.scenario import LOCAL_ORDERS, LOCAL_SETTINGS, Scenario
 from deepleak_core.text import escape, shorten
 from ui import backend, messages
 from ui.controls import attack, estimates, images, inputs
@@ -145,11 +145,14 @@ def _made(values: Mapping[str, Any], problems: tuple[str, ...]) -> Made:
 
 
 def _local_training(locked: bool) -> dict[str, Any]:
+    titles = {name: name.capitalize() for name in LOCAL_ORDERS}
+    orders = "\n".join(f"- **{name.capitalize()}**: {words}." for name, words in LOCAL_ORDERS.items())
     return {
         "local_epochs": inputs.number("Local epochs", "local_epochs", locked=locked),
         "local_batch_size": inputs.number("Images in one local step", "local_batch_size", locked=locked),
         "local_lr": inputs.number("Local learning rate", "local_lr", locked=locked, step=0.001, format="%g"),
         "local_momentum": inputs.number("Local momentum", "local_momentum", locked=locked, step=0.1, format="%g"),
+        "local_order": inputs.select("Order of mini-batches", "local_order", titles, locked=locked, help=orders),
     }
 
 
