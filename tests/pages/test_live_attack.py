@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +18,7 @@ from deepleak_core import run
 from deepleak_core.attack.attacks import ATTACKS
 from deepleak_core.attack.priors import PRIORS
 from deepleak_core.attack.settings import limits_of
-from deepleak_core.events import Finished, GroundTruthKnown, LabelsRevised
+from deepleak_core.events import Finished, GroundTruthKnown, LabelsRevised, Snapshot
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.case import target_model
 from deepleak_core.runs.recording import gallery
@@ -344,6 +346,25 @@ def waiting(app: AppTest) -> str:
     (news,) = component(app, "attack-stage-feed")["tracks"].values()
     words: str = news["waiting"]
     return words
+
+
+def test_a_run_that_diverged_is_shown(visit: Any, store: Store) -> None:
+    """Its curves, player and figures, without the numbers that are none."""
+    scenario = Scenario(indices=(0, 4), max_iterations=3)
+    run_id = store.create(scenario, this_process())
+    for event in run(scenario):
+        if isinstance(event, Snapshot) and event.step:
+            event = replace(event, loss=math.inf, residual=math.nan)
+        elif isinstance(event, Finished):
+            event = replace(event, reason="diverged", sentence="The attack diverged.", residual=math.nan)
+        store.append(run_id, [event])
+    store.finish(run_id, "failed", "The attack diverged.")
+    app = visit(run=run_id)
+    assert errors(app) == ["The attack diverged."]
+    (track,) = columns(app, "track")
+    assert None in [frame["residual"] for frame in track["run"]["frames"]]
+    (curves,) = app.get("echarts_chart")
+    assert json.loads(curves.proto.spec, parse_constant=pytest.fail)
 
 
 def test_runs_that_wait_say_their_place(visit: Any, store: Store) -> None:
