@@ -419,6 +419,7 @@ class Engine:
         except Exception as error:  # whatever it is, no run should wait for workers that never come
             if self._reached:
                 log("no workers", level=logging.WARNING, cause=type(error).__name__)
+                logger.warning("No worker could be reached or started.", exc_info=not self._scheduler)
             self.workers, self._reached = 0, False
             known = isinstance(error, DeepLeakError)
             reason = str(error) if known else f"No worker could be started ({first_line(error)}); {self._advice}."
