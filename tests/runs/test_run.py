@@ -192,6 +192,20 @@ def test_every_model_runs(model: str, batchnorm: str) -> None:
     assert np.isfinite(end.residual)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["resnet18", "mobilenet-v2", "strided"])
+def test_photos_at_full_size_among_a_thousand_classes(model: str) -> None:
+    """A pair of one class: the round, the labels, and the first step of the attack."""
+    photos = Scenario(dataset="imagenet-samples", image_size=224, indices=(6, 7), model=model, max_iterations=1)
+    events = events_of(photos)
+    inferred = only(LabelsInferred, events)
+    assert inferred.score is not None
+    assert inferred.score.exact
+    assert len(only(Prepared, events).class_names) == 1000
+    assert all_of(Snapshot, events)[-1].images.shape == (2, 3, 224, 224)
+    assert np.isfinite(end_of(events).residual)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
