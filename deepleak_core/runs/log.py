@@ -85,6 +85,7 @@ def configure(form: str, stream: TextIO | None = None) -> logging.Handler:
         raise ValueError(f"The form of the log was {form!r}; accepted are {' and '.join(FORMS)}.")
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.addFilter(_is_of_interest)
     logging.getLogger().addHandler(handler)
     logging.getLogger("deepleak_core").setLevel(logging.INFO)
     if form == "json":
@@ -136,6 +137,11 @@ def clean(text: str) -> str:
     for pattern in (_QUOTED, _ADDRESS, _PATH):
         text = pattern.sub("...", text)
     return text
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    """Of other packages warnings only: Dask tells of every connection."""
+    return record.levelno >= logging.WARNING or record.name.startswith("deepleak_core")
 
 
 def _facts(record: logging.LogRecord) -> Mapping[str, Any]:

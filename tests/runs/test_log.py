@@ -67,6 +67,15 @@ def test_other_records_name_no_file_and_no_address(written: Callable[[str], io.S
     assert entry["message"].endswith("\nfailed")
 
 
+def test_of_other_packages_only_warnings_are_written(written: Callable[[str], io.StringIO]) -> None:
+    stream, other = written("json"), logging.getLogger("distributed.scheduler")
+    other.setLevel(logging.INFO)
+    logging.getLogger("distributed").propagate = True
+    other.info("State start")
+    other.warning("State lost")
+    assert [entry["message"] for entry in entries(stream)] == ["State lost"]
+
+
 def test_packages_with_handlers_of_their_own_write_json_too(written: Callable[[str], io.StringIO]) -> None:
     other, stream = logging.getLogger("some_package"), io.StringIO()
     other.propagate = False
