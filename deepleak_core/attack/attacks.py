@@ -112,6 +112,19 @@ ATTACKS = Registry(
                 solver="lbfgs", distance="squared-l2", iterations=300, learning_rate=None, start="independent"
             ),
         ),
+        "coarse-to-fine": Attack(
+            title="Coarse to Fine",
+            summary="For deep networks whose iterations are expensive: coarse shapes move first, so that few dozen "
+            "iterations show what is in a photo.",
+            source="this project; frequencies as unknowns: Olah et al. 2017",
+            label_strategy="zero-shot",
+            reconstruct=match_update,
+            settings=MatchingSettings(
+                solver="spectral-adam", iterations=40, learning_rate=0.25, priors=(("total-variation", 1e-2),)
+            ),
+            repairs=True,
+            opening="Spatial frequencies are adjusted until the images' gradient matches {source}.",
+        ),
         "mean-of-searches": Attack(
             title="Mean of Searches",
             summary="For deep networks with pooling: short searches from different noise, and the mean of what they "

@@ -60,13 +60,14 @@ def match_on_average(
         for item in match_update(case, believed, own, seed=_seed_of(seed, len(found)), stop=stop):
             if isinstance(item, Iterate):
                 last, begins = replace(item, inputs=item.inputs.clone()), item.step == 0
-                spent += not begins
+                spent += 0 if begins else item.since
                 if item.progress < 1 and not (begins and found):
-                    yield replace(shown or item, progress=spent / settings.iterations)
+                    yield replace(shown or item, progress=spent / settings.iterations, since=item.since)
             elif not found:
                 yield item
         assert last is not None, "a search yields its starting point"
-        spent += last.progress < 1  # it ended early, and its mean is one more iterate
+        if last.progress < 1:  # it ended early, and its mean is one more iterate
+            last, spent = replace(last, since=1), spent + 1
         found.append(last.inputs[int(last.residuals.argmin())])
         mean = torch.stack(found).mean(0)
         residual = torch.tensor([objective.residual(mean)], device=mean.device)

@@ -12,9 +12,8 @@ OWN_SETTINGS = ("fedavg", "learning_rate", "total_variation", "restarts", "max_i
 CHECK_LABELS = "Let it check its labels"
 SEPARATES = "Separate the blended images: one feature vector for each, then its pixels."
 RECOVERS = "Solve for each image exactly instead of searching."
-DEEP_NETWORKS = ("convnet", "resnet20", "resnet18")  # too deep and pooled to be solved, see docs/benchmarks.md
-MEAN = "mean-of-searches"
-AVERAGES = "On a network this deep, several searches and their mean come closest."
+DEEP_NETWORKS = {"convnet": "coarse-to-fine", "resnet20": "mean-of-searches", "resnet18": "mean-of-searches"}
+COMES_CLOSER = "This network is too deep to be solved exactly; this search comes closer."
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ def next_step(scenario: Scenario, finished: Finished) -> NextStep | None:
     """The attack that promises more than came out: one that corrects wrong labels, else the exact one.
 
     Where images of one label came back as their blend, the exact attack is offered as what it does to them. Deep
-    networks cannot be solved exactly: there the mean of several searches is offered, unless labels repeat in a blend.
+    networks cannot be solved exactly: there the search made for them is offered, unless labels repeat in a blend.
     """
     if scenario.attack == EXACT or (finished.score and all(finished.score.pixel_exact)):
         return None
@@ -47,8 +46,8 @@ def next_step(scenario: Scenario, finished: Finished) -> NextStep | None:
     exact = scenario.changed(attack=EXACT, feature_term=False, **dict.fromkeys(OWN_SETTINGS))
     if finished.score and any(finished.score.fused):
         return NextStep("Separate the images", ":material/call_split:", SEPARATES, exact)
-    if scenario.model in DEEP_NETWORKS:
-        if scenario.attack == MEAN:
+    if (closer := DEEP_NETWORKS.get(scenario.model)) is not None:
+        if scenario.attack == closer:
             return None
-        return NextStep("Average several searches", ":material/stacks:", AVERAGES, exact.changed(attack=MEAN))
+        return NextStep("Search in another way", ":material/stacks:", COMES_CLOSER, exact.changed(attack=closer))
     return NextStep("Recover every pixel", ":material/grid_on:", RECOVERS, exact)

@@ -12,6 +12,7 @@ from deepleak_core.attack.solvers.adam import adam
 from deepleak_core.attack.solvers.lbfgs import lbfgs
 from deepleak_core.attack.solvers.levenberg_marquardt import Equations, Linearisation, levenberg_marquardt
 from deepleak_core.attack.solvers.solver import Iterate, Minimise, Solver
+from deepleak_core.attack.solvers.spectral import spectral_adam
 
 __all__ = [
     "SOLVERS",
@@ -23,6 +24,7 @@ __all__ = [
     "adam",
     "lbfgs",
     "levenberg_marquardt",
+    "spectral_adam",
 ]
 
 SOLVERS: dict[str, Solver] = {
@@ -31,6 +33,12 @@ SOLVERS: dict[str, Solver] = {
         title="Adam on the gradient's sign",
         source="Geiping et al. 2020, arXiv 2003.14053",
         minimise=partial(adam, signed=True),
+        takes_learning_rate=True,
+    ),
+    "spectral-adam": Solver(
+        title="Signed Adam on spatial frequencies",
+        source="Olah et al. 2017, Feature Visualization (the parametrisation)",
+        minimise=spectral_adam,
         takes_learning_rate=True,
     ),
     "lbfgs": Solver(title="L-BFGS", source="Liu and Nocedal 1989", minimise=lbfgs),

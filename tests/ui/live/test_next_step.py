@@ -33,7 +33,8 @@ def finished(exact: bool | None) -> Finished:
         (Scenario(wrong_labels=1, repair_labels=True), False, None),
         (Scenario(label_strategy="true"), False, None),
         (Scenario(model="resnet20", learning_rate=0.2), False, {"attack": "mean-of-searches", "learning_rate": None}),
-        (Scenario(model="convnet", attack="mean-of-searches"), False, None),
+        (Scenario(model="resnet20", attack="mean-of-searches"), False, None),
+        (Scenario(model="convnet"), False, {"attack": "coarse-to-fine"}),
         (Scenario(model="resnet20", wrong_labels=1), False, {"attack": "general-deep-leakage", "repair_labels": True}),
     ],
 )

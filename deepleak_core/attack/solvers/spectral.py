@@ -1,0 +1,94 @@
+"""Signed Adam on the spatial frequencies of the images instead of their pixels.
+
+The unknowns are Fourier coefficients, divided by the amplitude that photos have at their frequency, which falls like
+one over the frequency. A step of equal size for all unknowns then changes coarse shapes more than fine ones, so that
+few iterations show what is in a photo. The parametrisation is that of feature visualisation (Olah et al. 2017).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepleak_core.attack.objectives import Matching
+from deepleak_core.attack.solvers.adam import SURROGATE_RATE
+from deepleak_core.attack.solvers.solver import Iterate
+
+FAINT = 0.05  # share of the starting noise that is kept: much of it would stay to the end of a short search
+LAST_RATE = 1e-3  # share of the learning rate in the last iteration
+
+
+def amplitudes(height: int, width: int) -> Tensor:
+    """The relative amplitude of photos at each frequency (height, width // 2 + 1), with mean square 1.
+
+    It is that of one cycle per image for the mean.
+    """
+    down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+    falling = 1 / (down.square() + across.square()).sqrt().clamp_min(1 / max(height, width))
+    scale: Tensor = falling / falling.square().mean().sqrt()
+    return scale
+
+
+def spectrum_of(images: Tensor, scale: Tensor) -> Tensor:
+    """The unknowns (..., H, W // 2 + 1, 2) of images (..., H, W)."""
+    return torch.view_as_real(torch.fft.rfft2(images, norm="ortho") / scale)
+
+
+def images_of(spectrum: Tensor, scale: Tensor, size: tuple[int, int]) -> Tensor:
+    """The images (..., H, W) of unknowns."""
+    images: Tensor = torch.fft.irfft2(torch.view_as_complex(spectrum) * scale, s=size, norm="ortho")
+    return images
+
+
+def spectral_adam(
+    objective: Matching,
+    start: Tensor,
+    *,
+    low: Tensor,
+    high: Tensor,
+    iterations: int,
+    learning_rate: float | None,
+    stop: Callable[[], bool],
+) -> Iterator[Iterate]:
+    """Adam on the sign of the gradient of each frequency; images are kept within [low, high].
+
+    Starts from noise that is `FAINT`. The rate falls to zero along a cosine.
+    """
+    size = (start.shape[-2], start.shape[-1])
+    scale = amplitudes(*size).to(start)
+    spectrum = spectrum_of(FAINT * start, scale).requires_grad_()
+    groups: list[dict[str, Any]] = [{"params": [spectrum]}]
+    if objective.parameters():
+        groups.append({"params": objective.parameters(), "lr": SURROGATE_RATE})
+    optimizer = torch.optim.Adam(groups, lr=0.25 if learning_rate is None else learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step / iterations))
+    unknowns = [spectrum, *objective.parameters()]
+    for step in range(iterations + 1):
+        inputs = images_of(spectrum, scale, size)
+        value = objective(inputs)
+        gradient, *others = torch.autograd.grad(value.loss, unknowns)
+        yield Iterate(
+            step=step,
+            inputs=inputs.detach(),
+            loss=float(value.loss.detach()),
+            residuals=value.residuals,
+            gradient=float(gradient.abs().max()),
+            progress=step / iterations,
+        )
+        spectrum.grad = gradient.sign()
+        for parameter, grad in zip(unknowns[1:], others, strict=True):
+            parameter.grad = grad
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            moved = images_of(spectrum, scale, size)
+            spectrum.copy_(spectrum_of(moved.clamp(low, high), scale))
+
+
+def _share(progress: float) -> float:
+    """The share of the learning rate at some progress."""
+    return max(LAST_RATE, 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
