@@ -160,6 +160,8 @@ def _match_all(
         fedavg=settings.fedavg,
     )
     before, unchanged, tried = None, 0, NEAR
+    if objective.remark is not None:
+        yield objective.remark
     search = SOLVERS["signed-adam" if by_adam else "lbfgs"].minimise(
         objective,
         noise(case, 1, seed=seed) if inputs is None else inputs[None],

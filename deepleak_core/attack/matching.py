@@ -77,6 +77,8 @@ def match_update(
         feature_weight=settings.feature_weight,
         fedavg=settings.fedavg,
     )
+    if objective.remark is not None:
+        yield objective.remark
     search = SOLVERS[settings.solver].minimise(
         objective,
         starting_points(case, believed, settings.restarts, settings.start, seed=seed),

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from deepleak_core.attack.comparison import Comparison
 from deepleak_core.attack.factored import SharedHead, compare_factored
+from deepleak_core.attack.memory import Needed
 from deepleak_core.attack.prior import Term
 from deepleak_core.attack.rounds import CorrectedGradient, FactoredUpdate, factored_gradient, simulated_round
+from deepleak_core.events import Stage
 from deepleak_core.federated.case import Case
 from deepleak_core.federated.client import LocalTraining, Weights, local_training, mean_gradient, weights_of
 from deepleak_core.scenario import FedAvgMethod
@@ -71,6 +73,7 @@ class Matching:
     mixing: Tensor | None = field(init=False, default=None)
     head: SharedHead | None = field(init=False, default=None)
     corrected: CorrectedGradient | None = field(init=False, default=None)
+    recomputes: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.before = weights_of(self.case.model)
@@ -81,6 +84,24 @@ class Matching:
         if self.local is not None and self.fedavg == "corrected":
             self.corrected = CorrectedGradient.of(self.case.model, self.labels, self.local, self.case.update.tensors)
 
+        if self.local is not None and self.fedavg == "simulated":
+            need = Needed.of(
+                self.case.model, self.case.image_shape, len(self.labels), local=self.local, fedavg=self.fedavg
+            )
+            self.recomputes = need.recomputes(self.case.device)
+
+    @property
+    def remark(self) -> Stage | None:
+        """What the run should say about how the objective is computed, None where nothing is special."""
+        if not self.recomputes:
+            return None
+        return Stage(
+            name="Local steps computed twice",
+            sentence="Differentiating through all local steps at once would take more than half of the free memory: "
+            "each step is computed again on the way back, which is slower.",
+            remark=True,
+        )
+
     @property
     def local(self) -> LocalTraining | None:
         """The local training that is simulated, None for FedSGD."""
@@ -89,9 +110,14 @@ class Matching:
 
     def compare(self, inputs: Tensor, *, create_graph: bool = True) -> Comparison:
         """The update that these inputs (B, C, H, W) would have given against the shared one."""
-        if self.head is None:
+        if self.head is None and not (self.recomputes and create_graph):
             return Comparison.of(self.simulate(inputs, create_graph=create_graph), self.target)
-        return compare_factored(self.head, self._factored(inputs, create_graph=create_graph), self.target)
+        return self._compared(self._factored(inputs, create_graph=create_graph))
+
+    def _compared(self, update: FactoredUpdate) -> Comparison:
+        if self.head is None:
+            return Comparison.of(update.formed(bias="head.bias" in self.target), self.target)
+        return compare_factored(self.head, update, self.target)
 
     def renew(self, inputs: Tensor, step: int) -> bool:
         """Renew what the objective keeps of the inputs (R, B, C, H, W); True where its value there has changed.
@@ -107,10 +133,7 @@ class Matching:
         """The comparison of restart number `place`, differentiable."""
         if self.corrected is None:
             return self.compare(inputs)
-        update = self.corrected.of_batch(place, self.case.model.denormalise(inputs), create_graph=True)
-        if self.head is None:
-            return Comparison.of(update.formed(bias="head.bias" in self.target), self.target)
-        return compare_factored(self.head, update, self.target)
+        return self._compared(self.corrected.of_batch(place, self.case.model.denormalise(inputs), create_graph=True))
 
     def residual(self, inputs: Tensor) -> float:
         """Squared relative distance of the update of these inputs (B, C, H, W) from the shared one."""
@@ -132,7 +155,7 @@ class Matching:
         images = model.denormalise(inputs)
         if local is None or self.fedavg not in SIMULATED:
             return factored_gradient(model, self._point(), images, self.labels, create_graph=create_graph)
-        return simulated_round(model, images, self.labels, local, create_graph=create_graph)
+        return simulated_round(model, images, self.labels, local, create_graph=create_graph, recompute=self.recomputes)
 
     def _point(self) -> Weights:
         """The weights at which the update is read as a gradient."""

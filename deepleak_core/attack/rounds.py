@@ -11,13 +11,15 @@ times 16384 features at 64 pixels, are never formed, and neither is their part o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 from torch.nn.functional import linear
 
@@ -76,30 +78,77 @@ def factored_gradient(
     Of the mean cross-entropy, or of the sum weighted by `shares` (B,). Only the body's gradient is formed: the gradient
     of the loss at the features, delta W, is pulled back through it.
     """
-    head = _Head(weights[f"{HEAD}weight"], weights.get(f"{HEAD}bias"))
+    head = _Head(weights)
     with torch.enable_grad():
         found = _gradient(model, _body_of(weights), head, images, labels, shares, create_graph=create_graph)
     return replace(found, body={BODY + name: gradient for name, gradient in found.body.items()})
 
 
 def simulated_round(
-    model: TargetModel, images: Tensor, labels: Tensor, local: LocalTraining, *, create_graph: bool
+    model: TargetModel,
+    images: Tensor,
+    labels: Tensor,
+    local: LocalTraining,
+    *,
+    create_graph: bool,
+    recompute: bool = False,
 ) -> FactoredUpdate:
-    """The mean gradient (W_0 - W_T) / scale of local training on images (B, C, H, W), see `LocalTraining.scale`."""
+    """The mean gradient (W_0 - W_T) / scale of local training on images (B, C, H, W), see `LocalTraining.scale`.
+
+    With `recompute`, each step is computed again when it is differentiated, and only what lies between steps is kept.
+    """
     sent = weights_of(model)
-    before = after = _body_of(sent)
-    move: Weights | None = None
-    head = _Head(sent[f"{HEAD}weight"], sent.get(f"{HEAD}bias"), lr=local.lr, momentum=local.momentum)
+    before = _body_of(sent)
+    names = tuple(before)
+    count = len(names)
+
+    def step(part: slice, images: Tensor, *state: Tensor, create_graph: bool) -> tuple[Tensor, ...]:
+        """From the body's weights, its last move and earlier factors to weights, move and factors of one more step."""
+        weights, factors = dict(zip(names, state, strict=False)), state[2 * count :]
+        earlier = len(factors) // 2
+        head = _Head(sent, local, factors[:earlier], factors[earlier:])
+        found = _gradient(model, weights, head, images, labels[part], None, create_graph=create_graph)
+        moved = found.body
+        if earlier:
+            moved = _moved(moved, dict(zip(names, state[count : 2 * count], strict=True)), local.momentum)
+        return (*_moved(weights, moved, -local.lr).values(), *moved.values(), found.signals, found.features)
+
+    state = tuple(before.values())
+    signals: tuple[Tensor, ...] = ()
+    features: tuple[Tensor, ...] = ()
     with torch.enable_grad():
         for part in local.slices(len(images)):
-            step = _gradient(model, after, head, images[part], labels[part], None, create_graph=create_graph)
-            move = step.body if move is None else _moved(step.body, move, local.momentum)
-            after = _moved(after, move, -local.lr)
-            head = head.trained(step.signals, step.features)
+            given = (images[part], *state, *signals, *features)
+            if recompute and create_graph:
+                *reached, own_signals, own_features = _Recomputed.apply(partial(step, part), *given)
+            else:
+                *reached, own_signals, own_features = step(part, *given, create_graph=create_graph)
+            state, signals, features = tuple(reached), (*signals, own_signals), (*features, own_features)
         scale = local.scale(len(images))
-        signals, features = head.change()
-        body = {BODY + name: (before[name] - after[name]) / scale for name in before}
-        return FactoredUpdate(body=body, signals=signals * (local.lr / scale), features=features)
+        change, rows = _Head(sent, local, signals, features).change()
+        body = {BODY + name: (before[name] - w) / scale for name, w in zip(names, state, strict=False)}
+        return FactoredUpdate(body=body, signals=change * (local.lr / scale), features=rows)
+
+
+class _Recomputed(torch.autograd.Function):
+    """A step that is computed without a graph, and again with one when it is differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, step: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.step = step
+        ctx.save_for_backward(*tensors)
+        with torch.enable_grad():
+            results = step(*(t.detach() for t in tensors), create_graph=False)
+        return tuple(t.detach().clone() for t in results)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *arriving: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = [t.detach().requires_grad_() for t in ctx.saved_tensors]
+        with torch.enable_grad():
+            results = ctx.step(*tensors, create_graph=True)
+            gradients = torch.autograd.grad(results, tensors, arriving, allow_unused=True)
+        return (None, *gradients)
 
 
 @dataclass(kw_only=True)
@@ -166,45 +215,48 @@ class CorrectedGradient:
 
 @dataclass(frozen=True)
 class _Head:
-    """The last layer during local training: as sent, and the factors of each step so far."""
+    """The last layer during local training: the weights that were sent, and the factors of each step so far."""
 
-    weight: Tensor
-    bias: Tensor | None
-    lr: float = 0.0
-    momentum: float = 0.0
+    sent: Mapping[str, Tensor]
+    local: LocalTraining | None = None
     signals: tuple[Tensor, ...] = ()
     features: tuple[Tensor, ...] = ()
 
-    def trained(self, signals: Tensor, features: Tensor) -> _Head:
-        """The layer after one more step with these factors of the gradient."""
-        return _Head(
-            self.weight, self.bias, self.lr, self.momentum, (*self.signals, signals), (*self.features, features)
-        )
+    @property
+    def weight(self) -> Tensor:
+        """Weights (C, D) as sent."""
+        return self.sent[f"{HEAD}weight"]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Bias (C,) as sent, None without one."""
+        return self.sent.get(f"{HEAD}bias")
 
     def change(self) -> tuple[Tensor, Tensor]:
         """Factors (N, C) and (N, D) of (W_0 - W_t) / lr."""
-        counts = counted(len(self.signals), self.momentum)
+        assert self.local is not None, "there are no steps without local training"
+        counts = counted(len(self.signals), self.local.momentum)
         weighted = [count * signals for count, signals in zip(counts, self.signals, strict=True)]
         return torch.cat(weighted), torch.cat(self.features)
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits (B, C) of features (B, D)."""
         logits = linear(features, self.weight, self.bias)
-        if not self.signals:
+        if self.local is None or not self.signals:
             return logits
         signals, earlier = self.change()
         products = features @ earlier.T
         if self.bias is not None:
             products = products + 1
-        return logits - self.lr * products @ signals
+        return logits - self.local.lr * products @ signals
 
     def arriving(self, signals: Tensor) -> Tensor:
         """The gradient (B, D) of the loss at the features, from signals (B, C) at the logits."""
         arriving = signals @ self.weight
-        if not self.signals:
+        if self.local is None or not self.signals:
             return arriving
         earlier, features = self.change()
-        return arriving - self.lr * (signals @ earlier.T) @ features
+        return arriving - self.local.lr * (signals @ earlier.T) @ features
 
 
 def _gradient(

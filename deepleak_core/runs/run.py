@@ -17,11 +17,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import psutil
 import torch
-from torch import Tensor
 
 from deepleak_core.attack.attacks import attack_of, settings_of
+from deepleak_core.attack.memory import Needed, free_memory
 from deepleak_core.attack.reproducible import reproducible
 from deepleak_core.attack.run import reconstruct
 from deepleak_core.errors import OutOfMemory, UnsupportedScenario
@@ -142,18 +141,18 @@ def _require_time(scenario: Scenario, settings: Any, round_seconds: float) -> No
 def _require_memory(scenario: Scenario, model: TargetModel, settings: Any, most: int | None) -> None:
     """Refuse before starting what surely does not fit. Raises `OutOfMemory`.
 
-    Double backward keeps about six values for each activation, counted on one image, and four copies of every
-    parameter; a simulated FedAvg update keeps them for every local step.
+    Local steps of a simulated FedAvg update are computed twice where they would not fit otherwise (`attack.memory`).
     """
-    parameters = sum(p.numel() for p in model.parameters())
-    local = local_training_of(scenario)
-    unrolled = local is not None and getattr(settings, "fedavg", "averaged") == "simulated"
-    steps = len(local.slices(scenario.batch_size)) if local and unrolled else 1
-    restarts = getattr(settings, "restarts", 1)
-    activations = _activations(model, (model.mean.shape[1], scenario.image_size, scenario.image_size))
-    needed = 4 * steps * (6 * activations * scenario.batch_size * restarts + 4 * parameters)
     device = model.mean.device
-    available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    need = Needed.of(
+        model,
+        (model.mean.shape[1], scenario.image_size, scenario.image_size),
+        scenario.batch_size,
+        restarts=getattr(settings, "restarts", 1),
+        local=local_training_of(scenario),
+        fedavg=getattr(settings, "fedavg", "averaged"),
+    )
+    needed, available = need.recomputed if need.recomputes(device) else need.whole, free_memory(device)
     if needed > min(available, most or available):
         limit = f"the device has {available / 1e9:.1f} GB free"
         if most is not None and most < available:
@@ -162,23 +161,3 @@ def _require_memory(scenario: Scenario, model: TargetModel, settings: Any, most:
             f"A batch of {scenario.batch_size} at {scenario.image_size} pixels with {scenario.model} needs about "
             f"{needed / 1e9:.1f} GB, {limit}; make the batch or the images smaller, or take fewer restarts."
         )
-
-
-def _activations(model: TargetModel, shape: tuple[int, int, int]) -> int:
-    """Number of values that all layers of the body give for one image."""
-    counted = 0
-
-    def count(module: torch.nn.Module, inputs: Any, output: Tensor) -> None:
-        nonlocal counted
-        counted += output.numel()
-
-    leaves = [module for module in model.body.modules() if not list(module.children())]
-    hooks = [leaf.register_forward_hook(count) for leaf in leaves]
-    training = model.training
-    with torch.no_grad():
-        model.eval()
-        model(torch.zeros(1, *shape, device=model.mean.device))
-        model.train(training)
-    for hook in hooks:
-        hook.remove()
-    return counted

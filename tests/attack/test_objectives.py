@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from deepleak_core.attack import memory
 from deepleak_core.attack.comparison import Comparison
 from deepleak_core.attack.matching import terms
 from deepleak_core.attack.objectives import DISTANCES, Matching
@@ -106,6 +107,20 @@ def test_a_corrected_reading_is_a_simulated_one_where_it_was_renewed(fedavg: str
     (found,), (gradient,) = torch.autograd.grad(value.loss, point), torch.autograd.grad(expected.loss, point)
     assert (found - gradient).norm() < 0.05 * gradient.norm()
     assert objective.residual(truth) < 1e-20, "the residual is that of simulated steps"
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_steps_that_are_computed_twice_give_the_same(momentum: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = LocalTraining(epochs=2, batch_size=2, lr=0.05, momentum=momentum)
+    kept, truth = matching(local, fedavg="simulated")
+    assert kept.remark is None
+    monkeypatch.setattr(memory, "free_memory", lambda device: 10)
+    twice, _ = matching(local, fedavg="simulated")
+    assert twice.remark is not None
+    point = random(1, *truth.shape, seed=1).requires_grad_()
+    (expected,) = torch.autograd.grad(kept(point).loss, point)
+    (found,) = torch.autograd.grad(twice(point).loss, point)
+    assert torch.allclose(found, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max()))
 
 
 def test_averaging_several_steps_is_only_an_approximation() -> None:
