@@ -6,77 +6,38 @@
 Equal questions share one run: `submit` returns the id of a run that has answered, or is about to answer, the same
 scenario, unless it is told to run it again.
 
-An event takes this way: a worker iterates `Task.run` and logs each event under a topic (see `workers`); Dask sends it
-through its scheduler to the client here, which has subscribed to the topic; one thread, the dispatcher, hands it to
-another, the writer, which stores it and tries again where that fails (see `writer`). Viewers read the store and never
-talk to a worker.
-
 What a worker is given is a job: an attack, a study, or several attacks with a schedule (see `jobs`, `scheduling`).
+Jobs wait in the queue until the dispatcher hands them out and records what happens (see `dispatcher`). Viewers read
+the store and never talk to a worker.
 
-Dask decides which worker runs a job and restarts workers that die. The dispatcher decides when, because pages show a
-place in the queue: it hands out one job for each worker and keeps the rest waiting (see `queue`), so an attack has its
-worker to itself. A running study gives way to a waiting attack. Whatever happens to a run is put into the dispatcher's
-inbox as a function, called in that order.
-
-On a cluster that others have started, jobs go only to workers that have this version of the package (see `roster`).
-
-A third thread, the housekeeper, looks for what others have asked about runs, and deletes old ones (see `housekeeping`).
+Beside it the housekeeper looks for what others have asked about runs, and deletes old ones (see `housekeeping`).
 """
 
 from __future__ import annotations
 
-import logging
-import math
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping, Sequence
 from hmac import compare_digest
-from pkgutil import resolve_name
-from queue import Empty, SimpleQueue
-from typing import Any
-
-from distributed import Client, fire_and_forget
 
 from deepleak_core.environment import SCHEDULER
-from deepleak_core.errors import (
-    DeepLeakError,
-    NotAllowed,
-    OtherVersion,
-    RunRejected,
-    StoreUnavailable,
-    UnsupportedScenario,
-)
-from deepleak_core.runs import workers
+from deepleak_core.errors import NotAllowed, RunRejected, StoreUnavailable, UnsupportedScenario
+from deepleak_core.runs.dispatcher import CLOSING_SECONDS, Dispatcher
 from deepleak_core.runs.fingerprint import fingerprint
 from deepleak_core.runs.housekeeping import Housekeeper
-from deepleak_core.runs.jobs import KILLED, TOO_LARGE, Job, failure, first_line, given_up
+from deepleak_core.runs.jobs import Job
 from deepleak_core.runs.keeping import Keeping
 from deepleak_core.runs.limits import Limits
-from deepleak_core.runs.log import Facts, log, refusals
-from deepleak_core.runs.queue import MOST_OF_ONE, Queue, require_room, require_share
-from deepleak_core.runs.roster import NOT_THERE, QUESTION, Roster, misfit
+from deepleak_core.runs.log import log, refusals
+from deepleak_core.runs.queue import MOST_OF_ONE, require_room, require_share
 from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.schema import FORGET, STOP
-from deepleak_core.runs.store import INTERRUPTED, RunRecord, Status, Store, this_process
+from deepleak_core.runs.store import RunRecord, Store, this_process
 from deepleak_core.runs.tasks import Attack, Task
-from deepleak_core.runs.writer import Writer
 from deepleak_core.scenario import Scenario
 
-logger = logging.getLogger(__name__)
-
-STOP_SECONDS = 0.6  # a worker in the middle of a long iteration is not waited for any longer than this
-TICK_SECONDS = 0.1  # how often the dispatcher checks on runs that wait or are under way
-CONNECT_SECONDS = 10  # how long a scheduler may take to answer, and to come back
-STORED_SECONDS = 2.0  # how long `stop` waits until the end of a run that waits is stored
-CLOSING_SECONDS = 5.0  # how long an engine that closes waits until all is stored
-IDLE_SECONDS = 10.0  # between counts of the workers where nothing waits and nothing is under way
 LOST = "The run was lost before it began; run it again."
 
 
-class Engine:
+class Engine(Dispatcher):
     """Runs scenarios and studies on workers and records their events in a store.
 
     The constructor returns at once: workers get ready in the background. Runs that a process that is gone left under
@@ -89,11 +50,6 @@ class Engine:
         max_waiting_studies: How many studies may wait before `study` refuses.
         limits: Caps on every attack, by default those of the environment.
         keeping: How long and how much of past runs is kept, by default as the environment says.
-
-    Attributes:
-        workers: Number of workers that may get jobs, when last counted.
-        ready: Whether a worker has loaded all it needs and waits for its first run, or has had one.
-        device: The kind of device that workers choose by themselves: cpu, cuda, or cluster where others chose it.
     """
 
     def __init__(
@@ -106,31 +62,12 @@ class Engine:
         limits: Limits | None = None,
         keeping: Keeping | None = None,
     ):
-        self.store = store
         self.limits = limits or Limits.of_server()
         self.keeping = keeping or Keeping.of_server()
         self.max_waiting = max_waiting
         self.max_waiting_studies = max_waiting_studies
-        self.workers = 0
-        self.ready = False
-        self._scheduler = scheduler or SCHEDULER.value()
-        self._environments = {} if self._scheduler else workers.local_environments()
-        self.device = "cluster" if self._scheduler else "cpu" if "cpu" in self._environments else "cuda"
-        self._roster = Roster(self._scheduler)
-        self._reached = True  # whether the scheduler could be, when last tried
-        self._cluster: Any = None
-        self._client: Any = None
-        self._topic = f"deepleak-{this_process()}-{id(self)}"
-        self._lock = threading.Lock()  # guards the queue, which visitors' threads change too
-        self._waiting = Queue()
-        self._underway: dict[str, Job] = {}
-        self._inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()
-        self._closing = False
         store.interrupt_orphans()
-        self._writer = Writer(store, on_given_up=lambda run_id: self._inbox.put(partial(self._stop, run_id)))
-        self._inbox.put(self._hand_out)
-        self._dispatcher = threading.Thread(target=self._work, name="deepleak-dispatcher", daemon=True)
-        self._dispatcher.start()
+        super().__init__(store, scheduler=scheduler or SCHEDULER.value(), max_memory=self.limits.memory)
         self._housekeeper = Housekeeper(
             store,
             keeping=self.keeping,
@@ -138,23 +75,6 @@ class Engine:
             stop=self._halt,
             give_up=lambda run_id: self._writer.finish(run_id, "failed", LOST, facts={"cause": "lost"}),
         )
-
-    @property
-    def scheduler_address(self) -> str:
-        """Address of the Dask scheduler, where other clients can watch its workers; empty before there is one."""
-        scheduler = getattr(self._client, "scheduler", None)
-        return str(scheduler.address) if scheduler is not None else ""
-
-    def hindrance(self, run_id: str) -> str:
-        """Why a run that waits here cannot begin, in a sentence; empty where workers are connected, or may be soon."""
-        with self._lock:
-            waits = self._waiting.of(run_id) is not None
-        return self._roster.hindrance if waits else ""
-
-    @property
-    def trouble(self) -> str:
-        """Why the store takes no writes, in a sentence; empty while it does."""
-        return self._writer.trouble
 
     def submit(self, scenario: Scenario, *, again: bool = False, visitor: str = "") -> str:
         """The id of the run that answers a scenario: a finished one, one under way, else a new one.
@@ -248,14 +168,6 @@ class Engine:
         self._inbox.put(self._hand_out)
         self._housekeeper.wake()
 
-    def _jobs(self) -> list[Job]:
-        return [*self._waiting, *list(self._underway.values())]
-
-    def _known(self) -> set[str]:
-        """The runs that wait or are under way here."""
-        with self._lock:
-            return {run_id for job in self._jobs() for run_id in job.tasks}
-
     @refusals()
     def stop(self, run_id: str, *, visitor: str | None = None) -> None:
         """End a run and those of its group within a second, queued or running; its events so far are kept.
@@ -310,17 +222,6 @@ class Engine:
             raise NotAllowed(f"Only who started this run may {what}; you may watch it, and start one of your own.")
         return record
 
-    def _halt(self, run_id: str) -> bool:
-        """Have a run of this engine end; whether that is stored, as far as it is known by now."""
-        with self._lock:
-            for job in self._jobs():
-                job.unwanted |= run_id in job.tasks
-            waits = self._waiting.of(run_id) is not None
-        if waits:
-            return self._stop_waiting(run_id).wait(STORED_SECONDS)
-        self._inbox.put(partial(self._stop, run_id))
-        return not self._writer.trouble
-
     def _stop_elsewhere(self, run_id: str) -> None:
         """Ask the process that owns a run to stop it; the housekeeper ends it where that process is gone."""
         record = self.store.run(run_id)
@@ -338,329 +239,7 @@ class Engine:
             attacks = [job for job in self._waiting.in_line() if job.urgency == 0]
         return next((place for place, job in enumerate(attacks, start=1) if run_id in job.tasks), None)
 
-    def _stop_waiting(self, run_id: str) -> threading.Event:
-        """End a job that waits, if it still does; what is returned is set once that is stored."""
-        done = threading.Event()
-        with self._lock:
-            job = self._waiting.of(run_id)
-            if job is not None:
-                job.unwanted = True
-                return self._finish(job, "stopped", then=partial(self._leave, job))
-        done.set()
-        return done
-
-    def _leave(self, job: Job) -> None:
-        """Forget a job that waits, now that its end is stored."""
-        with self._lock:
-            self._waiting.leave(job)
-
     def close(self) -> None:
         """End every run as interrupted, and the workers that this engine has started."""
-        self._closing = True
-        self._inbox.put(lambda: None)  # wakes the dispatcher
-        self._dispatcher.join()
         self._housekeeper.close(CLOSING_SECONDS)
-        for job in self._jobs():
-            self._finish(job, "interrupted", INTERRUPTED)
-        self._writer.close(CLOSING_SECONDS)
-        if self._client is not None:
-            if self._client.status == "running":
-                self._client.unsubscribe_topic("all")  # or its own closing would be reported to it
-                with suppress(OSError):  # a scheduler that is gone, without Dask having noticed yet
-                    self._client.run(workers.request_stop, *self._underway, on_error="ignore")
-            self._client.close()
-        if self._cluster is not None:
-            self._cluster.close()
-
-    # ------------------------------------------------------------------------------------------- the dispatcher
-
-    def _work(self) -> None:
-        while not self._closing:
-            try:
-                action = self._inbox.get(timeout=TICK_SECONDS if self._waiting or self._underway else IDLE_SECONDS)
-            except Empty:
-                # Where no run is under way, the news of workers that come or go may be lost with a connection.
-                action = self._attend if self._underway else self._hand_out
-            try:
-                action()
-                self._attend()
-            except Exception:
-                logger.exception("The dispatcher failed in one of its actions.")
-
-    def _connect(self) -> Any:
-        """The client, made on the first call and again once Dask has given up on its scheduler."""
-        if self._client is None or self._client.status == "closed":
-            if self._environments and self._cluster is None:
-                self._cluster = workers.start_cluster(self._environments, self.limits.memory)
-            client = Client(  # type: ignore[no-untyped-call]
-                self._scheduler or self._cluster, timeout=CONNECT_SECONDS, set_as_default=False
-            )
-            if self._scheduler:
-                _require_version(client, self._scheduler)
-            self._client = client
-            self._subscribe()
-        return self._client
-
-    def _subscribe(self) -> None:
-        """Have Dask's event loop, which must not wait, put what arrives into the inbox.
-
-        Repeated for every run, a small message each: a client that reconnected to its scheduler has lost its
-        subscriptions.
-        """
-        put = self._inbox.put
-        self._client.subscribe_topic(self._topic, lambda event: put(partial(self._record, event[1])))
-        self._client.subscribe_topic("all", lambda event: put(partial(self._follow_workers, event[1])))
-        self._client.subscribe_topic("worker-restart-memory", lambda event: put(partial(self._record_cause, event[1])))
-
-    def _hand_out(self) -> None:
-        """Give waiting jobs to Dask, the most urgent first, one for each worker."""
-        try:
-            client = self._connect()
-        except Exception as error:  # whatever it is, no run should wait for workers that never come
-            if self._reached:
-                log("no workers", level=logging.WARNING, cause=type(error).__name__)
-                logger.warning("No worker could be reached or started.", exc_info=not self._scheduler)
-            self.workers, self._reached = 0, False
-            known = isinstance(error, DeepLeakError)
-            reason = str(error) if known else f"No worker could be started ({first_line(error)}); {self._advice}."
-            self._dismiss(reason, "no workers")
-            return
-        if client.status != "running":
-            self.workers = 0
-            return
-        self._reached = True
-        for worker in self._roster.see(client.nthreads()):
-            self._ask(worker)
-        self.workers = len(self._roster.usable)
-        self._take_back_stranded()
-        self._roster.wait(bool(self._waiting))
-        if self._roster.hopeless:
-            self._dismiss(self._roster.given_up, "no workers")
-        with self._lock:
-            while len(self._underway) < self.workers and (free := self._waiting.may_begin(self._underway.values())):
-                self._subscribe()
-                job = free[0]
-                key = f"deepleak-{job.id}"
-                job.allowed = frozenset(self._roster.usable if self._scheduler else ())
-                job.future = client.submit(
-                    workers.execute,
-                    job.id,
-                    self._topic,
-                    job.tasks,
-                    job.schedule,
-                    key=key,
-                    workers=list(job.allowed) or None,
-                    pure=False,
-                )
-                self._underway[job.id] = job
-                self._waiting.begin(job)
-            attacks = sum(job.urgency == 0 for job in self._waiting.may_begin(self._underway.values()))
-        # An attack does not wait for a study: the study goes back into the queue.
-        for job in [job for job in self._underway.values() if job.urgency and job.worker][:attacks]:
-            if job.stop_by is None and not job.yields and not job.over:
-                job.yields = True
-                self._request_stop(job)
-
-    def _dismiss(self, cause: str, kind: str) -> None:
-        with self._lock:
-            for job in self._waiting.in_line():
-                job.unwanted = True
-                self._finish(job, "failed", cause, kind, then=partial(self._leave, job))
-
-    def _finish(
-        self, job: Job, status: Status, cause: str = "", kind: str = "", *, then: Callable[[], object] = lambda: None
-    ) -> threading.Event:
-        """End those runs of a job that have not ended yet, then call a function; what is returned is set after both.
-
-        `cause` is a sentence for visitors, `kind` its short name for the log.
-        """
-        *others, last = job.tasks
-        for run_id in others:
-            self._writer.finish(run_id, status, cause, facts={"cause": kind})
-        return self._writer.finish(last, status, cause, facts={"cause": kind}, then=then)
-
-    def _conclude(self, job: Job, status: Status, cause: str = "", kind: str = "") -> None:
-        """End a job that no worker has any more; it leaves the engine once that is stored."""
-        job.over = True
-        self._finish(job, status, cause, kind, then=lambda: self._inbox.put(partial(self._remove, job)))
-
-    def _remove(self, job: Job) -> None:
-        self._underway.pop(job.id, None)
-        self._hand_out()
-
-    def _record(self, message: dict[str, Any]) -> None:
-        """Record a worker's message: that it is ready, that a run begins, or one of its events."""
-        worker = message["worker"]  # Dask puts the sender's address there
-        if "ready" in message:
-            log("worker ready", worker=worker, device=message["ready"])
-            self.ready = True
-            return
-        run_id, event = message["run"], message.get("event")
-        job = self._job_of(run_id)
-        if job is None:
-            return
-        if event is None:
-            job.worker = worker
-            log("run started", run=run_id, worker=worker)
-            self._writer.start(run_id)
-        elif run_id not in job.ended:  # a job that was started again repeats the events of runs that had ended
-            self._writer.append(run_id, event)
-            if event["kind"] == "Finished":
-                job.ended.add(run_id)
-                status: Status = "stopped" if event["reason"] == "stopped" else "finished"
-                facts: Facts = {"reason": event["reason"], "seconds": event["seconds"]}
-                self._writer.finish(run_id, status, facts=facts)
-
-    def _job_of(self, run_id: str) -> Job | None:
-        jobs = self._underway.values()
-        return next((job for job in jobs if run_id in job.tasks and not job.over), None)
-
-    def _attend(self) -> None:
-        """Look for what no message reports: jobs that are done, and workers that do not stop in time."""
-        for job in self._underway.values():
-            if job.over:
-                continue
-            if job.future.done():
-                # A worker sends events and results over one connection, so all its events are in the inbox by now.
-                self._inbox.put(partial(self._end, job))
-            elif job.stop_by is not None and time.monotonic() > job.stop_by:
-                self._finish(job, "stopped")  # for viewers; the worker may still be in an iteration
-                job.stop_by = math.inf
-
-    def _end(self, job: Job) -> None:
-        if job.over:
-            return
-        if job.future.status == "finished" and job.yields and job.stop_by is None and not job.unwanted:
-            self._take_back(job)
-            self._hand_out()
-        elif job.future.status == "finished":
-            # The end of an attack is recorded already; this ends studies.
-            self._conclude(job, "finished" if job.stop_by is None else "stopped")
-        elif job.future.status == "error":
-            self._conclude(job, "failed", failure(job.future), type(job.future.exception()).__name__)
-        else:
-            self._conclude(job, "failed", f"The connection to the worker was lost; {self._advice}.", "connection lost")
-
-    def _take_back(self, job: Job) -> None:
-        """Have a job wait again for a worker."""
-        with self._lock:
-            del self._underway[job.id]
-            self._waiting.add(
-                replace(job, future=None, worker="", allowed=frozenset(), yields=False, round=job.round + 1)
-            )
-
-    def _take_back_stranded(self) -> None:
-        """Take back jobs that Dask keeps for workers that are all gone."""
-        for job in list(self._underway.values()):
-            if not job.allowed or job.over or job.future.done() or job.allowed & set(self._roster.usable):
-                continue
-            if job.worker:  # the message of its loss is still to come, or was lost with a connection
-                self._on_worker_lost(job)
-            if job.stop_by is not None and not job.over:
-                self._drop(job, "stopped")
-            elif not job.over:
-                job.future.cancel()
-                self._take_back(job)
-
-    def _stop(self, run_id: str) -> None:
-        job = self._job_of(run_id)
-        if job is None:  # it may have gone back into the queue meanwhile
-            self._stop_waiting(run_id)
-            return
-        if job.stop_by is not None:
-            return
-        job.unwanted = True
-        job.stop_by = time.monotonic() + STOP_SECONDS
-        self._request_stop(job)
-        if not job.worker:
-            self._drop(job, "stopped")
-
-    def _request_stop(self, job: Job) -> None:
-        # Called within Dask's event loop, `run` does not wait for the answer of the workers.
-        self._client.loop.add_callback(partial(self._client.run, workers.request_stop, job.id, on_error="ignore"))
-
-    def _drop(self, job: Job, status: Status, cause: str = "", kind: str = "") -> None:
-        """End a job that no worker has begun, and prevent that one begins it."""
-        job.future.cancel()
-        self._conclude(job, status, cause, kind)
-
-    # ----------------------------------------------------------------------------------- workers come and go
-
-    def _follow_workers(self, happened: dict[str, Any]) -> None:
-        if happened["action"] == "remove-worker" and not happened["expected"]:
-            for job in list(self._underway.values()):
-                if job.worker and not job.over and job.future.key in happened["processing-tasks"]:
-                    self._on_worker_lost(job)
-        if happened["action"] in ("add-worker", "remove-worker"):
-            self._hand_out()
-
-    def _ask(self, worker: str) -> None:
-        """Ask a new worker for its version where that is not known; then let it begin."""
-        if not self._scheduler:
-            self._warm_up(worker)
-            return
-        client, put = self._client, self._inbox.put
-
-        async def ask() -> None:
-            try:
-                answers = await client.run(resolve_name, QUESTION, workers=[worker], on_error="return")
-            except Exception as error:
-                answers = {worker: error}
-            put(partial(self._meet, worker, answers.get(worker)))
-
-        client.loop.add_callback(ask)
-
-    def _meet(self, worker: str, answer: object) -> None:
-        if self._roster.meet(worker, answer):
-            self._warm_up(worker)
-        self._hand_out()
-
-    def _on_worker_lost(self, job: Job) -> None:
-        """Let Dask start the job again after its first lost worker, give it up after the second."""
-        cause = "memory" if job.cause == TOO_LARGE else "killed"
-        log("worker lost", level=logging.WARNING, run=next(iter(job.tasks)), worker=job.worker, cause=cause)
-        job.lost_workers += 1
-        job.worker = ""
-        if job.stop_by is not None:
-            self._drop(job, "stopped")
-        elif job.lost_workers == 1:
-            for run_id in job.tasks:
-                self._writer.note_again(run_id, f"The run was started again from its beginning, because {job.cause}.")
-            job.cause = KILLED
-        else:
-            self._drop(job, "failed", given_up(job.cause), f"worker {cause} twice")
-
-    def _record_cause(self, happened: dict[str, Any]) -> None:
-        """A worker is about to be killed because it takes too much memory."""
-        for job in self._underway.values():
-            if job.worker == happened["worker"]:
-                job.cause = TOO_LARGE
-
-    def _warm_up(self, worker: str) -> None:
-        """Have a worker load and allocate what its first run would otherwise wait for."""
-        future = self._client.submit(
-            workers.warm_up,
-            self._topic,
-            key=f"deepleak-warm-up-{worker}-{self._topic}",
-            workers=[worker],
-            allow_other_workers=True,  # or it would wait forever for a worker that is gone
-            pure=False,
-        )
-        fire_and_forget(future)  # type: ignore[no-untyped-call]
-
-    @property
-    def _advice(self) -> str:
-        if self._scheduler:
-            return f"check that the Dask scheduler at {self._scheduler} runs, then run it again"
-        return "see the log of the app, then run it again"
-
-
-def _require_version(client: Any, address: str) -> None:
-    """Close a client whose scheduler, which reads jobs too, has another version. Raises `OtherVersion`."""
-    try:
-        answer = client.run_on_scheduler(resolve_name, QUESTION)
-    except NOT_THERE as error:
-        answer = error
-    if problem := misfit(f"The Dask scheduler at {address}", answer):
-        client.close()
-        raise OtherVersion(problem)
+        super().close()
