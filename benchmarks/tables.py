@@ -118,6 +118,24 @@ def solvers() -> str:
     return sources(cells) + markdown(SOLVERS_HEAD, map(solver_row, cells))
 
 
+def hard_networks() -> str:
+    """What parts of the attacks on deep networks contribute."""
+    cells = result("hard_networks")["cells"]
+    return source(cells[-1]) + markdown(HARD_NETWORKS_HEAD, map(hard_networks_row, cells))
+
+
+HARD_NETWORKS_HEAD = ("network", "variant", "iterations", "CPU s", "residual", "mean PSNR", "PSNR of each", "flat grey")
+
+
+def hard_networks_row(cell: Result) -> Row:
+    """One variant of an attack on one deep network."""
+    each = ", ".join(f"{value:.1f}" for value in cell["psnr"])
+    return (
+        cell["network"], cell["variant"], cell["iterations"], f"{cell['cpu_seconds']:.0f}", f"{cell['residual']:.3f}",
+        f"{cell['mean_psnr']:.2f} dB", each, f"{cell['grey_psnr']:.1f} dB",
+    )  # fmt: skip
+
+
 def first_sight() -> str:
     """How soon something moves."""
     found, names = result("first_sight"), {"cold": "first visitor", "warm": "later visitors", "gallery": "gallery"}
@@ -521,6 +539,7 @@ def label_ablation() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "training-stages": training_stages,
     "solvers": solvers,
+    "hard-networks": hard_networks,
     "limits": limits,
     "time-shares": time_shares,
     "estimates": estimates,
