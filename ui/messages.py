@@ -25,6 +25,7 @@ from ui import pieces
 from ui.rendering import render
 
 if TYPE_CHECKING:
+    from deepleak_core.runs.engine import Engine
     from deepleak_core.runs.store import RunRecord, Store
 
 LONGEST = 600  # characters of a message; the rest of a longer one is left out
@@ -76,6 +77,12 @@ def of_store(store: Store) -> None:
     if store.notice and not st.session_state.get("store_notice"):
         st.session_state.store_notice = True
         st.toast(plain(store.notice), icon=":material/database:", duration="long")
+
+
+def of_engine(engine: Engine) -> None:
+    """Why pictures of runs under way do not arrive at the moment, where that is so."""
+    if engine.trouble:
+        warning(f"The attack goes on, and its pictures follow once they can be stored. {engine.trouble}")
 
 
 def note(sentence: str) -> Markup:

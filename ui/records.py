@@ -1,6 +1,7 @@
-"""What pages read from the store: facts of a run, its moments, its pictures, its outcome; read once per session.
+"""What pages read from the store: facts of a run, its moments, its pictures, its outcome; read once for all viewers.
 
-Viewers only read. A page that asks repeatedly reads one row by its key and fetches what it does not have yet.
+Viewers only read. A page that asks repeatedly reads one row by its key, together with all who ask at about the same
+time, and fetches what none of them has yet.
 Values are in the order of the private images where these are known, else in the attacker's order.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +36,8 @@ from deepleak_core.runs.store import Moment, RunRecord
 from deepleak_core.scenario import Scenario
 from ui.backend import engine, store
 
-REMEMBERED = 12  # runs of which a session keeps what it has read
+REMEMBERED = 48  # runs of which is kept what was read
+SHARED_SECONDS = 0.1  # for which viewers share one look at a run under way
 STARTING_SECONDS = 2.0  # a run that waits no longer than this is about to start
 
 
@@ -80,6 +83,12 @@ class Frame:
     def outcomes(self) -> tuple[str, ...]:
         """The verdict on each image, by the rule of `scoring.sentences`; empty before the end of a run."""
         return self.end.outcomes if self.end else ()
+
+
+@st.cache_resource(ttl=SHARED_SECONDS, max_entries=500, show_spinner=False)
+def glance(run_id: str) -> RunRecord | None:
+    """A run as it was at most `SHARED_SECONDS` ago; None where there is none."""
+    return store().run(run_id)
 
 
 def facts_of(record: RunRecord) -> Facts:
@@ -207,17 +216,19 @@ def class_names(scenario: Scenario) -> Sequence[str]:
         return ()
 
 
-# ------------------------------------------------------------------------------------------------ a session's memory
+# ------------------------------------------------------------------------------------------------ what is remembered
 
 
+@st.cache_resource(show_spinner=False)
 def _known(what: str) -> dict[Any, Any]:
-    known: dict[Any, Any] = st.session_state.setdefault(what, {})
-    return known
+    """What was read of runs, for all sessions. Values are replaced, never changed: threads share them."""
+    return {}
 
 
 def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
-    """Keep what was read of a run, of no more runs than a page shows."""
+    """Keep what was read of a run, of the latest ones only."""
     known.pop(key, None)
     known[key] = value
     while len(known) > REMEMBERED:
-        del known[next(iter(known))]
+        with suppress(KeyError, RuntimeError, StopIteration):  # another thread was faster
+            del known[next(iter(known))]

@@ -56,7 +56,13 @@ def _waiting(record: RunRecord, leader: RunRecord | None) -> tuple[float | None,
 
 
 def live_frame(record: RunRecord) -> LiveFrame | None:
-    """The newest moment of a run with its curve so far; None before its first picture."""
+    """The newest moment of a run with its curve so far, made once for all viewers; None before its first picture."""
+    return _live_frame(record.id, record.attempt, record.events, record)
+
+
+@st.cache_resource(max_entries=100, show_spinner=False)
+def _live_frame(run_id: str, attempt: int, events: int, _record: RunRecord) -> LiveFrame | None:
+    record = _record
     frame = records.frame_of(record)
     if frame is None:
         return None

@@ -244,6 +244,8 @@ class _Page:
         sides: dict[str, Sequence[Side]] = {name: sides_of(group) for name, group in runs.items()}
         recorded = {} if PAIR in sides else self._recorded(scenarios)
         sides = recorded or {PAIR: tuple(map(Side, scenarios))} | sides
+        if going:
+            messages.of_engine(engine())
         height = BELOW_CONTROL if self.choice.on_stage else None
         click = play(self.columns(sides), key="compared", autoplay=bool(recorded), height=height)
         if click is not None and not going and (picked := self.choice.pick(click, scenarios)):

@@ -75,6 +75,8 @@ def _draw(run_id: str, busy: bool, hindered: tuple[str, ...]) -> None:
     record = store().run(run_id)
     if record is None or (busy and (not record.under_way or records.hindrances(record) != hindered)):
         st.rerun()
+    if busy:
+        messages.of_engine(engine())
     names = names_of_classes(record.scenario)
     read = store().latest(run_id, LastLayerRead)
     answers = store().events(run_id, StrategyAnswered)[-len(STRATEGIES) :]  # the last attempt's, if a worker was lost

@@ -32,7 +32,7 @@ def _arriving(run_id: str, hidden: bool) -> None:
     from ui.backend import give_way, store
 
     give_way()
-    record = store().run(run_id)
+    record = records.glance(run_id)
     facts = records.facts_of(record) if record else records.Facts()
     revised = store().latest(run_id, LabelsRevised) if facts.inferred else None
     st.html(_chips(facts.prepared, facts.inferred, revised, hidden=hidden))

@@ -11,7 +11,7 @@ from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from ui import messages, records, shell
 from ui.address import WELCOME
-from ui.backend import give_way, pace, store
+from ui.backend import engine, give_way, pace
 from ui.live import stage
 from ui.live.view import View
 from ui.player import Column, Note, Track
@@ -48,7 +48,7 @@ def _watch(run_id: str, attempt: int, hidden: bool, slowed: int, hindered: tuple
     The run is over, was started again, cannot begin or can again, or the number of viewers has changed.
     """
     give_way()
-    record = store().run(run_id)
+    record = records.glance(run_id)
     if record is None or not record.under_way or record.attempt > max(1, attempt) or pace() != slowed:
         st.rerun()
     if records.hindrances(record) != hindered:
@@ -56,6 +56,7 @@ def _watch(run_id: str, attempt: int, hidden: bool, slowed: int, hindered: tuple
     state, key = st.session_state, (run_id, record.snapshots, hidden)
     if state.get("frame", (None,))[0] != key or not record.snapshots:
         state.frame = key, _columns(record, hidden=hidden)
+    messages.of_engine(engine())
     stage.show(state.frame[1])
 
 
