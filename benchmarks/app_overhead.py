@@ -6,35 +6,28 @@ Prints a table and writes benchmarks/results/app_overhead.json. Both sides of a 
 machine: an attack without the app (as `python -m deepleak_core` runs it, with a worker's number of threads), then the
 same attack streamed by the app to a browser, then streamed to many viewers.
 
-Viewers other than the browser speak Streamlit's protocol without drawing: they open the run's link and repeat each
-fragment as often as the page asks a browser to. They run on the same machine, so the cost is an upper bound.
+Viewers other than the browser speak Streamlit's protocol without drawing (see `viewers`). They run on the same machine,
+so the cost is an upper bound.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from multiprocessing.process import BaseProcess
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from urllib.parse import urlencode
 
-import websockets
-from playwright.sync_api import Browser, Page
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from websockets.typing import Subprotocol
+from playwright.sync_api import Browser
 
 from benchmarks import outcomes, tables
 from benchmarks.browser import ROOT, button, chromium, open_page, running_app, warm_up
 from benchmarks.machine import describe_machine
+from benchmarks.viewers import Visitor, crowd
 from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
 
@@ -76,77 +69,23 @@ def streamed(browser: Browser, url: str, store: Store, seed: int, viewers: int =
     clicked = page.evaluate("() => performance.now()")
     button(page, "start").click()
     page.wait_for_function("() => window.pictures.length > 0", timeout=60_000)
-    crowd = _crowd(page, viewers)
-    button(page, "pictures").wait_for(timeout=300_000)
+    page.wait_for_url("**/?run=*")
+    address, _, query = page.url.partition("/?")
+    with crowd([Visitor(address, query) for _ in range(viewers)]) as seen:
+        button(page, "pictures").wait_for(timeout=300_000)
     run = store.run(page.url.partition("run=")[2])
     assert run is not None
     assert run.started is not None
     assert run.ended is not None
     shown = page.evaluate("() => window.pictures")
     page.context.close()
-    answers = 0
-    if crowd is not None:
-        crowd[0].terminate()
-        answers = crowd[1].value
     steps = store.curve(run.id)[-1].step
     return {
         "first_picture_s": (shown[0] - clicked) / 1000,
         "pictures_per_s": (len(shown) - 1) / ((shown[-1] - shown[0]) / 1000),
         "iterations_per_s": steps / (run.ended - run.started),
-        "answers_per_s": answers / (run.ended - run.started),
+        "answers_per_s": sum(visitor.deltas for visitor in seen) / (run.ended - run.started),
     }
-
-
-# ------------------------------------------------------------------------------------------------ many viewers
-
-
-def _crowd(page: Page, viewers: int) -> tuple[BaseProcess, Synchronized[int]] | None:
-    """A process of viewers that follow the page's run, and the count of messages that they receive; None for none."""
-    if not viewers:
-        return None
-    page.wait_for_url("**/?run=*")
-    address, _, query = page.url.partition("/?")
-    received: Synchronized[int] = multiprocessing.Value("i", 0)
-    process = multiprocessing.get_context("fork").Process(
-        target=_gather, args=(address, query, viewers, received), daemon=True
-    )
-    process.start()
-    return process, received
-
-
-def _gather(address: str, query: str, viewers: int, received: Synchronized[int]) -> None:
-    async def all_of_them() -> None:
-        await asyncio.gather(*(_view(address, query, received) for _ in range(viewers)))
-
-    asyncio.run(all_of_them())
-
-
-async def _view(address: str, query: str, received: Synchronized[int]) -> None:
-    """One viewer: run the page, then each fragment as often as the page asks."""
-    stream = address.replace("http", "ws", 1) + "/_stcore/stream"
-    async with websockets.connect(stream, subprotocols=[Subprotocol("streamlit")], max_size=None) as socket:
-
-        async def ask(fragment: str = "") -> None:
-            message = BackMsg()
-            message.rerun_script.query_string = query
-            message.rerun_script.fragment_id = fragment
-            message.rerun_script.is_auto_rerun = bool(fragment)
-            await socket.send(message.SerializeToString())
-
-        async def repeat(fragment: str, interval: float) -> None:
-            while True:
-                await asyncio.sleep(interval)
-                await ask(fragment)
-
-        timers: dict[str, asyncio.Task[None]] = {}
-        await ask()
-        async for data in socket:
-            message = ForwardMsg.FromString(data)
-            received.value += message.WhichOneof("type") == "delta"
-            if message.WhichOneof("type") == "auto_rerun":
-                asked = message.auto_rerun
-                if asked.fragment_id not in timers:
-                    timers[asked.fragment_id] = asyncio.create_task(repeat(asked.fragment_id, asked.interval))
 
 
 # --------------------------------------------------------------------------------------------------- the whole

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,23 +28,45 @@ START_SECONDS = 60
 @contextmanager
 def running_app(database: Path, script: str = "app.py", **environment: str) -> Iterator[str]:
     """`streamlit run SCRIPT` on a free port with a run database of its own; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true", f"--server.port={port}"]
-    variables = os.environ | {"DEEPLEAK_DB": f"sqlite:///{database}"} | environment
-    app = subprocess.Popen(command, cwd=ROOT, env=variables)
-    url = f"http://127.0.0.1:{port}"
+    app = App({"DEEPLEAK_DB": f"sqlite:///{database}"} | environment, script)
+    app.start()
     try:
+        yield app.url
+    finally:
+        app.stop()
+
+
+class App:
+    """`streamlit run SCRIPT` on a free port of its own, which can be started more than once; `quiet` drops its log."""
+
+    def __init__(self, environment: Mapping[str, str], script: str = "app.py", *, quiet: bool = False):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        options = ("--server.headless=true", f"--server.port={port}")
+        self._command = [sys.executable, "-m", "streamlit", "run", script, *options]
+        self._environment = environment
+        self._log = subprocess.DEVNULL if quiet else None
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers. Raises RuntimeError where it does not."""
+        variables = {**os.environ, **self._environment}
+        self.process = subprocess.Popen(self._command, cwd=ROOT, env=variables, stdout=self._log, stderr=self._log)
         deadline = time.monotonic() + START_SECONDS
-        while not _healthy(url):
-            if app.poll() is not None or time.monotonic() > deadline:
+        while not _healthy(self.url):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
                 raise RuntimeError(f"The app did not start within {START_SECONDS} seconds.")
             time.sleep(0.1)
-        yield url
-    finally:
-        app.terminate()
-        app.wait(timeout=START_SECONDS)
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """End it, if it runs, in order or `at_once`."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL if at_once else signal.SIGTERM)
+            self.process.wait(timeout=START_SECONDS)
+            self.process = None
 
 
 def _healthy(url: str) -> bool:

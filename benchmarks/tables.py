@@ -498,6 +498,51 @@ def overhead_rows(found: Result) -> Iterator[Row]:
         yield name, *(f"{number(values):.3g}" for number in (statistics.median, min, max)), figure["budget"] or None
 
 
+FAULTS_HEAD = (
+    "fault", "finished runs intact", "run under way then", "its pictures complete", "under way for ever",
+    "a run afterwards", "settled after, s", "the page said",
+)  # fmt: skip
+INPUTS_HEAD = ("hostile", "tried", "refused in a sentence", "accepted", "other errors", "slowest, s")
+
+
+def faults() -> str:
+    """What each fault has led to."""
+    found = result("faults")
+    rows = [row for row in found["rows"].values() if "fault" in row]
+    del found["machine"]["threads"]
+    return source(found) + markdown(FAULTS_HEAD, map(fault_row, rows))
+
+
+def fault_row(row: Result) -> Row:
+    """One row a fault; of what the page said, the first sentence."""
+    yes = {True: "yes", False: "**no**"}
+    words = [shorten(sentence, 160).replace("|", "/") for sentence in (*row["tracebacks"], *row["sentences"])]
+    return (
+        row["fault"], yes[row["intact"]], row["ended"], yes[row["complete"]], row["under_way"], row["afterwards"],
+        seconds(row["settled_s"]), words[0] if words else "nothing: it went on",
+    )  # fmt: skip
+
+
+def inputs() -> str:
+    """What became of hostile files and links."""
+    rows = [row for row in result("faults")["rows"].values() if "tried" in row]
+    return markdown(
+        INPUTS_HEAD,
+        [
+            (row["what"], row["tried"], row["refused"], row["accepted"], len(row["errors"]), seconds(row["slowest_s"]))
+            for row in rows
+        ],
+    )
+
+
+def load() -> str:
+    """Followers, starters, tabs and growth: median and range beside the budget."""
+    found = result("load")
+    del found["machine"]["threads"]
+    rows = [row for part in found["parts"].values() for row in overhead_rows({"figures": part})]
+    return source(found) + markdown(OVERHEAD_HEAD, rows)
+
+
 def training_stages() -> str:
     """Every checkpoint of the package: how far the network was trained, and its accuracy on test images."""
     from deepleak_core.federated import checkpoints
@@ -561,6 +606,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "label-commands": label_commands,
     "label-ablation": label_ablation,
     "app-overhead": app_overhead,
+    "faults": faults,
+    "hostile-inputs": inputs,
 }
 
 if __name__ == "__main__":

@@ -3,68 +3,24 @@
 from __future__ import annotations
 
 import os
-import pwd
 import secrets
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-START_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class Server:
-    """A PostgreSQL server with its data and its socket in a folder, reached by nobody else."""
-
-    programs: Path
-    folder: Path
-    user: str
-
-    @property
-    def address(self) -> str:
-        return f"postgresql+psycopg://{self.user}@/postgres?host={self.folder}"
-
-    def start(self) -> None:
-        settings = f"-c listen_addresses='' -c fsync=off -k {self.folder}"
-        self._call("pg_ctl", "start", "-w", "-l", f"{self.folder}/log", "-o", settings)
-
-    def stop(self) -> None:
-        self._call("pg_ctl", "stop", "-w", "-m", "immediate")
-
-    def make(self) -> None:
-        self._call("initdb", "--auth=trust", "--no-sync", f"--username={self.user}")
-
-    def _call(self, program: str, *options: str) -> None:
-        subprocess.run(
-            [str(self.programs / program), "-D", f"{self.folder}/data", *options], cwd=self.folder, check=True,
-            user=self.user if os.getuid() == 0 else None, timeout=START_SECONDS,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+from tests.runs.postgresql import Server, programs, started_server
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """A server that is started for these tests; it refuses to run as root."""
+    """A server that is started for these tests."""
     pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    programs += [Path(found)] if (found := shutil.which("initdb")) else []
-    if not programs:
+    if programs() is None:
         pytest.skip("no PostgreSQL here")
-    user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-    with tempfile.TemporaryDirectory(prefix="deepleak-pg-") as folder:
-        if os.getuid() == 0:
-            shutil.chown(folder, user)
-        server = Server(programs[-1].parent, Path(folder), user)
-        server.make()
-        server.start()
-        yield server
-        server.stop()
+    with started_server() as started:
+        yield started
 
 
 @pytest.fixture

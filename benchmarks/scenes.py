@@ -1,0 +1,274 @@
+"""The app with what it stands on, as real processes of this machine, and how each of these is made to fail."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from sqlalchemy import create_engine, make_url, text
+
+from benchmarks.browser import ROOT, App
+from benchmarks.viewers import Seen
+from deepleak_core.errors import StoreUnavailable
+from deepleak_core.runs.store import Store
+from tests.runs.postgresql import Server, started_server
+
+PATIENCE_SECONDS = 240.0  # after which something counts as never to happen
+LOOK_SECONDS = 0.2  # between looks
+DISK = "8m"
+
+
+@dataclass
+class Scene:
+    """The app with its run database. `short` asks for shorter faults."""
+
+    app: App
+    database: str
+    folder: Path
+    short: bool = False
+    server: Server | None = None
+    cluster: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    scheduler: str = ""
+    questions: int = 0
+
+    def link(self, seconds: float) -> str:
+        """A question of its own, whose attack ends after so many seconds."""
+        self.questions += 1
+        values = {"indices": "0,3", "model": "lenet", "max_seconds": f"{seconds:g}", "seed": f"{self.questions}"}
+        return "&".join(f"{name}={value}" for name, value in values.items())
+
+    def store(self) -> Store:
+        """A reader of its own, waited for while the database is out of reach. Raises `StoreUnavailable`."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return Store(self.database)
+            except StoreUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(LOOK_SECONDS)
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes of the app."""
+        assert self.app.process is not None
+        children = psutil.Process(self.app.process.pid).children(recursive=True)
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+Fault = Callable[[Scene, Seen], None]
+
+
+def until(happened: Callable[[], object], *, seconds: float = PATIENCE_SECONDS, required: bool = True) -> None:
+    """Wait until something is true. Raises TimeoutError where that takes too long and is `required`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(StoreUnavailable):
+            if happened():
+                return
+        if time.monotonic() > deadline:
+            if required:
+                raise TimeoutError("It did not happen.")
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+# ------------------------------------------------------------------------------------------ workers and the app
+
+
+def kill_worker_once(scene: Scene, seen: Seen) -> None:
+    """The run is started again from its beginning."""
+    scene.workers()[0].kill()
+    moments = len(seen.frames)
+    until(lambda: len(seen.frames) > moments)
+
+
+def kill_workers(scene: Scene, seen: Seen) -> None:
+    """A worker is killed every few seconds, until the run is given up."""
+    for _ in range(2 if scene.short else 4):
+        for worker in scene.workers():
+            worker.kill()
+        time.sleep(4)
+
+
+def kill_app(scene: Scene, seen: Seen) -> None:
+    """The app is killed, and started again on the same database."""
+    scene.app.stop(at_once=True)
+    time.sleep(1)
+    scene.app.start()
+
+
+# ------------------------------------------------------------------------------------------------------- SQLite
+
+
+def lock(scene: Scene, seen: Seen) -> None:
+    """Another program holds the write lock for longer than a connection waits for it."""
+    other = sqlite3.connect(_file(scene), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    time.sleep(13 if scene.short else 20)
+    other.execute("ROLLBACK")
+    other.close()
+
+
+def fill_for_a_while(scene: Scene, seen: Seen) -> None:
+    """All space of the file system is taken, and given back."""
+    _fill(scene, 8)
+
+
+def fill_for_long(scene: Scene, seen: Seen) -> None:
+    """All space of the file system is taken for longer than the writer is patient."""
+    _fill(scene, 75)
+
+
+def _fill(scene: Scene, seconds: float) -> None:
+    filler = scene.folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (2**20, 4096):
+            with suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
+    time.sleep(seconds)
+    filler.unlink()
+
+
+def make_read_only(scene: Scene, seen: Seen) -> None:
+    """The app is started while its file system can only be read; later it can be written again."""
+    scene.app.stop()
+    gc.collect()  # closes connections of this process; a file that is open for writing keeps a disk writable
+    subprocess.run(["mount", "-o", "remount,ro", str(scene.folder)], check=True)
+    try:
+        scene.app.start()
+        until(lambda: any("run database" in sentence for sentence in seen.sentences), seconds=60, required=False)
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(scene.folder)], check=True)
+
+
+def move_file_away(scene: Scene, seen: Seen) -> None:
+    """The files of the database get another name for a while."""
+    files = list(scene.folder.glob("runs.sqlite*"))
+    for file in files:
+        file.rename(file.with_name("moved-" + file.name))
+    time.sleep(5 if scene.short else 15)
+    for file in files:
+        file.with_name("moved-" + file.name).rename(file)
+
+
+def _file(scene: Scene) -> Path:
+    return scene.folder / "runs.sqlite"
+
+
+@contextmanager
+def with_sqlite(short: bool) -> Iterator[Scene]:
+    """The app on a small file system in memory, where one may be mounted, else in a folder."""
+    with tempfile.TemporaryDirectory(prefix="deepleak-faults-") as folder:
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder]
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+        try:
+            database = f"sqlite:///{folder}/runs.sqlite"
+            yield from _started(Scene(App({"DEEPLEAK_DB": database}, quiet=True), database, Path(folder), short))
+        finally:
+            if mounted:
+                subprocess.run(["umount", "-l", folder], check=True)
+
+
+def _started(scene: Scene) -> Iterator[Scene]:
+    scene.app.start()
+    try:
+        yield scene
+    finally:
+        scene.app.stop()
+
+
+# --------------------------------------------------------------------------------------------------- PostgreSQL
+
+
+@contextmanager
+def with_postgresql(short: bool) -> Iterator[Scene]:
+    """The app on a PostgreSQL server of its own."""
+    with started_server() as server:
+        app = App({"DEEPLEAK_DB": server.address}, quiet=True)
+        yield from _started(Scene(app, server.address, server.folder, short, server))
+
+
+def stop_server(scene: Scene, seen: Seen) -> None:
+    """The server of the database is gone, and comes back."""
+    assert scene.server is not None
+    scene.server.stop()
+    time.sleep(5 if scene.short else 15)
+    scene.server.start()
+
+
+def forbid_writing(scene: Scene, seen: Seen) -> None:
+    """The server takes no writes for a while."""
+    name = make_url(scene.database).database
+    _order(scene, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    time.sleep(5 if scene.short else 15)
+    _order(scene, "SET default_transaction_read_only = off", f"ALTER DATABASE {name} RESET ALL")
+
+
+def _order(scene: Scene, *orders: str) -> None:
+    """Give a server orders, and end all connections to it."""
+    engine = create_engine(scene.database, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for order in orders:
+            connection.execute(text(order))
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid()"
+        connection.execute(text(f"{others} AND datname = current_database()"))
+    engine.dispose()
+
+
+# ---------------------------------------------------------------------------------------------------- a cluster
+
+
+@contextmanager
+def with_cluster(short: bool) -> Iterator[Scene]:
+    """The app with a Dask scheduler and a worker of their own."""
+    with tempfile.TemporaryDirectory(prefix="deepleak-faults-") as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        free.close()
+        database = f"sqlite:///{folder}/runs.sqlite"
+        app = App({"DEEPLEAK_DB": database, "DEEPLEAK_SCHEDULER": address}, quiet=True)
+        scene = Scene(app, database, Path(folder), short, scheduler=address)
+        _start_cluster(scene)
+        try:
+            yield from _started(scene)
+        finally:
+            _end_cluster(scene)
+
+
+def lose_scheduler(scene: Scene, seen: Seen) -> None:
+    """The scheduler and its worker are killed, and come back."""
+    _end_cluster(scene)
+    until(lambda: any("scheduler" in sentence for sentence in seen.sentences), seconds=60, required=False)
+    _start_cluster(scene)
+
+
+def _start_cluster(scene: Scene) -> None:
+    host, _, port = scene.scheduler.rpartition("//")[2].partition(":")
+    worker = ("worker", scene.scheduler, "--nthreads", "1", "--no-dashboard", "--local-directory", str(scene.folder))
+    for command in (("scheduler", "--host", host, "--port", port, "--no-dashboard"), worker):
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        started = subprocess.Popen(
+            [sys.executable, "-m", "dask", *command], env=environment, cwd=ROOT,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        scene.cluster.append(started)
+
+
+def _end_cluster(scene: Scene) -> None:
+    for process in scene.cluster:
+        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+            child.kill()
+        process.wait()
+    scene.cluster.clear()
