@@ -64,8 +64,7 @@ class Solved:
 
 def _levels(case: Case, iterate: Iterate) -> Tensor:
     """The images (B, C, H, W) of the restart with the smallest residual, in 8-bit levels from 0 to 255."""
-    best = int(iterate.residuals.argmin())
-    return case.model.denormalise(iterate.inputs[best]).clamp(0, 1) * 255
+    return case.model.denormalise(iterate.inputs[iterate.best]).clamp(0, 1) * 255
 
 
 def _moved(images: Tensor, reference: Tensor) -> bool:

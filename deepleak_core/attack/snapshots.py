@@ -57,14 +57,13 @@ class Snapshots:
 
     def take(self, iterate: Iterate, seconds: float, progress: float) -> None:
         """Take one of the restart with the smallest residual."""
-        best = int(iterate.residuals.argmin())
-        images = self._case.model.denormalise(iterate.inputs[best]).clamp(0, 1).float()
+        images = self._case.model.denormalise(iterate.inputs[iterate.best]).clamp(0, 1).float()
         snapshot = partial(
             Snapshot,
             step=iterate.step,
             seconds=seconds,
             loss=iterate.loss,
-            residual=float(iterate.residuals[best]),
+            residual=iterate.residual,
             labels=iterate.labels,
             progress=progress,
         )

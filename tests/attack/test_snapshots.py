@@ -39,6 +39,16 @@ def test_the_restart_with_the_smallest_residual_is_shown(case: Case) -> None:
     assert list(taken.all()) == []
 
 
+def test_a_restart_that_diverged_is_not_shown_beside_one_that_did_not(case: Case) -> None:
+    taken = Snapshots(case)
+    taken.take(iterate(case, 7, (float("nan"), 0.8, 0.2), (float("nan"), 0.1, 0.4)), 1.5, 0.25)
+    taken.take(iterate(case, 8, (0.2,), (float("nan"),)), 1.5, 0.25)
+    found, diverged = taken.arrived()
+    np.testing.assert_allclose(found.images, 0.8, atol=1e-6)
+    assert found.residual == pytest.approx(0.1)
+    assert np.isnan(diverged.residual)
+
+
 def test_later_changes_of_the_solvers_memory_do_not_show(case: Case) -> None:
     taken = Snapshots(case)
     shown = iterate(case, 0, (0.2,), (0.4,))

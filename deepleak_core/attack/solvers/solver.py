@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from deepleak_core.attack.objectives import Matching
@@ -32,9 +33,18 @@ class Iterate:
     since: int = 1
 
     @property
+    def best(self) -> int:
+        """The restart with the smallest residual; one whose residual is no number only where all are none.
+
+        >>> Iterate(0, torch.zeros(2), 0.0, torch.tensor([torch.nan, 0.5]), 0.0, 0.0).best
+        1
+        """
+        return int(self.residuals.nan_to_num(nan=torch.inf).argmin())
+
+    @property
     def residual(self) -> float:
         """The smallest residual of all restarts."""
-        return float(self.residuals.min())
+        return float(self.residuals[self.best])
 
 
 class Minimise(Protocol):
