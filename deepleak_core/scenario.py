@@ -155,8 +155,8 @@ class Scenario(BaseModel):
     @field_validator("device")
     @classmethod
     def _device_is_known(cls, device: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-            raise ValueError(f"device was {device!r}; accepted are auto, cpu, cuda and cuda:N.")
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device):
+            raise ValueError(f"device was {shorten(repr(device))}; accepted are auto, cpu, cuda and cuda:N.")
         return device
 
     @field_validator("indices")

@@ -172,6 +172,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"device": "tpu"},
         ["device was 'tpu'; accepted are auto, cpu, cuda and cuda:N."],
     ),
+    "a device of endless digits": (
+        {"device": "cuda:" + "9" * 5000},
+        [f"device was 'cuda:{'9' * 71}...; accepted are auto, cpu, cuda and cuda:N."],
+    ),
     "the same image twice": (
         {"indices": (1, 1)},
         [

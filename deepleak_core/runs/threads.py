@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from deepleak_core.environment import THREADS
 from deepleak_core.errors import DeepLeakError
+from deepleak_core.text import shorten
 
 
 def cpu_threads(processes: int = 1) -> int:
@@ -18,7 +19,9 @@ def cpu_threads(processes: int = 1) -> int:
     """
     given = THREADS.value()
     if given and not (given.isascii() and given.isdecimal() and int(given) > 0):
-        raise DeepLeakError(f"DEEPLEAK_THREADS was {given!r}; accepted is a number from 1 up, or leave it unset.")
+        raise DeepLeakError(
+            f"DEEPLEAK_THREADS was {shorten(repr(given))}; accepted is a number from 1 up, or leave it unset."
+        )
     return int(given) if given else max(1, (_cores() - 1) // processes)
 
 
