@@ -4,7 +4,6 @@
 case from files of a real system, without a ground truth.
 
 >>> from deepleak_core.scenario import Scenario
-from deepleak_core.seeds import derive_seed
 >>> case, truth = observe(Scenario(indices=(0, 1, 3, 4)))
 >>> case.update.batch_size, case.image_shape, truth.labels.tolist()
 (4, (3, 32, 32), [3, 8, 0, 6])
