@@ -76,6 +76,7 @@ def match_update(
         features=features,
         feature_weight=settings.feature_weight,
         fedavg=settings.fedavg,
+        restarts=settings.restarts,
     )
     if objective.remark is not None:
         yield objective.remark

@@ -58,7 +58,7 @@ class Matching:
 
     `labels` (B,) are the believed ones; `priors` are terms with their weights; `features` (B, D), in the order of
     `labels`, are those that feature separation found; `fedavg` says how a FedAvg update is read, see
-    `scenario.FEDAVG_METHODS`.
+    `scenario.FEDAVG_METHODS`; `restarts` is the R of the inputs, from which the memory of an iteration is estimated.
     """
 
     case: Case
@@ -68,6 +68,7 @@ class Matching:
     features: Tensor | None = None
     feature_weight: float = 0.0
     fedavg: FedAvgMethod = "averaged"
+    restarts: int = 1
     target: Weights = field(init=False)
     before: Weights = field(init=False)
     mixing: Tensor | None = field(init=False, default=None)
@@ -83,10 +84,14 @@ class Matching:
             self.mixing = torch.full((), 0.5, device=self.labels.device, requires_grad=True)
         if self.local is not None and self.fedavg == "corrected":
             self.corrected = CorrectedGradient.of(self.case.model, self.labels, self.local, self.case.update.tensors)
-
         if self.local is not None and self.fedavg == "simulated":
             need = Needed.of(
-                self.case.model, self.case.image_shape, len(self.labels), local=self.local, fedavg=self.fedavg
+                self.case.model,
+                self.case.image_shape,
+                len(self.labels),
+                restarts=self.restarts,
+                local=self.local,
+                fedavg=self.fedavg,
             )
             self.recomputes = need.recomputes(self.case.device)
 

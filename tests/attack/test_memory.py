@@ -44,3 +44,21 @@ def test_a_run_says_that_steps_are_computed_twice(attack: str, free: int, monkey
     events = list(reconstruct(case, attack, labels=labels, fedavg="simulated", iterations=2))
     said = [stage.sentence for stage in all_of(Stage, events) if "computed twice" in stage.name]
     assert bool(said) == (free == 10**6)
+
+
+def test_every_restart_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    case, truth = observe(Scenario(indices=(0, 4), mode="fedavg", local_epochs=3))
+    one, three = (
+        Needed.of(case.model, SHAPE, 2, restarts=restarts, local=case.update.local, fedavg="simulated").whole
+        for restarts in (1, 3)
+    )
+    monkeypatch.setattr(memory, "free_memory", lambda device: one + three)  # half of it lies between the two
+    labels, settings = truth.labels.tolist(), {"fedavg": "simulated", "iterations": 1}
+    said = [
+        any(
+            "computed twice" in stage.name
+            for stage in all_of(Stage, reconstruct(case, labels=labels, **settings, restarts=n))
+        )
+        for n in (1, 3)
+    ]
+    assert said == [False, True]
