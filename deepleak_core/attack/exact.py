@@ -189,10 +189,11 @@ def _match_all(
 
 
 def _copy_near(objective: Matching, iterate: Iterate, stop: Callable[[], bool]) -> Iterate | None:
-    """An exact copy near an iterate, None where none is found."""
+    """An exact copy near an iterate, None where none is found; the objective is left as it was."""
     copy, corrected = None, objective.corrected
     if corrected is not None and corrected.one_batch:
-        copy = _copy_from_layers(objective, corrected, iterate, stop)
+        with objective.kept():
+            copy = _copy_from_layers(objective, corrected, iterate, stop)
     return copy or refine_on_grid(objective, iterate, stop=stop)
 
 

@@ -32,7 +32,15 @@ def to_grid(model: TargetModel, inputs: Tensor) -> Tensor:
 
 
 def refine_on_grid(objective: Matching, last: Iterate, *, stop: Callable[[], bool]) -> Iterate | None:
-    """An iterate on the 8-bit grid whose residual is at rounding level, found near `last`; None where there is none."""
+    """An iterate on the 8-bit grid whose residual is at rounding level, found near `last`; None where there is none.
+
+    The objective is left as it was.
+    """
+    with objective.kept():
+        return _refined(objective, last, stop)
+
+
+def _refined(objective: Matching, last: Iterate, stop: Callable[[], bool]) -> Iterate | None:
     model = objective.case.model
 
     def evaluate(images: Tensor) -> tuple[float, float, Tensor]:
@@ -68,7 +76,6 @@ def refine_on_grid(objective: Matching, last: Iterate, *, stop: Callable[[], boo
             refusals += 1
     residual = objective.residual(model.normalise(images))
     if residual >= ROUNDING:
-        objective.renew(last.inputs, 0)
         return None
     return replace(
         last,

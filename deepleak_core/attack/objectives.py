@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -133,6 +134,10 @@ class Matching:
             return False
         self.corrected.renew(self.case.model.denormalise(inputs.detach()))
         return True
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Put what `renew` has renewed back after a block that evaluates the objective elsewhere."""
+        return nullcontext() if self.corrected is None else self.corrected.kept()
 
     def _candidate(self, place: int, inputs: Tensor) -> Comparison:
         """The comparison of restart number `place`, differentiable."""

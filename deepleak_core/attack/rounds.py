@@ -11,7 +11,8 @@ times 16384 features at 64 pixels, are never formed, and neither is their part o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -55,6 +56,11 @@ class FactoredUpdate:
             signals=torch.cat([self.signals, factor * other.signals]),
             features=torch.cat([self.features, other.features]),
         )
+
+    def clone(self) -> FactoredUpdate:
+        """A copy in memory of its own."""
+        body = {name: tensor.clone() for name, tensor in self.body.items()}
+        return FactoredUpdate(body=body, signals=self.signals.clone(), features=self.features.clone())
 
     def copy_(self, other: FactoredUpdate) -> None:
         """Take over the values of another update of the same shapes."""
@@ -196,6 +202,17 @@ class CorrectedGradient:
                 self.corrections[place].copy_(correction)
             else:
                 self.corrections.append(correction)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Put the corrections back after a block that renews them for other batches."""
+        before = [correction.clone() for correction in self.corrections]
+        try:
+            yield
+        finally:
+            del self.corrections[len(before) :]
+            for correction, earlier in zip(self.corrections, before, strict=True):
+                correction.copy_(earlier)
 
     def of_batch(self, place: int, images: Tensor, *, create_graph: bool) -> FactoredUpdate:
         """The corrected gradient of batch number `place`, images (B, C, H, W) in [0, 1]."""

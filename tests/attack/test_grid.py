@@ -94,3 +94,13 @@ def test_what_does_not_explain_the_update_is_never_taken_for_exact(
     case, images, labels = how(case, truth.images, truth.labels)
     objective = objective_of(case, labels, fedavg)
     assert refine_on_grid(objective, near(objective, images), stop=never) is None
+
+
+def test_a_search_goes_on_with_the_objective_it_had() -> None:
+    case, truth = observe(Scenario(indices=(4, 0), **FEDAVG))
+    objective = objective_of(case, truth.labels, "corrected")
+    point = torch.zeros(1, *truth.images.shape)
+    objective.renew(point, 0)
+    before = objective(point).loss.item()
+    assert refine_on_grid(objective, near(objective, truth.images.flip(0)), stop=never) is None
+    assert objective(point).loss.item() == before
