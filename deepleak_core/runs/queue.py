@@ -13,6 +13,7 @@ from deepleak_core.errors import RunRejected
 from deepleak_core.runs.jobs import Job
 
 MOST_OF_ONE = 3  # attacks of one visitor: one under way and two that wait
+TURNS = 500  # latest turns that are remembered; who had one before that goes first, like who never had one
 
 
 class Queue:
@@ -20,7 +21,7 @@ class Queue:
 
     def __init__(self) -> None:
         self._waiting: deque[Job] = deque()
-        self._turns: dict[tuple[int, str], int] = {}  # the last turn of each urgency and visitor, counted upwards
+        self._turns: dict[tuple[int, str], int] = {}  # the last turn of each urgency and visitor, in ascending order
 
     def __iter__(self) -> Iterator[Job]:
         """Every job that waits, in the order of arrival, also those that somebody has asked to stop."""
@@ -40,7 +41,11 @@ class Queue:
 
     def begin(self, job: Job) -> None:
         """Take a job out, and count the turn of its visitor."""
-        self._turns[job.urgency, job.visitor] = max(self._turns.values(), default=0) + 1
+        turn = max(self._turns.values(), default=0) + 1
+        self._turns.pop((job.urgency, job.visitor), None)
+        self._turns[job.urgency, job.visitor] = turn
+        if len(self._turns) > TURNS:
+            del self._turns[next(iter(self._turns))]
         self._waiting.remove(job)
 
     def of(self, run_id: str) -> Job | None:

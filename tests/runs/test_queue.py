@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from deepleak_core.errors import RunRejected
+from deepleak_core.runs import queue as queues
 from deepleak_core.runs.jobs import Job
 from deepleak_core.runs.queue import Queue, require_room, require_share
 from deepleak_core.runs.tasks import Attack
@@ -43,6 +44,18 @@ def test_visitors_take_turns_and_each_ones_own_keep_their_order() -> None:
     late = job("late")
     waiting.add(late)
     assert waiting.in_line()[:2] == [few[0], late]
+
+
+def test_the_turn_of_who_has_not_been_here_for_long_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "TURNS", 2)
+    waiting, jobs = Queue(), {name: job(name) for name in ("old", "newer", "newest")}
+    for each in jobs.values():
+        waiting.add(each)
+        waiting.begin(each)
+    again = [job("newest"), job("newer"), job("old")]
+    for each in again:
+        waiting.add(each)
+    assert waiting.in_line() == again[::-1]
 
 
 def test_the_urgent_go_first_whoever_asks() -> None:
