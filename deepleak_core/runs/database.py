@@ -122,14 +122,15 @@ class Database:
     def give_back(self, pages: int) -> bool:
         """Give the space of some pages that hold nothing any more back to the system; whether more are left.
 
-        A database of a server does this by itself.
+        A database of a server does this by itself, and a file that was made by another program may not be able to.
         """
         if not self.sqlite:
             return False
         with self.connected() as connection:
+            before = _free_pages(connection)
             driver: Any = connection.connection.driver_connection
             driver.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()  # one page for each row
-            return bool(connection.exec_driver_sql("PRAGMA freelist_count").scalar())
+            return 0 < _free_pages(connection) < before
 
 
 def storable(text: str) -> str:
@@ -151,6 +152,10 @@ def _make_private(path: Path) -> None:
             path.parent.chmod(PRIVATE_FOLDER)  # older versions made it readable
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, PRIVATE_FILE))
         path.chmod(PRIVATE_FILE)
+
+
+def _free_pages(connection: Connection) -> int:
+    return int(connection.exec_driver_sql("PRAGMA freelist_count").scalar() or 0)
 
 
 def _free_name(path: Path) -> Path:

@@ -175,3 +175,16 @@ def test_a_file_stays_small_over_many_runs(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert path.stat().st_size < 200_000, "the space is given back"
+
+
+def test_a_file_of_another_program_that_cannot_give_space_back_is_no_endless_task(tmp_path: Path) -> None:
+    path = tmp_path / "others.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    store = Store(f"sqlite:///{path}")
+    store.ask(recorded(store), FORGET)
+    forgetting = threading.Thread(target=forget_marked, args=(store,), daemon=True)
+    forgetting.start()
+    forgetting.join(30)
+    assert not forgetting.is_alive()
+    assert left(store) == set()
