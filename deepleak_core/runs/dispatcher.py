@@ -310,7 +310,7 @@ class Dispatcher:
                 job.stop_by = math.inf
 
     def _end(self, job: Job) -> None:
-        if job.over:
+        if job.over or self._underway.get(job.id) is not job:  # an earlier message has ended it, or taken it back
             return
         if job.future.status == "finished" and job.yields and job.stop_by is None and not job.unwanted:
             self._take_back(job)

@@ -122,8 +122,8 @@ class Writer:
             if write.end is not None or write.run_id not in self._given_up:
                 self._writes.append(write)
                 self._bytes += write.size
-            if write.size and self._bytes > MOST_BYTES:
-                self._give_up(write.run_id)
+                if write.size and self._bytes > MOST_BYTES:
+                    self._give_up(write.run_id)
             self._changed.notify()
         return write.stored
 
