@@ -131,8 +131,8 @@ def follow(at: Stage) -> Followed:
         run_id, query = starter.run, starter.query
         with watched(at.store, run_id) as stored:
             first = phase()
+            pages = [watching(browser, f"{at.app.url}/?{query}") for _ in range(BROWSERS)]
             with crowd([Visitor(at.app.url, query) for _ in range(VISITORS)]) as seen:
-                pages = [watching(browser, f"{at.app.url}/?{query}") for _ in range(BROWSERS)]
                 time.sleep(PHASE_SECONDS / 2)  # the last ones arrive
                 middle = phase()
                 shown = [page.evaluate("() => window.moments") for page in pages]

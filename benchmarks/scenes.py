@@ -131,6 +131,8 @@ def fill_for_long(scene: Scene, seen: Seen) -> None:
 
 
 def _fill(scene: Scene, seconds: float) -> None:
+    with sqlite3.connect(_file(scene)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or what it holds already would have room for a while
     filler = scene.folder / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (2**20, 4096):

@@ -19,7 +19,7 @@ from deepleak_core.runs.keeping import Keeping
 from deepleak_core.runs.limits import Limits
 from deepleak_core.runs.store import Store
 
-CROWD = 5  # viewers that get every picture; more of them share the same number of refreshes a second
+CROWD = 6  # viewers that get every picture
 GONE_SECONDS = 10.0  # a viewer who has not asked for this long has left
 VIEWER_NICENESS = 10  # threads that serve viewers give way to attacks
 
@@ -81,11 +81,24 @@ def _last_asked() -> dict[str, float]:
 
 
 def pace() -> int:
-    """How many times slower than usual this session, which asks now, should refresh: 1, 2, 4, ... by the crowd."""
+    """How many times slower than usual this session, which asks now, should refresh."""
     asked, now = _last_asked(), time.monotonic()
     asked[viewer()] = now
-    watching = sum(now - then < GONE_SECONDS for then in list(asked.values()))
-    return int(2 ** max(0, math.ceil(math.log2(watching / CROWD))))
+    for session, then in list(asked.items()):
+        if now - then > GONE_SECONDS:
+            asked.pop(session, None)
+    return pace_among(len(asked))
+
+
+def pace_among(viewers: int) -> int:
+    """How many times slower than usual each of so many viewers should refresh: the square root of the crowd.
+
+    So the refreshes of all grow slower than their number, and each of a class still sees a picture within a second.
+
+    >>> [pace_among(viewers) for viewers in (1, 6, 7, 24, 25, 54, 100)]
+    [1, 1, 2, 2, 3, 3, 5]
+    """
+    return math.ceil(math.sqrt(max(viewers, 1) / CROWD))
 
 
 def give_way() -> None:
