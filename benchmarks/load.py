@@ -367,7 +367,7 @@ def main() -> None:
         for name, figures in found.items()
     }
     parts = {name: (kept | new)[name] for name in NAMES if name in kept | new}
-    result = {"command": outcomes.command("benchmarks.load"), "machine": describe_machine(), "parts": parts}
+    result = {"command": outcomes.command("benchmarks.load", choices=["--only"]), "machine": describe_machine(), "parts": parts}
     outcomes.write(RESULT, result)
     print(tables.load())
 
