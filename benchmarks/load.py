@@ -267,8 +267,9 @@ def tabs(at: Stage) -> Figures:
     with crowd([Visitor(at.app.url, at.link(3), press="start", token=one) for _ in range(TABS)]):
         until(lambda: sum(record.under_way for record in at.store.runs(100)) >= 3)
         with visiting(Visitor(at.app.url, at.link(1), press="start", token=other)) as seen:
-            until(lambda: seen.run and seen.frames)
-            first_picture = seen.frames[0][0]
+            until(lambda: seen.run)
+            until(lambda: at.store.curve(seen.run))
+            first_picture = time.time()
         mine = at.store.run(seen.run)
         _until_quiet(at.store)
     assert mine is not None
@@ -367,7 +368,11 @@ def main() -> None:
         for name, figures in found.items()
     }
     parts = {name: (kept | new)[name] for name in NAMES if name in kept | new}
-    result = {"command": outcomes.command("benchmarks.load", choices=["--only"]), "machine": describe_machine(), "parts": parts}
+    result = {
+        "command": outcomes.command("benchmarks.load", choices=["--only"]),
+        "machine": describe_machine(),
+        "parts": parts,
+    }
     outcomes.write(RESULT, result)
     print(tables.load())
 

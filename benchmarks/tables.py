@@ -608,6 +608,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "app-overhead": app_overhead,
     "faults": faults,
     "hostile-inputs": inputs,
+    "load": load,
 }
 
 if __name__ == "__main__":
