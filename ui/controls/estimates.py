@@ -9,9 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import streamlit as st
 
+from deepleak_core.attack.attacks import ATTACKS
 from deepleak_core.data.datasets import DATASETS
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.federated.case import choose_device
+from deepleak_core.federated.models import network_of
 from deepleak_core.runs.estimates import Cost, bound_of, calibrate, estimate
 from deepleak_core.scenario import Scenario
 from ui import backend, messages, shell
@@ -21,7 +23,7 @@ MEASURING = "Measuring what larger images cost on this machine."
 
 
 def draw(scenario: Scenario, *, locked: bool) -> None:
-    """The largest batch for the exact attack, and on a CPU what each size of photos would cost.
+    """The attack that suits the network, the largest batch for the exact one, and on a CPU what each size would cost.
 
     The scenario is one that can run.
     """
@@ -29,6 +31,8 @@ def draw(scenario: Scenario, *, locked: bool) -> None:
         bound = bound_of(scenario)
     except DeepLeakError:  # said elsewhere
         return
+    if (better := suggestion(scenario)) is not None:
+        st.html(messages.note(better))
     if bound is not None:
         st.html(messages.note(bound.sentence))
     if not DATASETS[scenario.dataset].sizes or locked or choose_device(scenario).type != "cpu":
@@ -38,6 +42,14 @@ def draw(scenario: Scenario, *, locked: bool) -> None:
         shell.fragment(_wait, run_every=POLL_SECONDS)(measured)
     elif measured.exception() is None:
         st.html(messages.note(cost_sentence(scenario, measured.result())))
+
+
+def suggestion(scenario: Scenario) -> str | None:
+    """The attack that suits the network, None where none is known or it is chosen."""
+    network = network_of(scenario.model)
+    if network.suited_attack in (None, scenario.attack):
+        return None
+    return f"{network.title} is too deep to be solved exactly; {ATTACKS[network.suited_attack].title} comes closest."
 
 
 def _wait(measured: Future[Cost]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deepleak_core.events import Finished
+from deepleak_core.federated.models import network_of
 from deepleak_core.scenario import Scenario
 
 EXACT = "exact"
@@ -12,7 +13,6 @@ OWN_SETTINGS = ("fedavg", "learning_rate", "total_variation", "restarts", "max_i
 CHECK_LABELS = "Let it check its labels"
 SEPARATES = "Separate the blended images: one feature vector for each, then its pixels."
 RECOVERS = "Solve for each image exactly instead of searching."
-DEEP_NETWORKS = {"convnet": "coarse-to-fine", "resnet20": "mean-of-searches", "resnet18": "mean-of-searches"}
 COMES_CLOSER = "This network is too deep to be solved exactly; this search comes closer."
 
 
@@ -46,7 +46,7 @@ def next_step(scenario: Scenario, finished: Finished) -> NextStep | None:
     exact = scenario.changed(attack=EXACT, feature_term=False, **dict.fromkeys(OWN_SETTINGS))
     if finished.score and any(finished.score.fused):
         return NextStep("Separate the images", ":material/call_split:", SEPARATES, exact)
-    if (closer := DEEP_NETWORKS.get(scenario.model)) is not None:
+    if (closer := network_of(scenario.model).suited_attack) is not None:
         if scenario.attack == closer:
             return None
         return NextStep("Search in another way", ":material/stacks:", COMES_CLOSER, exact.changed(attack=closer))

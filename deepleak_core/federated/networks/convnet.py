@@ -26,4 +26,5 @@ CONVNET = Network(
     source="Geiping et al. 2020, arXiv 2003.14053",
     body=convnet,
     features=nn.ReLU(),
+    suited_attack="coarse-to-fine",
 )

@@ -18,6 +18,7 @@ class Network:
 
     `features` is the activation that produces the features, or comes last before pooling and flattening; None where it
     is no activation. The attacks derive the least feature value from it (`federated.activations`).
+    `suited_attack` names the attack that comes closest where the network is too deep to be solved exactly.
     `uniform_init` is the half-width of the uniform distribution that all weights are drawn from; None keeps PyTorch's
     default.
     """
@@ -28,6 +29,7 @@ class Network:
     body: Body
     features: nn.Module | None
     uniform_init: float | None = None
+    suited_attack: str | None = None
 
 
 def without_overwriting(net: nn.Module) -> nn.Module:

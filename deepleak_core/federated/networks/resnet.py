@@ -56,6 +56,7 @@ RESNET20 = Network(
     source="He et al. 2016, arXiv 1512.03385",
     body=resnet20,
     features=nn.ReLU(),
+    suited_attack="mean-of-searches",
 )
 RESNET18 = Network(
     title="ResNet-18",
@@ -63,4 +64,5 @@ RESNET18 = Network(
     source="He et al. 2016, arXiv 1512.03385",
     body=resnet18,
     features=nn.ReLU(),
+    suited_attack="mean-of-searches",
 )

@@ -8,12 +8,14 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from deepleak_core.attack.attacks import ATTACKS
+from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.estimates import Cost, bound_of
 from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
 from tests.helpers import PATIENCE, app_page, checked, page_html
 from ui import address
-from ui.controls.estimates import cost_sentence
+from ui.controls.estimates import cost_sentence, suggestion
 
 PHOTOS = {"dataset": "imagenet-samples", "image_size": "64", "model": "strided", "device": "cpu"}
 
@@ -53,6 +55,24 @@ def test_the_exact_attack_says_how_many_images_it_can_solve_for(store: Store, mo
     assert bound is not None
     assert bound.sentence in page_html(app_page(**scenario.to_query()))
     assert bound.sentence not in page_html(app_page(**scenario.changed(attack="dlg").to_query()))
+
+
+@pytest.mark.parametrize("model", ["convnet", "resnet20"])
+def test_the_attack_that_suits_a_deep_network_is_suggested_until_it_is_chosen(store: Store, model: str) -> None:
+    suited = MODELS[model].suited_attack
+    assert suited is not None
+    scenario = Scenario(model=model, device="cpu")
+    sentence = suggestion(scenario)
+    assert sentence is not None
+    assert ATTACKS[suited].title in sentence
+    assert sentence in page_html(app_page(**scenario.to_query()))
+    assert sentence not in page_html(app_page(**scenario.changed(attack=suited).to_query()))
+
+
+def test_every_suited_attack_is_one() -> None:
+    suited = {network.suited_attack for network in MODELS.values()} - {None}
+    assert suited <= set(ATTACKS)
+    assert suggestion(Scenario(model="lenet64-elu")) is None
 
 
 def test_a_data_set_of_photos_brings_its_size_along(store: Store) -> None:

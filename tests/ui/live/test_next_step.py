@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deepleak_core.events import FinalScore, Finished
+from deepleak_core.federated.models import MODELS
 from deepleak_core.scenario import Scenario
 from ui.live.next_step import next_step
 
@@ -34,7 +35,7 @@ def finished(exact: bool | None) -> Finished:
         (Scenario(label_strategy="true"), False, None),
         (Scenario(model="resnet20", learning_rate=0.2), False, {"attack": "mean-of-searches", "learning_rate": None}),
         (Scenario(model="resnet20", attack="mean-of-searches"), False, None),
-        (Scenario(model="convnet"), False, {"attack": "coarse-to-fine"}),
+        *((Scenario(model=name), False, {"attack": MODELS[name].suited_attack or "exact"}) for name in MODELS),
         (Scenario(model="resnet20", wrong_labels=1), False, {"attack": "general-deep-leakage", "repair_labels": True}),
     ],
 )
