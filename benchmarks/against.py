@@ -65,10 +65,10 @@ SETTINGS: dict[str, Setting] = {
         {"dataset": "imagenet-samples", "image_size": 64}, 20, ("exact", "general-deep-leakage")
     ),
     "convnet, 4 of CIFAR-10": Setting(
-        {"indices": (0, 1, 3, 4), "model": "convnet"}, 60, ("general-deep-leakage",)
+        {"indices": (0, 1, 3, 4), "model": "convnet"}, 60, ("coarse-to-fine", "general-deep-leakage")
     ),
     "resnet20, 4 of CIFAR-10": Setting(
-        {"indices": (0, 1, 3, 4), "model": "resnet20"}, 60, ("general-deep-leakage",)
+        {"indices": (0, 1, 3, 4), "model": "resnet20"}, 60, ("mean-of-searches", "general-deep-leakage")
     ),
 }  # fmt: skip
 

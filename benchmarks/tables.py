@@ -121,7 +121,7 @@ def solvers() -> str:
 def hard_networks() -> str:
     """What parts of the attacks on deep networks contribute."""
     cells = result("hard_networks")["cells"]
-    return sources(cells, "variant") + markdown(HARD_NETWORKS_HEAD, map(hard_networks_row, cells))
+    return sources(cells, "network") + markdown(HARD_NETWORKS_HEAD, map(hard_networks_row, cells))
 
 
 HARD_NETWORKS_HEAD = ("network", "variant", "iterations", "CPU s", "residual", "mean PSNR", "PSNR of each", "flat grey")

@@ -109,7 +109,12 @@ ATTACKS = Registry(
             label_strategy="idlg",
             reconstruct=match_update,
             settings=MatchingSettings(
-                solver="lbfgs", distance="squared-l2", iterations=300, learning_rate=None, start="independent"
+                solver="lbfgs",
+                distance="squared-l2",
+                iterations=300,
+                learning_rate=None,
+                schedule=None,
+                start="independent",
             ),
         ),
         "coarse-to-fine": Attack(
@@ -120,7 +125,11 @@ ATTACKS = Registry(
             label_strategy="zero-shot",
             reconstruct=match_update,
             settings=MatchingSettings(
-                solver="spectral-adam", iterations=40, learning_rate=0.25, priors=(("total-variation", 1e-2),)
+                solver="spectral-adam",
+                iterations=40,
+                learning_rate=0.5,
+                schedule="cosine",
+                priors=(("total-variation", 1e-2),),
             ),
             repairs=True,
             opening="Spatial frequencies are adjusted until the images' gradient matches {source}.",
@@ -132,7 +141,7 @@ ATTACKS = Registry(
             source="this project; after Geng et al. 2021 and the group consistency of Yin et al. 2021",
             label_strategy="zero-shot",
             reconstruct=match_on_average,
-            settings=MeanSettings(iterations=1000, priors=(("total-variation", 5e-3),)),
+            settings=MeanSettings(iterations=800, schedule="cosine", priors=(("total-variation", 5e-3),)),
             repairs=True,
             opening="Several searches adjust pixels until their gradient matches {source}; their mean is shown.",
         ),
@@ -150,6 +159,7 @@ ATTACKS = Registry(
 )
 
 LARGEST_PRIOR_WEIGHT = 100.0
+RATE = ("learning_rate", "schedule")  # settings that only solvers with a learning rate have
 OVERRIDES = ("learning_rate", "restarts", "fedavg", "total_variation")  # scenario fields that are settings of attacks
 
 
@@ -179,10 +189,6 @@ def settings_of(scenario: Scenario) -> Any:
                 raise UnsupportedScenario(["total_variation and prior total-variation were both given; give one."])
             priors["total-variation"] = smoothness
         settings = replace(settings, priors=_weighted(settings.priors, priors))
-        if "learning_rate" in values and not SOLVERS[settings.solver].takes_learning_rate:
-            raise UnsupportedScenario(
-                [f"learning_rate is no setting of {scenario.attack}, whose solver chooses its own steps; leave it out."]
-            )
     elif priors:
         raise UnsupportedScenario([f"{scenario.attack} does not take image priors; leave prior out."])
     further = assignments(scenario.setting or (), "setting")
@@ -190,7 +196,13 @@ def settings_of(scenario: Scenario) -> Any:
         raise UnsupportedScenario([f"{twice[0]} was given as an option and as a setting; give one of them."])
     if scenario.mode == "fedsgd" and "fedavg" in further:
         raise UnsupportedScenario(["fedavg applies to mode 'fedavg' only; leave it out or switch the mode."])
-    return changed(settings, values | further)
+    settings = changed(settings, values | further)
+    useless = [name for name in RATE if name in values | further]
+    if useless and isinstance(settings, MatchingSettings) and not SOLVERS[settings.solver].takes_learning_rate:
+        raise UnsupportedScenario(
+            [f"{useless[0]} is no setting of {scenario.attack}, whose solver chooses its own steps; leave it out."]
+        )
+    return settings
 
 
 def _weighted(defaults: Sequence[tuple[str, float]], given: dict[str, Any]) -> tuple[tuple[str, float], ...]:

@@ -19,7 +19,7 @@ from deepleak_core.attack.prior import Term
 from deepleak_core.attack.priors import PRIORS
 from deepleak_core.attack.settings import setting
 from deepleak_core.attack.settled import until_still
-from deepleak_core.attack.solvers import SOLVERS, Iterate
+from deepleak_core.attack.solvers import SCHEDULES, SOLVERS, Iterate
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import Stage
 from deepleak_core.features.factors import factors_of
@@ -40,6 +40,7 @@ class MatchingSettings:
     distance: str = setting("cosine", "distance between simulated and shared update", choices=tuple(DISTANCES))
     iterations: int = setting(400, "iterations at most", least=1, most=10**6)
     learning_rate: float | None = setting(0.1, "attack step", above=0, most=10)
+    schedule: str | None = setting("steps", "how the attack step falls", choices=tuple(SCHEDULES))
     restarts: int = setting(1, "starting points", least=1, most=16)
     start: str = setting("shared", "whether images that share a believed label start from one point", choices=STARTS)
     feature_weight: float = setting(0.0, "weight of the distance from the separated features", least=0, most=100)
@@ -88,6 +89,7 @@ def match_update(
         iterations=settings.iterations,
         learning_rate=settings.learning_rate,
         stop=stop,
+        schedule=SCHEDULES[settings.schedule or "steps"],
     )
     yield from until_still(search, case)
 

@@ -80,6 +80,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "no pair": {"prior": ("l2",)},
     "a prior for an attack without any": {"attack": "exact", "prior": ("l2=1",)},
     "a learning rate for a solver without one": {"attack": "dlg", "learning_rate": 0.1},
+    "a schedule for a solver without a rate": {"attack": "dlg", "setting": ("schedule=cosine",)},
     "restarts for an attack without any": {"attack": "exact", "restarts": 2},
     "an unknown setting": {"setting": ("colour=red",)},
     "a setting outside its limits": {"setting": ("restarts=99",)},

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
+from deepleak_core.attack.attacks import ATTACKS
 from deepleak_core.attack.matching import MatchingSettings, match_update
-from deepleak_core.attack.mean_of_searches import MeanSettings, match_on_average
+from deepleak_core.attack.mean_of_searches import MeanSettings, blurred, match_on_average
 from deepleak_core.attack.objectives import Matching
 from deepleak_core.attack.run import reconstruct
 from deepleak_core.attack.solvers import Iterate
@@ -36,17 +37,8 @@ def copied(items: Iterable[Stage | Iterate]) -> list[Iterate]:
 
 
 def on_average(case: Case, iterations: int, each: int, **values: Any) -> list[Iterate]:
-    settings = MeanSettings(iterations=iterations, each=each, **values)
+    settings = MeanSettings(**({"iterations": iterations, "each": each, "blur": 0.0} | values))
     return copied(match_on_average(case, BELIEVED, settings))
-
-
-def ends(iterates: Sequence[Iterate]) -> list[Tensor]:
-    """The different pictures after the first search, in order."""
-    pictures: list[Tensor] = []
-    for iterate in iterates:
-        if not pictures or not torch.equal(pictures[-1], iterate.inputs):
-            pictures.append(iterate.inputs)
-    return pictures
 
 
 def test_a_single_search_is_plain_gradient_matching() -> None:
@@ -61,7 +53,7 @@ def test_a_single_search_is_plain_gradient_matching() -> None:
 def test_what_is_shown_is_the_mean_of_the_searches_that_are_complete() -> None:
     """The third picture minus its share of the first two is an end of a search: it matches better than it started."""
     case = small_case()
-    one, two, three = ends(on_average(case, 30, 10)[10:])
+    one, two, three = (on_average(case, 30, 10)[end].inputs for end in (10, 20, 30))
     objective = Matching(case=case, labels=torch.tensor(BELIEVED), distance="cosine")
     second, third = 2 * two - one, 3 * three - 2 * two
     start = objective.residual(on_average(case, 1, 1)[0].inputs[0])
@@ -93,7 +85,8 @@ def test_a_run_ends_with_the_mean_of_all_searches() -> None:
     *_, end = reconstruct(small_case(), "mean-of-searches", labels=BELIEVED, iterations=30, each=10)
     assert isinstance(end, Finished)
     assert (end.step, end.reason) == (30, "iterations")
-    expected = on_average(small_case(), 30, 10, priors=(("total-variation", 5e-3),))[-1].residual
+    preset = ATTACKS["mean-of-searches"].settings
+    expected = copied(match_on_average(small_case(), BELIEVED, replace(preset, iterations=30, each=10)))[-1].residual
     assert end.residual == pytest.approx(expected, rel=1e-4)
 
 
@@ -112,3 +105,39 @@ def test_the_mean_is_closer_on_a_deep_network_than_one_search_of_the_same_length
     assert psnr(MeanSettings(iterations=60, each=20, priors=smooth)) > psnr(
         MatchingSettings(iterations=60, priors=smooth)
     )
+
+
+def test_a_search_under_way_counts_once_it_matches_as_well_as_a_complete_one() -> None:
+    """While it is worse, the picture stays; then it changes before the search is complete."""
+    case = small_case()
+    iterates = on_average(case, 90, 30, schedule="cosine")
+    changes = [not torch.equal(a.inputs, b.inputs) for a, b in pairwise(iterates[30:])]
+    assert changes[29]
+    assert changes[59]
+    assert not any(changes[:5])
+    assert not any(changes[30:35])
+    assert any(changes[5:29] + changes[35:59])
+
+
+def test_what_is_shown_of_complete_searches_is_blurred() -> None:
+    case = small_case()
+    sharp, soft = on_average(case, 20, 10), on_average(case, 20, 10, blur=1.5)
+    assert torch.equal(sharp[5].inputs, soft[5].inputs)
+    assert torch.allclose(blurred(sharp[-1].inputs[0], 1.5), soft[-1].inputs[0])
+
+
+@pytest.mark.parametrize("deviation", [0.4, 1.5, 20.0])
+def test_a_blur_keeps_what_is_flat_and_lowers_the_contrast(deviation: float) -> None:
+    flat = torch.full((2, 3, 8, 6), 0.7)
+    assert torch.allclose(blurred(flat, deviation), flat)
+    images = random_images(2, 3, 8, 6)
+    assert float(blurred(images, deviation).std()) < float(images.std())
+
+
+def test_a_blur_spreads_a_point_as_a_gaussian_does() -> None:
+    point = torch.zeros(1, 1, 25, 25)
+    point[..., 12, 12] = 1
+    spread = blurred(point, 1.5)[0, 0]
+    places = torch.arange(25) - 12.0
+    assert float(spread.sum()) == pytest.approx(1, rel=1e-5)
+    assert float((spread.sum(0) * places.square()).sum()) == pytest.approx(1.5**2, rel=0.05)

@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 import torch
 
-from deepleak_core.attack.attacks import ATTACKS, LARGEST_PRIOR_WEIGHT, Attack, described
+from deepleak_core.attack.attacks import ATTACKS, LARGEST_PRIOR_WEIGHT, RATE, Attack, described
 from deepleak_core.attack.priors import PRIORS
 from deepleak_core.attack.settings import Limits, limits_of
 from deepleak_core.attack.solvers import SOLVERS
@@ -103,7 +103,7 @@ def settings(name: str, *, locked: bool) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for setting, limits in limits_of(attack.settings).items():
         solver = given.get("solver") or getattr(attack.settings, "solver", "")
-        without_rate = setting == "learning_rate" and solver in SOLVERS and not SOLVERS[solver].takes_learning_rate
+        without_rate = setting in RATE and solver in SOLVERS and not SOLVERS[solver].takes_learning_rate
         if setting in ELSEWHERE or without_rate:
             continue
         value = _setting(attack, setting, limits, locked)

@@ -11,10 +11,12 @@ from functools import partial
 from deepleak_core.attack.solvers.adam import adam
 from deepleak_core.attack.solvers.lbfgs import lbfgs
 from deepleak_core.attack.solvers.levenberg_marquardt import Equations, Linearisation, levenberg_marquardt
+from deepleak_core.attack.solvers.schedules import SCHEDULES
 from deepleak_core.attack.solvers.solver import Iterate, Minimise, Solver
 from deepleak_core.attack.solvers.spectral import spectral_adam
 
 __all__ = [
+    "SCHEDULES",
     "SOLVERS",
     "Equations",
     "Iterate",

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from deepleak_core.attack.graphs import Replayed, no_graph
 from deepleak_core.attack.objectives import Matching
+from deepleak_core.attack.solvers.schedules import Schedule, steps
 from deepleak_core.attack.solvers.solver import Iterate
 from deepleak_core.events import Stage
 
 SURROGATE_RATE = 0.01  # Adam's step for the surrogate's point between the weights before and after
 BETAS = 0.9, 0.999  # share of the running means of gradients and of their squares that an iteration keeps
 EPSILON = 1e-8  # added to the root of the latter
-CUTS = (3, 5, 7)  # eighths of all iterations after which the rate is divided by ten
 
 
 def adam(
@@ -31,15 +31,15 @@ def adam(
     iterations: int,
     learning_rate: float | None,
     stop: Callable[[], bool],
+    schedule: Schedule = steps,
     signed: bool = False,
 ) -> Iterator[Iterate | Stage]:
-    """Adam within the box [low, high] of valid pixels; its rate is divided by ten at 3/8, 5/8 and 7/8.
+    """Adam within the box [low, high] of valid pixels; its rate falls as the schedule says.
 
     `signed` replaces the gradient by its sign (Geiping et al. 2020), which makes the step the same size for every
     pixel, however flat the loss is there. On a device with graphs only some iterations are yielded.
     """
     descent = _Descent(objective, start, low, high, 0.1 if learning_rate is None else learning_rate, signed)
-    cuts = {max(1, iterations * part // 8) for part in CUTS}
     objective.renew(descent.inputs, 0)
     descent.evaluate()
     yield descent.iterate(0, 1, iterations)
@@ -47,8 +47,7 @@ def adam(
     while step < iterations:
         before = step
         while step < min(before + advance.every, iterations):
-            if step in cuts:
-                descent.rate.mul_(0.1)
+            descent.rate.fill_(schedule(step / iterations))
             advance()
             step += 1
             objective.renew(descent.inputs, step)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deepleak_core.attack.graphs import GRAPHS, no_graph
 from deepleak_core.attack.objectives import Matching
+from deepleak_core.attack.solvers.schedules import Schedule, steps
 from deepleak_core.attack.solvers.solver import Iterate
 from deepleak_core.events import Stage
 
@@ -28,6 +29,7 @@ def lbfgs(
     iterations: int,
     learning_rate: float | None,
     stop: Callable[[], bool],
+    schedule: Schedule = steps,
 ) -> Iterator[Iterate | Stage]:
     """Limited-memory BFGS with a weak Wolfe line search by bisection (Lewis and Overton 2013).
 

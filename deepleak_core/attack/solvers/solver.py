@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deepleak_core.attack.objectives import Matching
+from deepleak_core.attack.solvers.schedules import Schedule
 from deepleak_core.events import Stage
 
 
@@ -50,8 +51,8 @@ class Iterate:
 class Minimise(Protocol):
     """The signature of a solver. Iterates stay within [low, high] where the solver can hold them there.
 
-    `learning_rate` is None for solvers that choose their own steps; once `stop` returns True a solver ends soon. A
-    `Stage` tells why there is no CUDA graph.
+    `learning_rate` is None for solvers that choose their own steps, and `schedule` means nothing to them. Once `stop`
+    returns True a solver ends soon. A `Stage` tells why there is no CUDA graph.
     """
 
     def __call__(
@@ -64,6 +65,7 @@ class Minimise(Protocol):
         iterations: int,
         learning_rate: float | None,
         stop: Callable[[], bool],
+        schedule: Schedule = ...,
     ) -> Iterator[Iterate | Stage]:
         """Minimise the objective from a starting point (R, B, C, H, W)."""
         ...
@@ -71,7 +73,7 @@ class Minimise(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Solver:
-    """One entry of the registry; `takes_learning_rate` says whether the learning rate is a setting of it."""
+    """One entry of the registry; `takes_learning_rate` says whether the rate and its schedule are settings of it."""
 
     title: str
     source: str

@@ -7,7 +7,6 @@ few iterations show what is in a photo. The parametrisation is that of feature v
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,10 +15,10 @@ from torch import Tensor
 
 from deepleak_core.attack.objectives import Matching
 from deepleak_core.attack.solvers.adam import SURROGATE_RATE
+from deepleak_core.attack.solvers.schedules import Schedule, cosine
 from deepleak_core.attack.solvers.solver import Iterate
 
 FAINT = 0.05  # share of the starting noise that is kept: much of it would stay to the end of a short search
-LAST_RATE = 1e-3  # share of the learning rate in the last iteration
 
 
 def amplitudes(height: int, width: int) -> Tensor:
@@ -53,10 +52,11 @@ def spectral_adam(
     iterations: int,
     learning_rate: float | None,
     stop: Callable[[], bool],
+    schedule: Schedule = cosine,
 ) -> Iterator[Iterate]:
     """Adam on the sign of the gradient of each frequency; images are kept within [low, high].
 
-    Starts from noise that is `FAINT`. The rate falls to zero along a cosine.
+    Starts from noise that is `FAINT`. The rate falls as the schedule says.
     """
     size = (start.shape[-2], start.shape[-1])
     scale = amplitudes(*size).to(start)
@@ -65,7 +65,7 @@ def spectral_adam(
     if objective.parameters():
         groups.append({"params": objective.parameters(), "lr": SURROGATE_RATE})
     optimizer = torch.optim.Adam(groups, lr=0.25 if learning_rate is None else learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step / iterations))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step / iterations))
     unknowns = [spectrum, *objective.parameters()]
     for step in range(iterations + 1):
         inputs = images_of(spectrum, scale, size)
@@ -83,12 +83,7 @@ def spectral_adam(
         for parameter, grad in zip(unknowns[1:], others, strict=True):
             parameter.grad = grad
         optimizer.step()
-        schedule.step()
+        scheduler.step()
         with torch.no_grad():
             moved = images_of(spectrum, scale, size)
             spectrum.copy_(spectrum_of(moved.clamp(low, high), scale))
-
-
-def _share(progress: float) -> float:
-    """The share of the learning rate at some progress."""
-    return max(LAST_RATE, 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))

@@ -28,3 +28,6 @@ class Problem:
 
     def parameters(self) -> list[Tensor]:
         return []
+
+    def renew(self, point: Tensor, step: int) -> bool:
+        return False

@@ -102,3 +102,20 @@ def test_its_points_are_those_of_pytorchs_adam(signed: bool) -> None:
         point.grad = gradient.sign() if signed else gradient
         optimizer.step()
         schedule.step()
+
+
+def test_the_rate_falls_as_the_schedule_says() -> None:
+    """Far from the bottom signed steps have the size of the rate."""
+    iterates = adam(
+        Problem(lambda x: x.sum()),  # type: ignore[arg-type]
+        torch.tensor([[50.0]]),
+        low=LOW,
+        high=HIGH,
+        iterations=10,
+        learning_rate=0.5,
+        stop=never,
+        schedule=lambda progress: 1 - progress,
+        signed=True,
+    )
+    points = [float(iterate.inputs) for iterate in iterates]
+    assert [a - b for a, b in pairwise(points)] == pytest.approx([0.5 * (1 - i / 10) for i in range(10)], abs=1e-4)

@@ -56,5 +56,5 @@ def test_few_iterations_on_a_deep_network_come_closer_than_in_pixels() -> None:
         assert isinstance(last, Iterate)
         return float(metrics.psnr(case.model.denormalise(last.inputs[0]).clamp(0, 1), batch.images).mean())
 
-    spectral = MatchingSettings(solver="spectral-adam", learning_rate=0.25, iterations=10)
+    spectral = MatchingSettings(solver="spectral-adam", learning_rate=0.25, schedule="cosine", iterations=10)
     assert psnr(spectral) > psnr(MatchingSettings(iterations=10))
