@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.text import shorten
 
-NONE = "none"  # written where a limit shall not hold
+NONE = "none"  # written for no limit
 
 
 @dataclass(frozen=True)

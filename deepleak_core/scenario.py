@@ -48,7 +48,7 @@ FEDAVG_METHODS: dict[FedAvgMethod, str] = {
     "averaged": "the weight change divided by learning rate and steps is taken for the gradient",
     "surrogate": "the gradient at a learned point between the weights before and after",
     "simulated": "the local steps are simulated and differentiated through",
-    "corrected": "the gradient midway, corrected every few iterations by what simulated local steps add to it",
+    "corrected": "the gradient halfway through the local steps, corrected every few iterations by simulating them",
 }
 LOCAL_ORDERS: dict[LocalOrder, str] = {
     "unknown": "the client shuffles its images in every epoch and keeps the order secret",

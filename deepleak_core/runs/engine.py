@@ -211,7 +211,9 @@ class Engine(Dispatcher):
         """
         record = self._owned(run_id, visitor, "keep it")
         if record is not None and kept and not self.keeping.has_room_to_keep(self.store, record.bytes):
-            raise RunRejected("Runs that are kept take half of the space already; let go of one of them first.")
+            raise RunRejected(
+                'Kept runs take half of the space already; switch off "Keep this run" for one of them first.'
+            )
         self.store.keep(run_id, kept)
 
     def _owned(self, run_id: str, visitor: str | None, what: str) -> RunRecord | None:
