@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -34,6 +36,7 @@ def prepare(scenario: Scenario) -> Iterator[Downloading]:
             f"({' '.join(str(error).split())[:200]}); take stage untrained."
         ) from error
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    partial = checkpoint.with_suffix(".partial")
-    checkpoints.save(model, partial, epochs=weights.epochs, accuracy=weights.accuracy)
-    partial.replace(checkpoint)
+    with tempfile.TemporaryDirectory(dir=checkpoint.parent) as own:
+        partial = Path(own) / checkpoint.name
+        checkpoints.save(model, partial, epochs=weights.epochs, accuracy=weights.accuracy)
+        partial.replace(checkpoint)

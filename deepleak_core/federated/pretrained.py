@@ -5,8 +5,10 @@ Files are safetensors, held to a size and a checksum before they are read.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -67,10 +69,13 @@ def download(name: str, weights: PretrainedWeights) -> Generator[Downloading, No
 
     Raises `WeightsUnavailable` where the network, the checksum or the format fails. The file is not kept.
     """
-    file = data_folder() / "pretrained" / f"{name}.safetensors"
+    folder = data_folder() / "pretrained"
     try:
-        yield from fetch(f"{name} weights", weights.url, file, sha256=weights.sha256, most_bytes=weights.size)
-        tensors = load_file(file)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as own:  # other workers may download the same weights
+            file = Path(own) / f"{name}.safetensors"
+            yield from fetch(f"{name} weights", weights.url, file, sha256=weights.sha256, most_bytes=weights.size)
+            tensors = load_file(file)
     except NETWORK_ERRORS as error:
         raise WeightsUnavailable(
             f"The pretrained weights of {name} could not be downloaded from {weights.url} ({error}); stage untrained "
@@ -80,8 +85,6 @@ def download(name: str, weights: PretrainedWeights) -> Generator[Downloading, No
         raise WeightsUnavailable(
             f"The pretrained weights of {name} are no safetensors ({error}); take stage untrained."
         ) from error
-    finally:
-        file.unlink(missing_ok=True)
     return renamed(tensors, weights.last_layer)
 
 
