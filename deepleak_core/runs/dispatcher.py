@@ -61,6 +61,8 @@ class Dispatcher:
         workers: Number of workers that may get jobs, when last counted.
         ready: Whether a worker has loaded all it needs and waits for its first run, or has had one.
         device: The kind of device that workers choose by themselves: cpu, cuda, or cluster where others chose it.
+        waiting: The queue.
+        lock: Guards the queue, which visitors' threads change too: to be held by whoever reads or changes it.
     """
 
     def __init__(self, store: Store, *, scheduler: str, max_memory: int | None):
@@ -76,8 +78,8 @@ class Dispatcher:
         self._cluster: Any = None
         self._client: Any = None
         self._topic = f"deepleak-{this_process()}-{id(self)}"
-        self._lock = threading.Lock()  # guards the queue, which visitors' threads change too
-        self._waiting = Queue()
+        self.lock = threading.Lock()
+        self.waiting = Queue()
         self._underway: dict[str, Job] = {}
         self._inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._closing = False
@@ -94,8 +96,8 @@ class Dispatcher:
 
     def hindrance(self, run_id: str) -> str:
         """Why a run that waits here cannot begin, in a sentence; empty where workers are connected, or may be soon."""
-        with self._lock:
-            waits = self._waiting.of(run_id) is not None
+        with self.lock:
+            waits = self.waiting.of(run_id) is not None
         return self._roster.hindrance if waits else ""
 
     @property
@@ -104,11 +106,11 @@ class Dispatcher:
         return self._writer.trouble
 
     def close(self) -> None:
-        """End every run as interrupted, and the workers that this engine has started."""
+        """End every run as interrupted, and the workers that were started here."""
         self._closing = True
         self._inbox.put(lambda: None)  # wakes the dispatcher
         self._dispatcher.join()
-        for job in self._jobs():
+        for job in self.jobs():
             self._finish(job, "interrupted", INTERRUPTED)
         self._writer.close(CLOSING_SECONDS)
         if self._client is not None:
@@ -120,20 +122,34 @@ class Dispatcher:
         if self._cluster is not None:
             self._cluster.close()
 
-    def _jobs(self) -> list[Job]:
-        return [*self._waiting, *list(self._underway.values())]
+    def jobs(self) -> list[Job]:
+        """The jobs that wait or are under way."""
+        return [*self.waiting, *list(self._underway.values())]
 
-    def _known(self) -> set[str]:
+    def add(self, job: Job) -> None:
+        """Have a job wait for a worker. To be called with the lock."""
+        self.waiting.add(job)
+        self._inbox.put(self._hand_out)
+
+    def going(self) -> int:
+        """How many jobs a worker has, or is about to have, without those of which every run has ended."""
+        return sum(len(job.ended) < len(job.tasks) for job in list(self._underway.values()))
+
+    def end(self, run_id: str, status: Status, cause: str = "", kind: str = "") -> None:
+        """End a run that is not known here; `cause` is a sentence for visitors, `kind` its short name for the log."""
+        self._writer.finish(run_id, status, cause, facts={"cause": kind})
+
+    def known(self) -> set[str]:
         """The runs that wait or are under way here."""
-        with self._lock:
-            return {run_id for job in self._jobs() for run_id in job.tasks}
+        with self.lock:
+            return {run_id for job in self.jobs() for run_id in job.tasks}
 
-    def _halt(self, run_id: str) -> bool:
-        """Have a run of this engine end; whether that is stored, as far as it is known by now."""
-        with self._lock:
-            for job in self._jobs():
+    def halt(self, run_id: str) -> bool:
+        """Have a run that is known here end; whether that is stored, as far as it is known by now."""
+        with self.lock:
+            for job in self.jobs():
                 job.unwanted |= run_id in job.tasks
-            waits = self._waiting.of(run_id) is not None
+            waits = self.waiting.of(run_id) is not None
         if waits:
             return self._stop_waiting(run_id).wait(STORED_SECONDS)
         self._inbox.put(partial(self._stop, run_id))
@@ -142,8 +158,8 @@ class Dispatcher:
     def _stop_waiting(self, run_id: str) -> threading.Event:
         """End a job that waits, if it still does; what is returned is set once that is stored."""
         done = threading.Event()
-        with self._lock:
-            job = self._waiting.of(run_id)
+        with self.lock:
+            job = self.waiting.of(run_id)
             if job is not None:
                 job.unwanted = True
                 return self._finish(job, "stopped", then=partial(self._leave, job))
@@ -152,14 +168,14 @@ class Dispatcher:
 
     def _leave(self, job: Job) -> None:
         """Forget a job that waits, now that its end is stored."""
-        with self._lock:
-            self._waiting.leave(job)
+        with self.lock:
+            self.waiting.leave(job)
 
     # ------------------------------------------------------------------------------------------- in its thread
     def _work(self) -> None:
         while not self._closing:
             try:
-                action = self._inbox.get(timeout=TICK_SECONDS if self._waiting or self._underway else IDLE_SECONDS)
+                action = self._inbox.get(timeout=TICK_SECONDS if self.waiting or self._underway else IDLE_SECONDS)
             except Empty:
                 # Where no run is under way, the news of workers that come or go may be lost with a connection.
                 action = self._attend if self._underway else self._hand_out
@@ -215,11 +231,11 @@ class Dispatcher:
             self._ask(worker)
         self.workers = len(self._roster.usable)
         self._take_back_stranded()
-        self._roster.wait(bool(self._waiting))
+        self._roster.wait(bool(self.waiting))
         if self._roster.hopeless:
             self._dismiss(self._roster.given_up, "no workers")
-        with self._lock:
-            while len(self._underway) < self.workers and (free := self._waiting.may_begin(self._underway.values())):
+        with self.lock:
+            while len(self._underway) < self.workers and (free := self.waiting.may_begin(self._underway.values())):
                 self._subscribe()
                 job = free[0]
                 key = f"deepleak-{job.id}"
@@ -235,8 +251,8 @@ class Dispatcher:
                     pure=False,
                 )
                 self._underway[job.id] = job
-                self._waiting.begin(job)
-            attacks = sum(job.urgency == 0 for job in self._waiting.may_begin(self._underway.values()))
+                self.waiting.begin(job)
+            attacks = sum(job.urgency == 0 for job in self.waiting.may_begin(self._underway.values()))
         # An attack does not wait for a study: the study goes back into the queue.
         for job in [job for job in self._underway.values() if job.urgency and job.worker][:attacks]:
             if job.stop_by is None and not job.yields and not job.over:
@@ -244,8 +260,8 @@ class Dispatcher:
                 self._request_stop(job)
 
     def _dismiss(self, cause: str, kind: str) -> None:
-        with self._lock:
-            for job in self._waiting.in_line():
+        with self.lock:
+            for job in self.waiting.in_line():
                 job.unwanted = True
                 self._finish(job, "failed", cause, kind, then=partial(self._leave, job))
 
@@ -325,9 +341,9 @@ class Dispatcher:
 
     def _take_back(self, job: Job) -> None:
         """Have a job wait again for a worker."""
-        with self._lock:
+        with self.lock:
             del self._underway[job.id]
-            self._waiting.add(
+            self.waiting.add(
                 replace(job, future=None, worker="", allowed=frozenset(), yields=False, round=job.round + 1)
             )
 

@@ -37,7 +37,7 @@ from deepleak_core.scenario import Scenario
 LOST = "The run was lost before it began; run it again."
 
 
-class Engine(Dispatcher):
+class Engine:
     """Runs scenarios and studies on workers and records their events in a store.
 
     The constructor returns at once: workers get ready in the background. Runs that a process that is gone left under
@@ -66,15 +66,40 @@ class Engine(Dispatcher):
         self.keeping = keeping or Keeping.of_server()
         self.max_waiting = max_waiting
         self.max_waiting_studies = max_waiting_studies
+        self.store = store
         store.interrupt_orphans()
-        super().__init__(store, scheduler=scheduler or SCHEDULER.value(), max_memory=self.limits.memory)
+        self._dispatcher = Dispatcher(store, scheduler=scheduler or SCHEDULER.value(), max_memory=self.limits.memory)
         self._housekeeper = Housekeeper(
             store,
             keeping=self.keeping,
-            known=self._known,
-            stop=self._halt,
-            give_up=lambda run_id: self._writer.finish(run_id, "failed", LOST, facts={"cause": "lost"}),
+            known=self._dispatcher.known,
+            stop=self._dispatcher.halt,
+            give_up=lambda run_id: self._dispatcher.end(run_id, "failed", LOST, "lost"),
         )
+
+    @property
+    def workers(self) -> int:
+        """Number of workers that may get runs, when last counted."""
+        return self._dispatcher.workers
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker has loaded all it needs and waits for its first run, or has had one."""
+        return self._dispatcher.ready
+
+    @property
+    def trouble(self) -> str:
+        """Why the store takes no writes, in a sentence; empty while it does."""
+        return self._dispatcher.trouble
+
+    @property
+    def scheduler_address(self) -> str:
+        """Address of the Dask scheduler, where other clients can watch its workers; empty before there is one."""
+        return self._dispatcher.scheduler_address
+
+    def hindrance(self, run_id: str) -> str:
+        """Why a run that waits here cannot begin, in a sentence; empty where workers are connected, or may be soon."""
+        return self._dispatcher.hindrance(run_id)
 
     def submit(self, scenario: Scenario, *, again: bool = False, visitor: str = "") -> str:
         """The id of the run that answers a scenario: a finished one, one under way, else a new one.
@@ -116,13 +141,15 @@ class Engine(Dispatcher):
         study.check()
         if problems := self.limits.problems(study.scenario):
             raise UnsupportedScenario(problems)
-        with self._lock:
+        with self._dispatcher.lock:
             known = self.store.studies([study.key]).get(study.key)
             if known is not None and (known.under_way or known.status == "finished"):
                 return known.id
-            studies = [job for job in self._jobs() if job.urgency]
+            studies = [job for job in self._dispatcher.jobs() if job.urgency]
             require_share("studies", visitor, studies, self.max_waiting_studies // 2)  # others shall find room, too
-            require_room("studies", sum(job.urgency > 0 for job in self._waiting.in_line()), self.max_waiting_studies)
+            require_room(
+                "studies", sum(job.urgency > 0 for job in self._dispatcher.waiting.in_line()), self.max_waiting_studies
+            )
             run_id = self.store.create(study.scenario, owner=this_process(), study=study.key, visitor=visitor)
             self._enqueue({run_id: study}, "in turn", visitor)
         return run_id
@@ -134,17 +161,18 @@ class Engine(Dispatcher):
     def _submit(self, tasks: Sequence[Task], schedule: Schedule, *, again: bool, visitor: str) -> list[str]:
         for task in tasks:
             task.check()
-        with self._lock:
+        with self._dispatcher.lock:
             answers = [None if again else self._answer(task.scenario) for task in tasks]
             new: dict[str, Task] = {}
             if None in answers:
-                waiting = sum(job.urgency == 0 for job in self._waiting.in_line())
-                busy = sum(len(job.ended) < len(job.tasks) for job in list(self._underway.values()))
-                require_share("runs", visitor, [job for job in self._jobs() if not job.urgency], MOST_OF_ONE)
-                require_room("runs", waiting + busy - max(self.workers, 1), self.max_waiting)
+                waiting = sum(job.urgency == 0 for job in self._dispatcher.waiting.in_line())
+                require_share("runs", visitor, [job for job in self._dispatcher.jobs() if not job.urgency], MOST_OF_ONE)
+                require_room("runs", waiting + self._dispatcher.going() - max(self.workers, 1), self.max_waiting)
             for place, task in enumerate(tasks):
                 if answers[place] is None:
-                    run_id = self.store.create(task.scenario, owner=this_process(), visitor=visitor, device=self.device)
+                    run_id = self.store.create(
+                        task.scenario, owner=this_process(), visitor=visitor, device=self._dispatcher.device
+                    )
                     answers[place], new[run_id] = run_id, task
             if new:
                 self._enqueue(new, schedule, visitor)
@@ -152,20 +180,21 @@ class Engine(Dispatcher):
 
     def _answer(self, scenario: Scenario) -> str | None:
         """The id of a run that has answered a scenario, or will unless somebody stops it; None without one."""
-        if (done := self.store.finished_like(scenario, device=self.device)) is not None:
+        if (done := self.store.finished_like(scenario, device=self._dispatcher.device)) is not None:
             return done.id
-        wanted = {run_id for job in self._jobs() if not job.unwanted for run_id in job.tasks}
-        under_way = self.store.under_way_like(scenario, this_process(), device=self.device)
+        wanted = {run_id for job in self._dispatcher.jobs() if not job.unwanted for run_id in job.tasks}
+        under_way = self.store.under_way_like(scenario, this_process(), device=self._dispatcher.device)
         if (shared := next((record.id for record in under_way if record.id in wanted), None)) is not None:
             return shared
-        done = self.store.finished_like(scenario, device=self.device)  # one may have ended between the two questions
+        done = self.store.finished_like(
+            scenario, device=self._dispatcher.device
+        )  # one may have ended between the two questions
         return None if done is None else done.id
 
     def _enqueue(self, tasks: Mapping[str, Task], schedule: Schedule, visitor: str) -> None:
         for run_id, task in tasks.items():
-            log("run queued", run=run_id, scenario=fingerprint(task.scenario, self.device))
-        self._waiting.add(Job(tasks, schedule, visitor))
-        self._inbox.put(self._hand_out)
+            log("run queued", run=run_id, scenario=fingerprint(task.scenario, self._dispatcher.device))
+        self._dispatcher.add(Job(tasks, schedule, visitor))
         self._housekeeper.wake()
 
     @refusals()
@@ -185,10 +214,10 @@ class Engine(Dispatcher):
         if visitor is not None:
             self._owned(run_id, visitor, "stop it")
         log("stop asked", run=run_id)
-        if run_id not in self._known():
+        if run_id not in self._dispatcher.known():
             self._stop_elsewhere(run_id)
-        elif not self._halt(run_id):
-            raise StoreUnavailable(f"The run is stopped, and shown so as soon as possible. {self._writer.trouble}")
+        elif not self._dispatcher.halt(run_id):
+            raise StoreUnavailable(f"The run is stopped, and shown so as soon as possible. {self.trouble}")
 
     @refusals()
     def forget(self, run_id: str, *, visitor: str | None = None) -> None:
@@ -198,8 +227,8 @@ class Engine(Dispatcher):
         """
         record = self._owned(run_id, visitor, "forget it")
         self.store.ask(run_id, FORGET)
-        if record is not None and record.under_way and run_id in self._known():
-            self._halt(run_id)
+        if record is not None and record.under_way and run_id in self._dispatcher.known():
+            self._dispatcher.halt(run_id)
         self._housekeeper.wake()
 
     @refusals()
@@ -230,18 +259,18 @@ class Engine(Dispatcher):
         if record is None or not record.under_way:
             return
         if record.owner == this_process():  # lost while it was made
-            self._writer.finish(run_id, "stopped")
+            self._dispatcher.end(run_id, "stopped")
             return
         self.store.ask(run_id, STOP)
         self.store.interrupt_orphans()
 
     def position(self, run_id: str) -> int | None:
         """A run's place among the attacks that wait here, 1 for the next; None unless it is one of them."""
-        with self._lock:
-            attacks = [job for job in self._waiting.in_line() if job.urgency == 0]
+        with self._dispatcher.lock:
+            attacks = [job for job in self._dispatcher.waiting.in_line() if job.urgency == 0]
         return next((place for place, job in enumerate(attacks, start=1) if run_id in job.tasks), None)
 
     def close(self) -> None:
         """End every run as interrupted, and the workers that this engine has started."""
         self._housekeeper.close(CLOSING_SECONDS)
-        super().close()
+        self._dispatcher.close()
