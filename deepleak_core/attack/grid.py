@@ -58,7 +58,8 @@ def _refined(objective: Matching, last: Iterate, stop: Callable[[], bool]) -> It
     for move in range(MOST_MOVES):
         if move and objective.renew(model.normalise(images)[None], move):
             loss, residual, gradient = evaluate(images)
-        if stop() or residual < ROUNDING or refusals == MOST_REFUSALS:
+        solved = residual < ROUNDING
+        if stop() or (solved and refusals) or refusals == MOST_REFUSALS:
             break
         if move >= LEAST_MOVES and (first - loss) / move * (MOST_MOVES - move) < PROMISING * loss:
             break
@@ -68,7 +69,8 @@ def _refined(objective: Matching, last: Iterate, stop: Callable[[], bool]) -> It
         candidate[place] = ((candidate[place] * LEVELS).round() - gradient.flatten()[place].sign()) / LEVELS
         candidate = candidate.view_as(images)
         new_loss, new_residual, new_gradient = evaluate(candidate)
-        if new_loss < loss:
+        # In a large batch one wrong value hardly shows: images are copies only where a move makes them worse.
+        if new_residual < residual if solved else new_loss < loss:
             images, loss, residual, gradient, refusals = candidate, new_loss, new_residual, new_gradient, 0
             refused.zero_()
         else:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deepleak_core import Scenario, observe
+from deepleak_core.attack import grid
 from deepleak_core.attack.grid import refine_on_grid
 from deepleak_core.attack.objectives import Matching
 from deepleak_core.attack.solvers import Iterate
@@ -54,6 +55,18 @@ def test_values_that_round_to_a_neighbour_are_corrected(solved: tuple[Matching, 
     copy = refine_on_grid(objective, near(objective, images), stop=never)
     assert copy is not None
     assert max_error_8bit(objective.case.model.denormalise(copy.inputs[0]), private).tolist() == [0, 0]
+
+
+def test_a_wrong_value_that_hardly_shows_is_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "ROUNDING", 1e-7)  # as if the batch were a hundred times as large
+    case, truth = observe(Scenario(indices=(0, 4)))
+    objective, images = objective_of(case, truth.labels), truth.images.clone()
+    images[0, 0, -1, -1] += 1 / 255 if images[0, 0, -1, -1] < 0.5 else -1 / 255
+    wrong = near(objective, images)
+    assert wrong.residual < grid.ROUNDING
+    copy = refine_on_grid(objective, wrong, stop=never)
+    assert copy is not None
+    assert max_error_8bit(case.model.denormalise(copy.inputs[0]), truth.images).tolist() == [0, 0]
 
 
 def off_the_grid(case: Case, images: Tensor, labels: Tensor) -> tuple[Case, Tensor, Tensor]:
