@@ -29,7 +29,7 @@ from PIL import Image
 Reason = Literal["converged", "iterations", "seconds", "stopped", "diverged", "vanished"]
 Outcome = Literal["recovered", "recognisable", "not recovered"]
 TROUBLE: tuple[Reason, ...] = ("diverged", "vanished")  # ends for which the attack itself failed
-ASSUMPTION = "Assumption"  # name of a `Stage` that says what the attack takes for granted
+ASSUMPTION = "Assumption"  # name of a `Stage` that says that the order of images is assumed, not known
 LABELS_CHANGED = "Labels changed"  # name of the `Stage` before a `LabelsRevised`; its sentence says what changed
 Element = TypeVar("Element")
 Images = npt.NDArray[np.float32]

@@ -115,8 +115,8 @@ def reconstruct(
         yield Stage(
             name=chosen.title, sentence=chosen.opening.format(source=_what_was_shared(case)), seconds=inferred.seconds
         )
-        for assumption in assumptions(case):
-            yield Stage(name=ASSUMPTION, sentence=assumption, remark=True, seconds=inferred.seconds)
+        for name, sentence in assumptions(case):
+            yield Stage(name=name, sentence=sentence, remark=True, seconds=inferred.seconds)
     repairs = chosen.repairs and not inferred.falsified and is_uncertain(inferred)
     repairs = repairs if repair_labels is None else repair_labels
 
@@ -211,23 +211,30 @@ def falsified(
     return replace(inferred, order=tuple(order), falsified=places)
 
 
-def assumptions(case: Case) -> list[str]:
-    """What an attack on this case takes for granted although the server does not know it, one sentence each."""
+def assumptions(case: Case) -> list[tuple[str, str]]:
+    """What an attack on this case takes for granted of the mini-batches: a title and a sentence each.
+
+    `ASSUMPTION` is the title only where the server does not know which images are in which of them.
+    """
     local, images = case.update.local, case.update.batch_size
     if local is None or local.batch_size >= images:
         return []
-    sentences = [
-        "The client goes through its images class by class in every epoch, and the server knows it."
-        if local.order == "known"
-        else "The client shuffles its images in every epoch and keeps the order secret: simulated steps are taken "
-        "on the mean over all images, which limits how well the update can be matched."
-    ]
+    if local.order == "known":
+        known = "The client goes through its images class by class in every epoch, and the server knows it."
+        stages = [("Known order", known)]
+    else:
+        secret = (
+            "The client shuffles its images in every epoch and keeps the order secret: simulated steps are taken "
+            "on the mean over all images, which limits how well the update can be matched."
+        )
+        stages = [(ASSUMPTION, secret)]
     if short := short_batch(images, local):
-        sentences.append(
+        uneven = (
             f"The last mini-batch holds {short} image{'s' * (short > 1)} instead of {local.batch_size}, which weigh "
             "more in the update; which images these are is guessed, so label counts are uncertain."
         )
-    return sentences
+        stages.append(("Short mini-batch", uneven))
+    return stages
 
 
 # --------------------------------------------------------------------------------------------- watching the attack

@@ -24,7 +24,7 @@ from deepleak_core.events import (
 )
 from deepleak_core.runs.run import run
 from deepleak_core.scenario import Scenario
-from deepleak_core.scoring.score import scored
+from deepleak_core.scoring.score import ORDER_ASSUMED, scored
 from tests.helpers import all_of, end_of, only, random_images
 
 
@@ -192,3 +192,14 @@ def test_scores_of_snapshots_and_of_the_end_agree() -> None:
     assert end.score is not None
     for name in ("places", "psnr", "psnr_to_mean", "fusion"):
         assert getattr(shown.score, name) == getattr(end.score, name)
+
+
+@pytest.mark.parametrize(("local_batch_size", "assumed"), [(2, True), (3, True), (4, False)])
+@pytest.mark.parametrize("local_order", ["unknown", "known"])
+def test_an_outcome_names_the_order_as_assumed_only_where_it_was(
+    local_batch_size: int, assumed: bool, local_order: str
+) -> None:
+    client = {"local_batch_size": local_batch_size, "local_order": local_order}
+    end = end_of(list(run(Scenario(mode="fedavg", indices=(4, 0, 1, 3), max_iterations=2, **client))))
+    assert end.score is not None
+    assert (ORDER_ASSUMED in end.sentence) == (assumed and local_order == "unknown")
