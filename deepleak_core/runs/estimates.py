@@ -136,8 +136,18 @@ def bound_of(scenario: Scenario) -> Bound | None:
 
     Raises `UnsupportedScenario` and `DatasetUnavailable`.
     """
-    if scenario.attack != "exact" or scenario.mode != "fedsgd":
-        return None
+    return _bound_of_network(scenario) if scenario.attack == "exact" and scenario.mode == "fedsgd" else None
+
+
+def is_solvable(scenario: Scenario) -> bool:
+    """Whether the exact attack can solve this network for images of this size at all, whatever attack is chosen.
+
+    Raises `UnsupportedScenario` and `DatasetUnavailable`.
+    """
+    return bool(_bound_of_network(scenario).images)
+
+
+def _bound_of_network(scenario: Scenario) -> Bound:
     channels = datasets.dataset_of(scenario).channels
     return _bound(_on_meta(scenario), (channels, scenario.image_size, scenario.image_size))
 

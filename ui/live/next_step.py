@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deepleak_core.attack.attacks import ATTACKS
+from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import Finished
 from deepleak_core.federated.models import network_of
+from deepleak_core.runs.estimates import is_solvable
 from deepleak_core.scenario import Scenario
 
 EXACT = "exact"
@@ -29,8 +32,8 @@ class NextStep:
 def next_step(scenario: Scenario, finished: Finished) -> NextStep | None:
     """The attack that promises more than came out: one that corrects wrong labels, else the exact one.
 
-    Where images of one label came back as their blend, the exact attack is offered as what it does to them. Deep
-    networks cannot be solved exactly: there the search made for them is offered, unless labels repeat in a blend.
+    Where images of one label came back as their blend, the exact attack is offered as what it does to them.
+    Networks that it cannot solve are offered the search that suits them instead, if one is known.
     """
     if scenario.attack == EXACT or (finished.score and all(finished.score.pixel_exact)):
         return None
@@ -49,5 +52,12 @@ def next_step(scenario: Scenario, finished: Finished) -> NextStep | None:
     if (closer := network_of(scenario.model).suited_attack) is not None:
         if scenario.attack == closer:
             return None
-        return NextStep("Search in another way", ":material/stacks:", COMES_CLOSER, exact.changed(attack=closer))
-    return NextStep("Recover every pixel", ":material/grid_on:", RECOVERS, exact)
+        return NextStep(f"Try {ATTACKS[closer].title}", ":material/stacks:", COMES_CLOSER, exact.changed(attack=closer))
+    return NextStep("Recover every pixel", ":material/grid_on:", RECOVERS, exact) if _can_be_solved(scenario) else None
+
+
+def _can_be_solved(scenario: Scenario) -> bool:
+    try:
+        return is_solvable(scenario)
+    except DeepLeakError:  # its data set or network is not on this machine
+        return False

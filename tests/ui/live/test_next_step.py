@@ -12,6 +12,9 @@ from deepleak_core.federated.models import MODELS
 from deepleak_core.scenario import Scenario
 from ui.live.next_step import next_step
 
+SOLVED = ("lenet", "lenet64-relu", "lenet64-elu", "strided")  # plain chains of convolutions and activations
+SEARCHED = [name for name, network in MODELS.items() if network.suited_attack]
+
 
 def finished(exact: bool | None) -> Finished:
     """The end of a run of one image; None for one without a ground truth."""
@@ -35,7 +38,10 @@ def finished(exact: bool | None) -> Finished:
         (Scenario(label_strategy="true"), False, None),
         (Scenario(model="resnet20", learning_rate=0.2), False, {"attack": "mean-of-searches", "learning_rate": None}),
         (Scenario(model="resnet20", attack="mean-of-searches"), False, None),
-        *((Scenario(model=name), False, {"attack": MODELS[name].suited_attack or "exact"}) for name in MODELS),
+        *((Scenario(model=name), False, {"attack": MODELS[name].suited_attack}) for name in SEARCHED),
+        *((Scenario(model=name), False, {"attack": "exact"}) for name in SOLVED),
+        (Scenario(model="mobilenet-v2"), False, None),
+        (Scenario(model="lenet", image_size=64), False, None),
         (Scenario(model="resnet20", wrong_labels=1), False, {"attack": "general-deep-leakage", "repair_labels": True}),
     ],
 )
