@@ -7,6 +7,7 @@ can replay it (`attack.graphs`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,6 +23,17 @@ BETAS = 0.9, 0.999  # share of the running means of gradients and of their squar
 EPSILON = 1e-8  # added to the root of the latter
 
 
+@dataclass(frozen=True)
+class Coordinates:
+    """The unknowns of the descent: what they are for images, and the images that they stand for."""
+
+    of: Callable[[Tensor], Tensor]
+    images: Callable[[Tensor], Tensor]
+
+
+PIXELS = Coordinates(of=lambda images: images, images=lambda unknown: unknown)
+
+
 def adam(
     objective: Matching,
     start: Tensor,
@@ -33,13 +45,15 @@ def adam(
     stop: Callable[[], bool],
     schedule: Schedule = steps,
     signed: bool = False,
+    coordinates: Coordinates = PIXELS,
 ) -> Iterator[Iterate | Stage]:
     """Adam within the box [low, high] of valid pixels; its rate falls as the schedule says.
 
     `signed` replaces the gradient by its sign (Geiping et al. 2020), which makes the step the same size for every
-    pixel, however flat the loss is there. On a device with graphs only some iterations are yielded.
+    coordinate, however flat the loss is there. On a device with graphs only some iterations are yielded.
     """
-    descent = _Descent(objective, start, low, high, 0.1 if learning_rate is None else learning_rate, signed)
+    rate = 0.1 if learning_rate is None else learning_rate
+    descent = _Descent(objective, start, low, high, rate, signed, coordinates)
     objective.renew(descent.inputs, 0)
     descent.evaluate()
     yield descent.iterate(0, 1, iterations)
@@ -61,11 +75,19 @@ class _Descent:
     """All tensors of the descent: unknowns, their gradients and running means, the rate, and what an iterate says."""
 
     def __init__(
-        self, objective: Matching, start: Tensor, low: Tensor, high: Tensor, rate: float, signed: bool
+        self,
+        objective: Matching,
+        start: Tensor,
+        low: Tensor,
+        high: Tensor,
+        rate: float,
+        signed: bool,
+        coordinates: Coordinates,
     ) -> None:
-        self.objective, self.low, self.high, self.signed = objective, low, high, signed
+        self.objective, self.low, self.high = objective, low, high
+        self.signed, self.coordinates = signed, coordinates
         self.inputs = start.clone()
-        self.unknowns = [self.inputs, *objective.parameters()]
+        self.unknowns = [coordinates.of(start).clone(), *objective.parameters()]
         self.gradients = [torch.zeros_like(unknown) for unknown in self.unknowns]
         self.means = [torch.zeros_like(unknown) for unknown in self.unknowns]
         self.squares = [torch.zeros_like(unknown) for unknown in self.unknowns]
@@ -81,8 +103,8 @@ class _Descent:
 
     def evaluate(self) -> None:
         """Gradients and figures at the unknowns."""
-        point = self.inputs.detach().requires_grad_()
-        value = self.objective(point)
+        point = self.unknowns[0].detach().requires_grad_()
+        value = self.objective(self.coordinates.images(point))
         gradients = torch.autograd.grad(value.loss, [point, *self.unknowns[1:]])
         for kept, gradient in zip(self.gradients, gradients, strict=True):
             kept.copy_(gradient)
@@ -94,13 +116,14 @@ class _Descent:
         unbiased, unbiased_square = (1 - beta**self.steps for beta in BETAS)
         tensors = zip(self.unknowns, self.gradients, self.means, self.squares, self.rates, strict=True)
         for unknown, gradient, mean, square, rate in tensors:
-            if self.signed and unknown is self.inputs:
+            if self.signed and unknown is self.unknowns[0]:
                 gradient = gradient.sign()
             mean.lerp_(gradient, 1 - BETAS[0])
             square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
             size = (square / unbiased_square).sqrt() + EPSILON
             unknown.sub_(mean / size * (rate * self.rate / unbiased))
-        self.inputs.clamp_(self.low, self.high)
+        self.inputs.copy_(self.coordinates.images(self.unknowns[0]).clamp(self.low, self.high))
+        self.unknowns[0].copy_(self.coordinates.of(self.inputs))
 
     def iterate(self, step: int, since: int, iterations: int) -> Iterate:
         """The point that has been reached; waits for the device."""

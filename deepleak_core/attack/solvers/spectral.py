@@ -8,15 +8,15 @@ few iterations show what is in a photo. The parametrisation is that of feature v
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from deepleak_core.attack.objectives import Matching
-from deepleak_core.attack.solvers.adam import SURROGATE_RATE
+from deepleak_core.attack.solvers.adam import Coordinates, adam
 from deepleak_core.attack.solvers.schedules import Schedule, cosine
 from deepleak_core.attack.solvers.solver import Iterate
+from deepleak_core.events import Stage
 
 FAINT = 0.05  # share of the starting noise that is kept: much of it would stay to the end of a short search
 
@@ -53,37 +53,24 @@ def spectral_adam(
     learning_rate: float | None,
     stop: Callable[[], bool],
     schedule: Schedule = cosine,
-) -> Iterator[Iterate]:
+) -> Iterator[Iterate | Stage]:
     """Adam on the sign of the gradient of each frequency; images are kept within [low, high].
 
     Starts from noise that is `FAINT`. The rate falls as the schedule says.
     """
     size = (start.shape[-2], start.shape[-1])
     scale = amplitudes(*size).to(start)
-    spectrum = spectrum_of(FAINT * start, scale).requires_grad_()
-    groups: list[dict[str, Any]] = [{"params": [spectrum]}]
-    if objective.parameters():
-        groups.append({"params": objective.parameters(), "lr": SURROGATE_RATE})
-    optimizer = torch.optim.Adam(groups, lr=0.25 if learning_rate is None else learning_rate)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step / iterations))
-    unknowns = [spectrum, *objective.parameters()]
-    for step in range(iterations + 1):
-        inputs = images_of(spectrum, scale, size)
-        value = objective(inputs)
-        gradient, *others = torch.autograd.grad(value.loss, unknowns)
-        yield Iterate(
-            step=step,
-            inputs=inputs.detach(),
-            loss=float(value.loss.detach()),
-            residuals=value.residuals,
-            gradient=float(gradient.abs().max()),
-            progress=step / iterations,
-        )
-        spectrum.grad = gradient.sign()
-        for parameter, grad in zip(unknowns[1:], others, strict=True):
-            parameter.grad = grad
-        optimizer.step()
-        scheduler.step()
-        with torch.no_grad():
-            moved = images_of(spectrum, scale, size)
-            spectrum.copy_(spectrum_of(moved.clamp(low, high), scale))
+    return adam(
+        objective,
+        FAINT * start,
+        low=low,
+        high=high,
+        iterations=iterations,
+        learning_rate=0.25 if learning_rate is None else learning_rate,
+        stop=stop,
+        schedule=schedule,
+        signed=True,
+        coordinates=Coordinates(
+            of=lambda images: spectrum_of(images, scale), images=lambda unknown: images_of(unknown, scale, size)
+        ),
+    )
