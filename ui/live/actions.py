@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from deepleak_core.scenario import Scenario
 from ui import ownership
-from ui.live.next_step import next_step
 from ui.live.view import View
+
+if TYPE_CHECKING:
+    from ui.live.next_step import NextStep
 
 
 def draw(view: View, place: DeltaGenerator) -> None:
@@ -19,7 +23,7 @@ def draw(view: View, place: DeltaGenerator) -> None:
                 args = ([view.record],)
                 st.button("Stop", icon=":material/stop:", key="stop", on_click=ownership.stop, args=args)
             return
-        further = next_step(view.record.scenario, view.finished) if view.record and view.finished else None
+        further = _further(view)
         if further is not None:
             st.button(
                 further.words, type="primary", icon=further.icon, key="further", help=further.help,
@@ -31,6 +35,15 @@ def draw(view: View, place: DeltaGenerator) -> None:
             on_click=_attack, args=(view.scenario,), kwargs={"again": view.record is not None},
             disabled=view.scenario is None or bool(view.problems),
         )  # fmt: skip
+
+
+def _further(view: View) -> NextStep | None:
+    """The attack that is offered after a run."""
+    if view.record is None or view.finished is None:
+        return None
+    from ui.live.next_step import next_step  # imports PyTorch
+
+    return next_step(view.record.scenario, view.finished)
 
 
 def _start(view: View) -> tuple[str, str]:
