@@ -97,13 +97,12 @@ def offer_code() -> None:
     if not PRESENTER_CODE.value() or is_presenter():
         return
     with st.popover("Presenter", icon=":material/co_present:", key="presenter-code-place"):
-        st.text_input(
-            "Code",
-            type="password",
-            key="presenter-code",
-            on_change=_try_code,
-            help="Lets you see, stop, keep and forget every run.",
-        )
+        # A form sends an entry once, and empties it itself: a field by itself would be sent again while a run is shown.
+        with st.form("presenter-form", clear_on_submit=True, border=False):
+            st.text_input(
+                "Code", type="password", key="presenter-code", help="Lets you see, stop, keep and forget every run."
+            )
+            st.form_submit_button("Give the code", key="presenter-submit", on_click=_try_code)
         if refusal := st.session_state.pop("presenter-refusal", ""):
             messages.error(refusal)
 
@@ -116,7 +115,9 @@ def _wrong_codes() -> tuple[threading.Lock, deque[float]]:
 
 def _try_code() -> None:
     state = st.session_state
-    code, given = PRESENTER_CODE.value(), state.pop("presenter-code", "")
+    code, given = PRESENTER_CODE.value(), state.get("presenter-code", "")
+    if not given:
+        return
     lock, wrong = _wrong_codes()
     with lock:
         while wrong and time.monotonic() - wrong[0] > TRIES_SECONDS:

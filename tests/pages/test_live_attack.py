@@ -318,7 +318,8 @@ def test_others_watch_a_run_and_only_who_started_it_or_the_presenter_stops_it(
     keys = {button.key for button in checked(owner.run()).button}
     assert "stop" in keys
     assert "stop" not in {button.key for button in other.button}
-    checked(other.text_input(key="presenter-code").set_value("code").run())
+    other.text_input(key="presenter-code").set_value("code")
+    checked(other.button(key="presenter-submit").click().run())
     ended(other.button(key="stop").click().run())
     assert store.run(run_id).status == "stopped"
 

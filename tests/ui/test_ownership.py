@@ -39,8 +39,13 @@ def opened() -> AppTest:
 
 def given(code: str) -> AppTest:
     """What a new visitor sees after giving a code."""
-    app = opened()
-    app.text_input[0].set_value(code).run()
+    return give(opened(), code)
+
+
+def give(app: AppTest, code: str) -> AppTest:
+    """What this visitor sees after giving a code."""
+    app.text_input[0].set_value(code)
+    app.button[0].click().run()
     assert not app.exception
     return app
 
@@ -55,6 +60,14 @@ def test_a_wrong_code_makes_none() -> None:
     app = given("a guess")
     assert app.text[0].value == "False"
     assert errors(app) == [ownership.REFUSED]
+
+
+def test_an_empty_entry_and_a_page_that_is_drawn_again_are_no_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "MOST_TRIES", 2)
+    app = give(opened(), "a guess")
+    for _ in range(3):
+        assert errors(give(app.run(), "")) == []
+    assert give(app, CODE).text[0].value == "True"
 
 
 def test_new_visitors_get_no_new_tries() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from benchmarks.browser import STAGE, button
+from benchmarks.browser import STAGE, button, running_app
 from tests.pages.browser.elements import (
     KEPT,
     MESSAGE,
@@ -187,3 +188,24 @@ def test_a_fused_batch_is_recovered_exactly(visit: Any) -> None:
     expect(page.locator(".dl-map")).to_have_count(2)  # drawn when the run is over
     assert page.locator(".dl-stages li").count() > 2
     expect(button(page, "further")).to_be_hidden()
+
+
+def test_after_a_wrong_code_the_right_one_makes_a_presenter_while_a_run_goes_on(visit: Any, tmp_path: Path) -> None:
+    with running_app(tmp_path / "runs.sqlite", DEEPLEAK_PRESENTER_CODE="abc12345") as url:
+        owner = visit(LONG, url=url)
+        start(owner)
+        live_picture(owner)
+        other = visit(owner.url.removeprefix(url), url=url, ready=(STAGE,))
+        live_picture(other)
+        other.locator(".st-key-presenter-code-place button").first.click()
+        entry = other.locator(".st-key-presenter-code input")
+        for code in ("wrong", "", "abc12345"):
+            other.wait_for_timeout(1500)  # the page redraws itself meanwhile
+            entry.fill(code)
+            entry.press("Enter")
+            if code == "wrong":
+                expect(other.locator(MESSAGE)).to_have_count(1)
+                expect(entry).to_have_value("")
+        expect(entry).to_have_count(0)
+        button(other, "stop").click()
+        expect(button(other, "start")).to_be_visible()
