@@ -23,7 +23,6 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from deepleak_core.environment import DATABASE
 from deepleak_core.errors import StoreUnavailable
 from deepleak_core.runs import schema
-from deepleak_core.text import shorten
 
 logger = logging.getLogger(__name__)
 
@@ -72,18 +71,18 @@ class Database:
                 self._set_aside(address)
             schema.create_tables(self._engine)
         except (ArgumentError, DatabaseError, ImportError, OSError) as error:
-            reason = str(error).partition("\n")[0]
+            _log_reason("could not be opened", error)
             raise StoreUnavailable(
-                f"The run database could not be opened ({reason}); set DEEPLEAK_DB to an SQLAlchemy address "
-                "such as sqlite:////home/me/runs.sqlite."
+                "The run database could not be opened, the log says why; set DEEPLEAK_DB to an SQLAlchemy address such "
+                "as sqlite:////home/me/runs.sqlite."
             ) from error
 
     def _set_aside(self, address: URL) -> None:
         """Rename the file of an SQLite database of another version, so that a new one takes its place."""
         if not self.sqlite:
             raise StoreUnavailable(
-                f"The run database {address.render_as_string()} belongs to another version of DeepLeak; "
-                "set DEEPLEAK_DB to an empty database, or use the version that made it."
+                "The run database belongs to another version of DeepLeak; set DEEPLEAK_DB to an empty database, or use "
+                "the version that made it."
             )
         with self._engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -107,11 +106,10 @@ class Database:
             with self._engine.begin() as connection:
                 yield connection
         except (DBAPIError, NoConnection) as error:
-            reason = str(getattr(error, "orig", error)).partition("\n")[0]
-            logger.warning("The run database did not answer (%s: %s).", type(error).__name__, reason)
+            _log_reason("did not answer", error)
             raise StoreUnavailable(
-                f"The run database did not answer ({shorten(reason)}); try again in a moment. If this lasts, it may be "
-                "locked, full or gone: see the log of the app."
+                "The run database did not answer; try again in a moment. If this lasts, it may be locked, full or "
+                "gone: see the log of the app."
             ) from error
 
     def rows(self, query: Select[Any]) -> list[Row[Any]]:
@@ -140,6 +138,12 @@ def storable(text: str) -> str:
     'a?b?'
     """
     return text.replace("\0", "?").encode("utf-8", "replace").decode()
+
+
+def _log_reason(what: str, error: Exception) -> None:
+    """Log the driver's words, which name hosts and files: visitors see the words of `StoreUnavailable`."""
+    reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+    logger.warning("The run database %s (%s: %s).", what, type(error).__name__, reason)
 
 
 def _make_private(path: Path) -> None:
