@@ -20,6 +20,7 @@ CHIPS = 24  # classes that get a chip
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 CERTIFIED = "Certified: only these label counts fit the gradient."
+CERTIFIED_BY_COPIES = "Then certified with the images: only with these labels do the copies match the whole update."
 
 
 # ------------------------------------------------------------------------------------------------- the update
@@ -117,11 +118,13 @@ def labels(
     class_names: Sequence[str],
     *,
     true_counts: Sequence[int] | None,
+    certified_copies: bool = False,
 ) -> Markup:
     """The inferred labels in one line, and for each class the numbers behind them on request.
 
     `used` are the labels that the attack uses, ascending: others than those inferred where they were changed on
     purpose or corrected. Without `true_counts`, as there is no ground truth or it is hidden, nothing is called wrong.
+    `certified_copies` says that images with the labels in use reproduce the update to rounding, which holds for both.
     """
     changed = tuple(used) != inferred.found
     shown = listed_classes(inferred, used, true_counts)
@@ -132,7 +135,7 @@ def labels(
         chips=_chips(inferred.counts, class_names, true_counts),
         verdict="" if true_counts is None else "all correct" if found == total else f"{found} of {total} correct",
         all_correct=found == total,
-        note=_label_note(inferred, used, class_names),
+        note=_label_note(inferred, used, class_names, certified_copies),
         changed=changed,
         truth_column=true_counts is not None,
         rows=_rows(inferred, used, class_names, shown, true_counts),
@@ -152,11 +155,17 @@ def _chips(counts: Sequence[int], class_names: Sequence[str], true_counts: Seque
     return chips
 
 
-def _label_note(inferred: LabelsInferred, used: Sequence[int], class_names: Sequence[str]) -> str:
-    notes = [inferred.note, certainty(inferred.certified, inferred.confidence, class_names)]
+def _label_note(
+    inferred: LabelsInferred, used: Sequence[int], class_names: Sequence[str], certified_copies: bool
+) -> str:
+    by_copies = certified_copies and not inferred.certified
+    confidence = () if by_copies else inferred.confidence
+    notes = [inferred.note, certainty(inferred.certified, confidence, class_names)]
     if tuple(used) != inferred.found:
         why = "Changed on purpose" if tuple(used) == inferred.order else "Corrected by the attack"
         notes.append(f"{why}: {instead_of(inferred.found, used, class_names)}.")
+    if by_copies:
+        notes.append(CERTIFIED_BY_COPIES)
     return " ".join(filter(None, notes))
 
 

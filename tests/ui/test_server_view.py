@@ -48,3 +48,19 @@ def test_of_many_classes_the_found_the_true_and_the_nearest_are_listed() -> None
     assert shown[:3] == [7, 500, 9]
     assert 800 in shown
     assert listed_classes(inferred([0, 1]), [1], [1, 0]) == [0, 1]
+
+
+def test_certified_copies_certify_labels_that_were_estimated() -> None:
+    estimated = replace(inferred([1, 1]), note="An estimate.", confidence=(0.2, 0.2))
+    before, after = (
+        server_view.labels(estimated, [0, 1], NAMES, true_counts=None, certified_copies=certified)
+        for certified in (False, True)
+    )
+    assert server_view.CERTIFIED_BY_COPIES not in before
+    assert "Least certain" in before
+    assert server_view.CERTIFIED_BY_COPIES in after
+    assert "Least certain" not in after
+    already = server_view.labels(
+        replace(estimated, certified=True), [0, 1], NAMES, true_counts=None, certified_copies=True
+    )
+    assert server_view.CERTIFIED_BY_COPIES not in already

@@ -39,17 +39,28 @@ def _arriving(run_id: str, hidden: bool) -> None:
 
 
 def _recorded(run: RecordedRun | None, hidden: bool) -> None:
-    st.html(_chips(run.prepared, run.inferred, run.revised, hidden=hidden) if run else server_view.no_labels())
+    if run is None:
+        st.html(server_view.no_labels())
+        return
+    certified = run.finished.certified
+    st.html(_chips(run.prepared, run.inferred, run.revised, hidden=hidden, certified_copies=certified))
 
 
 def _chips(
-    prepared: Prepared | None, inferred: LabelsInferred | None, revised: LabelsRevised | None, *, hidden: bool
+    prepared: Prepared | None,
+    inferred: LabelsInferred | None,
+    revised: LabelsRevised | None,
+    *,
+    hidden: bool,
+    certified_copies: bool = False,
 ) -> Markup:
     if prepared is None or inferred is None:
         return server_view.no_labels()
     used = revised.order if revised else inferred.order
     true_counts = inferred.score.true_counts if inferred.score and not hidden else None
-    return server_view.labels(inferred, used, prepared.class_names, true_counts=true_counts)
+    return server_view.labels(
+        inferred, used, prepared.class_names, true_counts=true_counts, certified_copies=certified_copies
+    )
 
 
 def outcome(view: View) -> None:
