@@ -34,7 +34,6 @@ VARIANTS: dict[tuple[str, str], dict[str, Any]] = {
     ("resnet20", "no blur"): MEAN | {"setting": ("blur=0",)},
     ("resnet20", "no blur, rate in steps"): MEAN | {"setting": ("blur=0", "schedule=steps")},
     ("resnet20", "squared distance"): MEAN | {"setting": ("distance=squared-l2",)},
-    ("resnet20", "searches of 100"): MEAN | {"setting": ("each=100",)},
     ("resnet20", "general-deep-leakage"): PLAIN,
     ("resnet20", "other photos: mean-of-searches"): MEAN | OTHER,
     ("resnet20", "other photos: general-deep-leakage"): PLAIN | OTHER,
@@ -43,7 +42,6 @@ VARIANTS: dict[tuple[str, str], dict[str, Any]] = {
     ("convnet", "blurred"): MEAN | {
         "learning_rate": 0.5, "total_variation": 0.01, "setting": ("solver=spectral-adam",)
     },
-    ("convnet", "in pixels, rate 0.1"): COARSE | {"learning_rate": 0.1, "setting": ("solver=signed-adam",)},
     ("convnet", "other photos: coarse-to-fine"): COARSE | OTHER,
     ("convnet", "other photos: rate 0.25"): COARSE | OTHER | {"learning_rate": 0.25},
     ("resnet18", "mean-of-searches"): MEAN,
