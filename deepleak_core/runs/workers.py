@@ -1,6 +1,7 @@
 """Start Dask workers on this machine, and the functions that every worker process runs for the engine.
 
-To start a worker on another machine, where deepleak_core can be imported: `dask worker ADDRESS --nthreads 1`.
+To start a worker on another machine, where deepleak_core can be imported: `dask worker ADDRESS --nthreads 1`; with
+`--preload deepleak_core.runs.workers` its log has the form of `DEEPLEAK_LOG`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import torch
 from distributed import Nanny, Scheduler, SpecCluster, get_worker
 from distributed.system import MEMORY_LIMIT
 
+from deepleak_core.environment import LOG
 from deepleak_core.events import Event, to_message
 from deepleak_core.federated.case import choose_device, describe_device
+from deepleak_core.runs.log import configure
 from deepleak_core.runs.scheduling import SCHEDULES, Schedule
 from deepleak_core.runs.tasks import Attack, Task
 from deepleak_core.runs.threads import cpu_threads
@@ -70,6 +73,7 @@ def start_cluster(environments: dict[str, dict[str, str]], max_memory: int | Non
                 "nthreads": 1,  # tasks at a time; the environment says how many threads a task takes
                 "memory_limit": share if max_memory is None else min(share, max_memory + WORKER_MEMORY),
                 "silence_logs": logging.WARNING,
+                "preload": [__name__],
             },
         }
         for name, environment in environments.items()
@@ -83,6 +87,12 @@ def start_cluster(environments: dict[str, dict[str, str]], max_memory: int | Non
 # ---------------------------------------------------------------------------------------- in the worker's process
 
 _stopping: set[str] = set()  # ids of jobs that shall end, whether they have begun here yet or not
+
+
+def dask_setup(_: Any) -> None:
+    """Have a process log JSON where `DEEPLEAK_LOG` asks for it; Dask calls this where it preloads this module."""
+    if LOG.value().strip().lower() == "json":
+        configure("json")
 
 
 def request_stop(*jobs: str) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -88,3 +91,24 @@ def test_packages_with_handlers_of_their_own_write_json_too(written: Callable[[s
 def test_only_the_forms_that_exist_are_accepted() -> None:
     with pytest.raises(ValueError, match="'xml'; accepted are text and json"):
         configure("xml")
+
+
+FAILING = """
+from distributed import Client
+from deepleak_core.runs.log import configure
+configure("json")
+from deepleak_core.runs.workers import start_cluster
+if __name__ == "__main__":
+    with start_cluster({"cpu": {}}) as cluster, Client(cluster) as client:
+        client.submit(int, "anna's").exception()
+"""
+
+
+def test_a_task_that_fails_in_a_worker_writes_lines_of_json_only(tmp_path: Path) -> None:
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    environment = os.environ | {"DEEPLEAK_LOG": "json"}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = entries(io.StringIO(done.stdout + done.stderr))
+    assert any(entry.get("logger") == "distributed.worker" for entry in told)
