@@ -110,7 +110,7 @@ class Scenario(BaseModel):
     local_epochs: int = Field(1, ge=1, le=100, description="FedAvg: passes over the batch")
     local_batch_size: int = Field(4, ge=1, le=4096, description="FedAvg: images in one local step")
     local_lr: float = Field(0.01, gt=0, le=10, description="FedAvg: learning rate of the client")
-    local_momentum: float = Field(0.0, ge=0, le=0.99, description="FedAvg: momentum of the client")
+    local_momentum: float = Field(0.0, ge=0, le=0.99, description="FedAvg: share of a local step added to the next one")
     local_order: LocalOrder = Field("unknown", description="FedAvg: whether the server knows the order of mini-batches")
 
     attack: str = Field("general-deep-leakage", description="attack")

@@ -23,6 +23,7 @@ from markupsafe import Markup
 from deepleak_core.text import shorten
 from ui import pieces
 from ui.rendering import render
+from ui.titles import in_titles
 
 if TYPE_CHECKING:
     from deepleak_core.runs.engine import Engine
@@ -100,7 +101,7 @@ def plain(text: str) -> str:
 
 
 def _draw(sentences: Sequence[str], kind: str) -> None:
-    st.html(render("messages.html", kind=kind, sentences=[*map(_line, sentences)]))
+    st.html(render("messages.html", kind=kind, sentences=[_line(in_titles(sentence)) for sentence in sentences]))
 
 
 def _line(text: str) -> str:

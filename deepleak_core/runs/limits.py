@@ -69,8 +69,8 @@ class Limits:
         """The scenario, where it asks for more than is allowed with the caps in place of that; a sentence for each."""
         asked = self._ends(scenario)
         words = [
-            f"{name} was {getattr(scenario, name):g}; attacks on this server end after {value:g} at the latest, so "
-            f"{value:g} was taken."
+            f"{name} was {getattr(scenario, name):,.10g}; attacks on this server end after {value:,.10g} at the "
+            f"latest, so {value:,.10g} was taken."
             for name, value in asked.items()
         ]
         return (scenario.changed(**asked) if asked else scenario), words
@@ -78,13 +78,13 @@ class Limits:
     def sentence(self) -> str:
         """What visitors are told of the caps.
 
-        >>> Limits(seconds=300, iterations=100000, batch_size=256).sentence()
-        'On this server an attack ends after 300 s and 100000 iterations at the latest; a batch has 256 images at most.'
+        >>> Limits(seconds=300, iterations=100000, batch_size=9).sentence()
+        'On this server an attack ends after 300 s and 100,000 iterations at the latest; a batch has 9 images at most.'
         >>> Limits().sentence()
         ''
         """
         ends = [f"{self.seconds:g} s"] if self.seconds else []
-        ends += [f"{self.iterations} iterations"] if self.iterations else []
+        ends += [f"{self.iterations:,} iterations"] if self.iterations else []
         parts = [f"an attack ends after {' and '.join(ends)} at the latest"] if ends else []
         parts += [f"a batch has {self.batch_size} images at most"] if self.batch_size else []
         parts += [f"an attack may take {self.memory_mb} MB of memory"] if self.memory_mb else []

@@ -88,7 +88,7 @@ def test_controls_that_cannot_run_say_why(visit: Any, store: Store) -> None:
     assert "cifar10-samples cannot give 19 images" in errors(app)[0]
     assert "dl-matrix" not in page_html(app)
     refused = visit(model="alexnet")
-    assert "model was 'alexnet'" in errors(refused)[0]
+    assert "\"Network\" was 'alexnet'" in errors(refused)[0]
     assert not refused.button(key="start").disabled
 
 

@@ -45,7 +45,7 @@ def test_a_scenario_that_asks_for_more_is_lowered_and_that_is_said() -> None:
     assert limits.lowered(SMALL) == (SMALL, [])
     lowered, words = limits.lowered(SMALL.changed(max_seconds=301, max_iterations=10**5))
     assert (lowered.max_seconds, lowered.max_iterations) == (300, 1000)
-    assert ["301" in words[0], "100000" in words[1], len(words)] == [True, True, 2]
+    assert ["301" in words[0], "100,000" in words[1], len(words)] == [True, True, 2]
 
 
 def test_a_batch_that_is_too_large_is_refused() -> None:

@@ -23,6 +23,7 @@ from ui import backend, messages
 from ui.controls import inputs
 from ui.controls.images import OWN
 from ui.messages import plain
+from ui.titles import TITLES
 
 REPAIRS = {OWN: "As the attack does", True: "Yes", False: "No"}
 ELSEWHERE = ("iterations", "fedavg")  # settings whose input is in another group
@@ -60,7 +61,7 @@ def resend() -> None:
 def choice(*, locked: bool) -> str:
     """Which attack."""
     titles = {name: attack.title for name, attack in ATTACKS.items()}
-    chosen: str = inputs.select("Attack", "attack", titles, locked=locked, help=inputs.guide(ATTACKS))
+    chosen: str = inputs.select(TITLES["attack"], "attack", titles, locked=locked, help=inputs.guide(ATTACKS))
     return chosen
 
 
@@ -70,7 +71,7 @@ def update_reading(attack: str, *, locked: bool) -> dict[str, Any]:
     titles = {name: name.capitalize() for name in FEDAVG_METHODS}
     offered = {OWN: f"As the attack does ({default})"} | titles
     words = ". ".join(f"{name.capitalize()}: {words}" for name, words in FEDAVG_METHODS.items())
-    method = inputs.select("Attack reads the update as", "fedavg", offered, locked=locked, help=words + ".")
+    method = inputs.select(TITLES["fedavg"], "fedavg", offered, locked=locked, help=words + ".")
     return {"fedavg": None if method == OWN else method}
 
 
@@ -78,18 +79,20 @@ def labels(attack: str, *, locked: bool) -> dict[str, Any]:
     """How labels are inferred, and which are changed on purpose."""
     titles = {name: strategy.title for name, strategy in STRATEGIES.items()} | {"true": "None: true labels are given"}
     offered = {OWN: f"As the attack does ({titles[ATTACKS[attack].label_strategy]})"} | titles
-    strategy = inputs.select("Label inference", "label_strategy", offered, locked=locked, help=inputs.guide(STRATEGIES))
+    strategy = inputs.select(
+        TITLES["label_strategy"], "label_strategy", offered, locked=locked, help=inputs.guide(STRATEGIES)
+    )
     by_default = " and ".join(plain(attack.title) for attack in ATTACKS.values() if attack.repairs)
     repair = inputs.select(
-        "Detect and correct wrong labels", "repair_labels", REPAIRS, locked=locked,
+        TITLES["repair_labels"], "repair_labels", REPAIRS, locked=locked,
         help=f"By default only {by_default} does this, when counts are uncertain, and never where labels were made "
         "wrong on purpose.",
     )  # fmt: skip
     return {
         "label_strategy": None if strategy == OWN else strategy,
-        "wrong_labels": inputs.number("Wrong labels: how many", "wrong_labels", locked=locked),
+        "wrong_labels": inputs.number("wrong_labels", locked=locked),
         "mislabel": st.text_input(
-            "Wrong labels: which", key="mislabel", placeholder="cat>dog", disabled=locked,
+            TITLES["mislabel"], key="mislabel", placeholder="cat>dog", disabled=locked,
             help=inputs.help_of("mislabel"),
         ),
         "repair_labels": None if repair == OWN else repair,
@@ -130,14 +133,10 @@ def limits(attack: str, *, locked: bool) -> dict[str, Any]:
     seconds = f"{caps.seconds:g}" if caps.seconds else "no limit"
     devices = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else []), st.session_state.get("device", "auto")]
     return {
-        "max_iterations": inputs.number(
-            "Iterations at most", "max_iterations", locked=locked, most=caps.iterations, placeholder=iterations
-        ),
-        "max_seconds": inputs.number(
-            "Seconds at most", "max_seconds", locked=locked, most=caps.seconds, placeholder=seconds, format="%g"
-        ),
-        "seed": inputs.number("Seed", "seed", locked=locked),
-        "device": inputs.select("Device", "device", {name: name for name in devices}, locked=locked),
+        "max_iterations": inputs.number("max_iterations", locked=locked, most=caps.iterations, placeholder=iterations),
+        "max_seconds": inputs.number("max_seconds", locked=locked, most=caps.seconds, placeholder=seconds, format="%g"),
+        "seed": inputs.number("seed", locked=locked),
+        "device": inputs.select(TITLES["device"], "device", {name: name for name in devices}, locked=locked),
     }
 
 

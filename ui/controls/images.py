@@ -16,6 +16,7 @@ from deepleak_core.errors import DeepLeakError
 from deepleak_core.scenario import COMPOSITIONS, FOLDER_DATASETS, Scenario
 from ui import backend
 from ui.controls import inputs
+from ui.titles import TITLES
 
 OWN = "own"  # the choice that leaves a setting to the data set or to the attack
 PICKS: Mapping[str, str] = {name: title.capitalize() for name, title in COMPOSITIONS.items()} | {
@@ -36,18 +37,18 @@ def draw(*, locked: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
     known = {name: dataset for name, dataset in DATASETS.items() if name not in FOLDER_DATASETS or folders}
     titles = {name: dataset.title for name, dataset in known.items()}
     guide = inputs.guide(known)
-    chosen = inputs.select("Data set", "dataset", titles, locked=locked, help=guide, on_change=_suit_size)
+    chosen = inputs.select(TITLES["dataset"], "dataset", titles, locked=locked, help=guide, on_change=_suit_size)
     values: dict[str, Any] = {"dataset": chosen}
     if folders:
         own = {OWN: "The data set's own"} if values["dataset"] not in FOLDER_DATASETS else {}
         offered = own | {folder: Path(folder).name for folder in folders}
-        images = inputs.select("Images from", "images", offered, locked=locked, help=FOLDER_HELP)
+        images = inputs.select(TITLES["images"], "images", offered, locked=locked, help=FOLDER_HELP)
         values["images"] = None if images == OWN else images
     values |= _picked(values["dataset"], values.get("images"), locked)
     if sizes := DATASETS[chosen].sizes:
         values["image_size"] = _size(sizes, locked)
     values["mode"] = inputs.segments(
-        "Federated learning", "mode", MODES, locked=locked, width="stretch",
+        TITLES["mode"], "mode", MODES, locked=locked, width="stretch",
         help="FedSGD shares the gradient of the batch, FedAvg the weights after local training.",
     )  # fmt: skip
     if "indices" in values and not values["indices"]:
@@ -69,14 +70,14 @@ def _size(sizes: Sequence[int], locked: bool) -> int:
     """The sizes that suit a data set, and that of a link."""
     offered = sorted({*sizes, st.session_state.get("image_size", sizes[0])})
     size: int = inputs.segments(
-        "Image size", "image_size", {size: f"{size} px" for size in offered}, locked=locked, width="stretch",
+        TITLES["image_size"], "image_size", {size: f"{size} px" for size in offered}, locked=locked, width="stretch",
         help=inputs.help_of("image_size"),
     )  # fmt: skip
     return size
 
 
 def _picked(dataset: str, images: str | None, locked: bool) -> dict[str, Any]:
-    pick = inputs.select("Private images", "pick", PICKS, locked=locked, help=PICK_HELP)
+    pick = inputs.select(TITLES["composition"], "pick", PICKS, locked=locked, help=PICK_HELP)
     if pick == "indices":
         return {"indices": _indices(dataset, images, locked)}
     if pick == "labels":
@@ -87,7 +88,7 @@ def _picked(dataset: str, images: str | None, locked: bool) -> dict[str, Any]:
         }
     return {
         "composition": pick,
-        "batch_size": inputs.number("How many", "batch_size", locked=locked, most=backend.limits().batch_size),
+        "batch_size": inputs.number("batch_size", locked=locked, most=backend.limits().batch_size),
     }
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 
 from deepleak_core.scenario import Scenario, vars_of
 from ui.messages import plain
+from ui.titles import TITLES
 
 SMALLEST = 1e-6  # lowest value of an input where a scenario accepts anything above 0
 
@@ -60,9 +61,7 @@ def segments(label: str, key: str, options: Mapping[Any, str], *, locked: bool =
     )
 
 
-def number(
-    label: str, key: str, *, locked: bool = False, most: float | None = None, **looks: Any
-) -> int | float | None:
+def number(key: str, *, locked: bool = False, most: float | None = None, **looks: Any) -> int | float | None:
     """A number within the limits of the scenario's field `key`; it may be empty where the field may.
 
     `most` is the cap of this server; an earlier run that is shown may be above it.
@@ -75,7 +74,7 @@ def number(
     kind = float if "float" in str(field.annotation) else int
     looks.setdefault("help", help_of(key))
     value: int | float | None = st.number_input(
-        label,
+        TITLES[key],
         kind(limits.get("ge", SMALLEST)),
         kind(limits["le"]),
         value=None if field.default is None else "min",

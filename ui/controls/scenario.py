@@ -23,6 +23,7 @@ from deepleak_core.text import escape, shorten
 from ui import backend, messages
 from ui.controls import attack, estimates, images, inputs
 from ui.controls.images import OWN
+from ui.titles import TITLES
 
 IMAGES = ("dataset", "images", "indices", "labels", "batch_size", "composition")
 
@@ -82,7 +83,7 @@ def draw_update() -> Made:
             values |= _local_training(locked=False)
     with st.expander("Target model", expanded=True):
         values |= _target_model(values, locked=False)
-    values["seed"] = inputs.number("Seed", "seed")
+    values["seed"] = inputs.number("seed")
     return _made(values, problems)
 
 
@@ -148,11 +149,11 @@ def _local_training(locked: bool) -> dict[str, Any]:
     titles = {name: name.capitalize() for name in LOCAL_ORDERS}
     orders = "\n".join(f"- **{name.capitalize()}**: {words}." for name, words in LOCAL_ORDERS.items())
     return {
-        "local_epochs": inputs.number("Local epochs", "local_epochs", locked=locked),
-        "local_batch_size": inputs.number("Images in one local step", "local_batch_size", locked=locked),
-        "local_lr": inputs.number("Local learning rate", "local_lr", locked=locked, step=0.001, format="%g"),
-        "local_momentum": inputs.number("Local momentum", "local_momentum", locked=locked, step=0.1, format="%g"),
-        "local_order": inputs.select("Order of mini-batches", "local_order", titles, locked=locked, help=orders),
+        "local_epochs": inputs.number("local_epochs", locked=locked),
+        "local_batch_size": inputs.number("local_batch_size", locked=locked),
+        "local_lr": inputs.number("local_lr", locked=locked, step=0.001, format="%g"),
+        "local_momentum": inputs.number("local_momentum", locked=locked, step=0.01, format="%g"),
+        "local_order": inputs.select(TITLES["local_order"], "local_order", titles, locked=locked, help=orders),
     }
 
 
@@ -161,21 +162,21 @@ def _target_model(values: Mapping[str, Any], locked: bool) -> dict[str, Any]:
     size = {} if "image_size" in values else {"image_size": _size(locked)}
     statistics = {"eval": "Running averages (eval)", "train": "Those of the batch (train)"}
     return _network(values["dataset"], locked) | size | {
-        "batchnorm": inputs.select("BatchNorm statistics", "batchnorm", statistics, locked=locked),
-        "head_bias": st.toggle("Bias in the last layer", key="head_bias", disabled=locked, help=BIAS_HELP),
+        "batchnorm": inputs.select(TITLES["batchnorm"], "batchnorm", statistics, locked=locked),
+        "head_bias": st.toggle(TITLES["head_bias"], key="head_bias", disabled=locked, help=BIAS_HELP),
     }  # fmt: skip
 
 
 def _size(locked: bool) -> int | float | None:
-    return inputs.number("Image size in pixels", "image_size", locked=locked, step=32)
+    return inputs.number("image_size", locked=locked, step=32)
 
 
 def _network(dataset: str, locked: bool) -> dict[str, Any]:
     titles = {name: spec.title for name, spec in MODELS.items()}
-    model = inputs.select("Network", "model", titles, locked=locked, help=inputs.guide(MODELS))
+    model = inputs.select(TITLES["model"], "model", titles, locked=locked, help=inputs.guide(MODELS))
     stages = checkpoints.stages(model, DATASETS[dataset].vocabulary)
     named = {name: name.capitalize() for name in stages}
-    stage = inputs.select("Training stage", "stage", named, locked=locked, help=STAGE_HELP)
+    stage = inputs.select(TITLES["stage"], "stage", named, locked=locked, help=STAGE_HELP)
     if trained := [checkpoints.note(name, file).capitalize() for name, file in stages.items() if file]:
         st.html(messages.note(". ".join(trained) + "."))
     return {"model": model, "stage": stage}
