@@ -96,9 +96,9 @@ def test_only_the_forms_that_exist_are_accepted() -> None:
 FAILING = """
 from distributed import Client
 from deepleak_core.runs.log import configure
-configure("json")
 from deepleak_core.runs.workers import start_cluster
-if __name__ == "__main__":
+if __name__ == "__main__":  # not in the worker, which imports this file, too
+    configure("json")
     with start_cluster({"cpu": {}}) as cluster, Client(cluster) as client:
         client.submit(int, "anna's").exception()
 """
