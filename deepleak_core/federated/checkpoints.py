@@ -31,19 +31,22 @@ def own_folder() -> Path:
     return data_folder() / "checkpoints"
 
 
-def stages(name: str, vocabulary: str) -> dict[str, Path | None]:
+def stages(name: str, vocabulary: str, *, image_size: int | None = None) -> dict[str, Path | None]:
     """Training stages of a network on a set of classes ("cifar10"): `untrained`, the package's, and those trained here.
 
     A stage that was trained here replaces one of the package of the same name. `pretrained` is among them where there
-    are such weights; its file is downloaded by the first run (`federated.preparation`).
+    are such weights; its file is downloaded by the first run (`federated.preparation`). With `image_size`, in pixels,
+    it is left out where these weights are for larger images.
     """
+    weights = pretrained(name, vocabulary)
     pattern = checkpoint_name(name, vocabulary, "*")
     found = [path for folder in (CHECKPOINTS, own_folder()) for path in sorted(folder.glob(pattern))]
     usable = [path for path in found if defect(path) is None]
-    to_download = (
-        {STAGE: own_folder() / checkpoint_name(name, vocabulary, STAGE)} if pretrained(name, vocabulary) else {}
-    )
-    return {"untrained": None} | to_download | {path.stem.split("--")[2]: path for path in usable}
+    to_download = {STAGE: own_folder() / checkpoint_name(name, vocabulary, STAGE)} if weights else {}
+    found_by_stage = {"untrained": None} | to_download | {path.stem.split("--")[2]: path for path in usable}
+    if weights and image_size is not None and image_size < weights.least_size:
+        del found_by_stage[STAGE]
+    return found_by_stage
 
 
 def defect(checkpoint: Path) -> str | None:

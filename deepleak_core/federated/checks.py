@@ -8,7 +8,7 @@ from deepleak_core.data import datasets
 from deepleak_core.federated import checkpoints
 from deepleak_core.federated.case import target_model
 from deepleak_core.federated.models import MODELS
-from deepleak_core.federated.pretrained import STAGE, pretrained
+from deepleak_core.federated.pretrained import PRETRAINED, STAGE, pretrained
 from deepleak_core.scenario import Scenario
 from deepleak_core.text import shorten
 
@@ -23,6 +23,8 @@ def problems_of_client(scenario: Scenario) -> list[str]:
         return problems
     stages = checkpoints.stages(scenario.model, datasets.DATASETS[scenario.dataset].vocabulary)
     if scenario.stage not in stages:
+        if scenario.stage == STAGE and (elsewhere := _pretrained_elsewhere(scenario.model)):
+            return [elsewhere]
         given = shorten(repr(scenario.stage))
         return [f"stage of {scenario.model} was {given}; accepted are {', '.join(stages)}."]
     checkpoint = stages[scenario.stage]
@@ -40,6 +42,18 @@ def problems_of_client(scenario: Scenario) -> list[str]:
     with torch.device("meta"):  # shapes are compared, no weights computed
         problem = checkpoints.misfit(target_model(scenario.changed(stage="untrained")), checkpoint)
     return [problem] if problem else []
+
+
+def _pretrained_elsewhere(model: str) -> str:
+    """On which data sets there are pretrained weights of a network, as one sentence; empty where on none."""
+    for (name, vocabulary), weights in PRETRAINED.items():
+        if name == model:
+            fitting = ", ".join(each for each, spec in datasets.DATASETS.items() if spec.vocabulary == vocabulary)
+            return (
+                f"The pretrained weights of {model} are for {fitting} only, with images from {weights.least_size} "
+                "pixels up; take such images, or stage untrained."
+            )
+    return ""
 
 
 def problems_of_device(scenario: Scenario) -> list[str]:

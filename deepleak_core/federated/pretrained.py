@@ -5,10 +5,12 @@ Files are safetensors, held to a size and a checksum before they are read.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -19,7 +21,10 @@ from deepleak_core.errors import WeightsUnavailable
 from deepleak_core.events import Downloading
 from deepleak_core.federated.networks.resnet import SMALL
 
+logger = logging.getLogger(__name__)
+
 STAGE = "pretrained"
+NO_NETWORK = "No network: the weights could not be downloaded. Untrained weights and bundled data work."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,9 @@ def download(name: str, weights: PretrainedWeights) -> Generator[Downloading, No
             yield from fetch(f"{name} weights", weights.url, file, sha256=weights.sha256, most_bytes=weights.size)
             tensors = load_file(file)
     except NETWORK_ERRORS as error:
+        if _is_no_answer(error):
+            logger.warning("The weights of %s could not be downloaded from %s (%s).", name, weights.url, error)
+            raise WeightsUnavailable(NO_NETWORK) from error
         raise WeightsUnavailable(
             f"The pretrained weights of {name} could not be downloaded from {weights.url} ({error}); stage untrained "
             "works offline, and so do the stages of lenet64-elu and resnet20 on CIFAR-10."
@@ -86,6 +94,11 @@ def download(name: str, weights: PretrainedWeights) -> Generator[Downloading, No
             f"The pretrained weights of {name} are no safetensors ({error}); take stage untrained."
         ) from error
     return renamed(tensors, weights.last_layer)
+
+
+def _is_no_answer(error: Exception) -> bool:
+    """Whether no server answered, rather than one with something else than was asked for."""
+    return isinstance(error, URLError | TimeoutError | ConnectionError) and not isinstance(error, HTTPError)
 
 
 def renamed(tensors: dict[str, Tensor], last_layer: str) -> dict[str, Tensor]:

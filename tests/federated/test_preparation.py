@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -148,6 +149,29 @@ def test_without_a_network_a_sentence_says_what_works(server: Server, monkeypatc
         list(run(SCENARIO))
     assert isinstance(refusal.value, WeightsUnavailable)
     assert all(words in str(refusal.value) for words in (server.address, "404", "untrained", "offline"))
+
+
+def test_where_no_server_answers_one_plain_sentence_says_so(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/model.safetensors"
+        offer(server, monkeypatch, lambda file: file.write_bytes(b""), url=address)
+        with pytest.raises(WeightsUnavailable) as refusal:
+            list(run(SCENARIO))
+    assert str(refusal.value) == pretrained.NO_NETWORK
+
+
+def test_pretrained_on_other_images_is_refused_with_those_that_work(server: Server) -> None:
+    with pytest.raises(UnsupportedScenario, match=r"imagenet-samples.* 65 pixels"):
+        check(Scenario(model="resnet18", stage=STAGE))
+
+
+def test_the_stage_is_not_offered_for_images_that_are_too_small(
+    server: Server, theirs: torchvision.models.ResNet
+) -> None:
+    list(prepare(SCENARIO))
+    assert STAGE in checkpoints.stages("resnet18", "imagenet", image_size=96)
+    assert STAGE not in checkpoints.stages("resnet18", "imagenet", image_size=64)
 
 
 def test_a_damaged_checkpoint_is_downloaded_again(server: Server, theirs: torchvision.models.ResNet) -> None:

@@ -12,6 +12,7 @@ import streamlit as st
 from deepleak_core.attack.attacks import ATTACKS
 from deepleak_core.data.datasets import DATASETS
 from deepleak_core.errors import DeepLeakError
+from deepleak_core.federated import checkpoints
 from deepleak_core.federated.case import choose_device
 from deepleak_core.federated.models import network_of
 from deepleak_core.runs.estimates import Cost, bound_of, calibrate, estimate
@@ -70,9 +71,12 @@ def _measurement(model: str, channels: int) -> Future[Cost]:
 
 
 def cost_sentence(scenario: Scenario, cost: Cost) -> str:
-    """Seconds of an attack at each size that is offered."""
+    """Seconds of an attack at each size that is offered and that there are weights of its stage for."""
+    data = DATASETS[scenario.dataset]
     seconds = {
-        size: estimate(scenario.changed(image_size=size), cost).seconds for size in DATASETS[scenario.dataset].sizes
+        size: estimate(scenario.changed(image_size=size), cost).seconds
+        for size in data.sizes
+        if scenario.stage in checkpoints.stages(scenario.model, data.vocabulary, image_size=size)
     }
     *parts, last = (f"{_duration(time)} at {size} px" for size, time in seconds.items())
     most = backend.limits().seconds

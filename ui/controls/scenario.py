@@ -174,7 +174,7 @@ def _size(locked: bool) -> int | float | None:
 def _network(dataset: str, locked: bool) -> dict[str, Any]:
     titles = {name: spec.title for name, spec in MODELS.items()}
     model = inputs.select(TITLES["model"], "model", titles, locked=locked, help=inputs.guide(MODELS))
-    stages = checkpoints.stages(model, DATASETS[dataset].vocabulary)
+    stages = checkpoints.stages(model, DATASETS[dataset].vocabulary, image_size=st.session_state.get("image_size"))
     named = {name: name.capitalize() for name in stages}
     stage = inputs.select(TITLES["stage"], "stage", named, locked=locked, help=STAGE_HELP)
     if trained := [checkpoints.note(name, file).capitalize() for name, file in stages.items() if file]:

@@ -94,4 +94,6 @@ def sentence_of(view: View, invitation: Mapping[str, str]) -> str:
     if view.finished is not None:
         when = time.strftime("Run here at %H:%M. ", time.localtime(view.record.created)) if view.answered else ""
         return when + ("Stopped early. " if stopped else "") + view.finished.sentence
-    return "Stopped before it began." if stopped else "This run has no outcome."
+    if stopped:
+        return "Stopped before it began."
+    return "This run failed." if view.record.status == "failed" else "This run has no outcome."

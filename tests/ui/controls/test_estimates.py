@@ -41,6 +41,17 @@ def test_on_a_cpu_the_price_of_every_size_of_a_photo_is_said(store: Store) -> No
     assert "96 px" in page
 
 
+def test_sizes_that_the_stage_has_no_weights_for_are_neither_priced_nor_offered_it(store: Store) -> None:
+    photos = PHOTOS | {"model": "resnet18", "stage": "pretrained", "image_size": "96"}
+    app = app_page(**photos)
+    assert "Pretrained" in app.selectbox(key="stage").options
+    sentence = cost_sentence(Scenario(**photos), FAST)
+    assert "64 px" not in sentence
+    assert "96 px" in sentence
+    app.segmented_control(key="image_size").set_value(64).run()
+    assert "Pretrained" not in checked(app).selectbox(key="stage").options
+
+
 def test_small_images_have_no_price(store: Store) -> None:
     app = app_page(device="cpu", composition="distinct")
     assert "image_size" in {widget.key for widget in app.number_input}
