@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from benchmarks.browser import running_app
 from deepleak_core import Scenario, run
+from deepleak_core.events import Stage
 from deepleak_core.runs.recording import RecordedRun, Recording, recorded, save
 
 pytestmark = pytest.mark.browser
@@ -270,3 +271,17 @@ def test_pictures_are_large_and_on_a_phone_come_first(show: Callable[..., Page])
     assert private is not None
     assert rebuilt["y"] < private["y"]
     assert rebuilt["width"] > private["width"]
+
+
+def test_on_a_phone_the_certificate_of_an_exact_copy_is_shown_whole(show: Callable[..., Page]) -> None:
+    stage = show(width=390, height=844).locator(".stage").first
+    sentence = next(step.sentence for step in exact_copies() if step.name == "Exact copy certified")
+    shown, needed = stage.evaluate(
+        "(line, words) => { line.textContent = words; return [line.clientHeight, line.scrollHeight]; }", sentence
+    )
+    assert needed <= shown
+
+
+def exact_copies() -> list[Stage]:
+    """The stages of a run that ends in certified copies."""
+    return [event for event in run(Scenario(attack="exact", indices=(0, 4))) if isinstance(event, Stage)]
