@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import statistics
 import tempfile
 import threading
@@ -126,7 +127,9 @@ class Followed:
 
 def follow(at: Stage) -> Followed:
     """Measure one attack: alone, followed, alone."""
-    with chromium() as browser, visiting(Visitor(at.app.url, at.link(280), press="start")) as starter:
+    token = secrets.token_urlsafe(16)  # who has started the attack may stop it
+    begin = Visitor(at.app.url, at.link(280), press="start", token=token)
+    with chromium() as browser, visiting(begin) as starter:
         until(lambda: len(starter.frames) > 4)
         run_id, query = starter.run, starter.query
         with watched(at.store, run_id) as stored:
@@ -141,7 +144,7 @@ def follow(at: Stage) -> Followed:
             time.sleep(LEFT_SECONDS)
             last = phase()
         curve = at.store.curve(run_id)
-        with visiting(Visitor(at.app.url, query, press="stop")):
+        with visiting(Visitor(at.app.url, query, press="stop", token=token)):
             until(lambda: not _under_way(at.store), seconds=15, required=False)
     until(lambda: not _under_way(at.store), seconds=300)
     began = min(seen_at - curve[n].seconds for n, seen_at in stored.items() if n < len(curve))
