@@ -64,7 +64,7 @@ def match_on_average(
     spent, reached = 0, 0.0
 
     def mean_with(last: Iterate) -> Iterate:
-        own = last.inputs[int(last.residuals.argmin())]
+        own = last.inputs[last.best]
         mean = blurred(torch.stack([*found, own]).mean(0), settings.blur)
         residual = torch.tensor([objective.residual(mean)], device=mean.device)
         return replace(last, inputs=mean[None], residuals=residual, progress=min(1.0, spent / settings.iterations))
@@ -86,7 +86,7 @@ def match_on_average(
         if last.progress < 1:  # it ended early, and its mean is one more iterate
             last, spent = replace(last, since=1), spent + 1
         shown = mean_with(last)
-        found.append(last.inputs[int(last.residuals.argmin())])
+        found.append(last.inputs[last.best])
         reached = max(reached, last.residual)
         yield shown
 
