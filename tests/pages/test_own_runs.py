@@ -17,6 +17,7 @@ from deepleak_core.scenario import Scenario
 from tests.helpers import app_page, checked, errors, keys, page_html, warnings
 from ui import address, backend
 from ui.live import session
+from ui.titles import TITLES
 
 SCENARIO = Scenario(indices=(0, 4), max_iterations=2)
 ME = "m" * 22
@@ -96,9 +97,13 @@ def test_what_cannot_be_kept_is_said_and_the_switch_stays_off(mine: RunRecord, m
     assert not app.toggle(key=f"keep-{mine.id}").value
 
 
+def named(*fields: str) -> list[str]:
+    return [f'"{TITLES[name]}"' for name in fields]
+
+
 def test_a_link_that_asks_for_more_time_is_opened_with_what_is_allowed(store: Store) -> None:
     app = visit(indices="0,4", max_seconds="4000", max_iterations="1000000")
-    assert [words.partition(" was")[0] for words in warnings(app)] == ["max_seconds", "max_iterations"]
+    assert [words.partition(" was")[0] for words in warnings(app)] == named("max_seconds", "max_iterations")
     assert not errors(app)
     caps = backend.limits()
     assert app.number_input(key="max_seconds").value == app.number_input(key="max_seconds").max == caps.seconds
@@ -111,7 +116,7 @@ def test_a_link_that_asks_for_more_time_is_opened_with_what_is_allowed(store: St
 
 def test_a_comparison_is_opened_with_what_is_allowed_too(store: Store) -> None:
     app = app_page("same_label_fusion", indices="0,4", max_seconds="4000")
-    assert [words.partition(" was")[0] for words in warnings(app)] == ["max_seconds"]
+    assert [words.partition(" was")[0] for words in warnings(app)] == named("max_seconds")
     assert app.query_params["max_seconds"] == f"{backend.limits().seconds}"
 
 

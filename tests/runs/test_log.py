@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from deepleak_core.runs.log import configure, log
+from tests.helpers import ROOT
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ if __name__ == "__main__":  # not in the worker, which imports this file, too
 def test_a_task_that_fails_in_a_worker_writes_lines_of_json_only(tmp_path: Path) -> None:
     script = tmp_path / "failing.py"
     script.write_text(FAILING)
-    environment = os.environ | {"DEEPLEAK_LOG": "json"}
+    environment = os.environ | {"DEEPLEAK_LOG": "json", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     told = entries(io.StringIO(done.stdout + done.stderr))

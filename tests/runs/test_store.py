@@ -477,6 +477,7 @@ def test_a_file_that_is_no_database(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_where_the_database_is_stays_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("psycopg")
     with pytest.raises(StoreUnavailable) as refusal:
         Store(f"postgresql+psycopg://anna:secret@/runs?host={tmp_path}")
     assert str(tmp_path) not in str(refusal.value)
