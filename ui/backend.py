@@ -45,8 +45,8 @@ def engine() -> Engine:
     """The engine that executes runs. The first call returns at once; workers start in the background."""
     made = Engine(store(), limits=limits(), keeping=keeping())
     _started.append(made)
-    # Streamlit collects garbage after every rerun, which scans the million objects of PyTorch and Dask: a quarter of a
-    # second for every picture. Objects that exist by now stay, so the collector need not look at them again.
+    # A full garbage collection scans the million objects of PyTorch and Dask for a quarter of a second. Objects that
+    # exist by now stay, so the collector need not look at them again.
     gc.collect()
     gc.freeze()
     return made
