@@ -28,16 +28,15 @@ START_SECONDS = 60
 @contextmanager
 def running_app(database: Path, script: str = "app.py", **environment: str) -> Iterator[str]:
     """`streamlit run SCRIPT` on a free port with a run database of its own; gives its address."""
-    app = App({"DEEPLEAK_DB": f"sqlite:///{database}"} | environment, script)
-    app.start()
-    try:
+    with App({"DEEPLEAK_DB": f"sqlite:///{database}"} | environment, script) as app:
         yield app.url
-    finally:
-        app.stop()
 
 
 class App:
-    """`streamlit run SCRIPT` on a free port of its own, which can be started more than once; `quiet` drops its log."""
+    """`streamlit run SCRIPT` on a free port of its own, which runs within a block and can be started anew there.
+
+    `quiet` drops its log.
+    """
 
     def __init__(self, environment: Mapping[str, str], script: str = "app.py", *, quiet: bool = False):
         with socket.socket() as probe:
@@ -49,6 +48,13 @@ class App:
         self._environment = environment
         self._log = subprocess.DEVNULL if quiet else None
         self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> App:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError where it does not."""

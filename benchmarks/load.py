@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,12 @@ class Stage:
 
     app: App
     store: Store
-    questions: Iterator[int] = field(default_factory=lambda: iter(range(1, 10**6)))
+    questions: int = 0
 
     def link(self, seconds: float) -> str:
         """A question of its own whose attack ends after so many seconds."""
-        return f"{ATTACK}&max_seconds={seconds:g}&seed={next(self.questions)}"
+        self.questions += 1
+        return f"{ATTACK}&max_seconds={seconds:g}&seed={self.questions}"
 
 
 @contextmanager
@@ -80,15 +81,11 @@ def stage() -> Iterator[Stage]:
     """The app, warm, with a database of its own."""
     with tempfile.TemporaryDirectory() as folder:
         database = f"sqlite:///{folder}/runs.sqlite"
-        app = App({"DEEPLEAK_DB": database}, quiet=True)
-        app.start()
-        try:
+        with App({"DEEPLEAK_DB": database}, quiet=True) as app:
             found = Stage(app, Store(database))
             with visiting(Visitor(app.url, found.link(1), press="start")) as seen:
                 until(lambda: seen.run and not _under_way(found.store))
             yield found
-        finally:
-            app.stop()
 
 
 def _under_way(store: Store) -> bool:

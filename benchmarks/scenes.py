@@ -45,8 +45,7 @@ class Scene:
     def link(self, seconds: float) -> str:
         """A question of its own, whose attack ends after so many seconds."""
         self.questions += 1
-        values = {"indices": "0,3", "model": "lenet", "max_seconds": f"{seconds:g}", "seed": f"{self.questions}"}
-        return "&".join(f"{name}={value}" for name, value in values.items())
+        return f"indices=0,3&model=lenet&max_seconds={seconds:g}&seed={self.questions}"
 
     def store(self) -> Store:
         """A reader of its own, waited for while the database is out of reach. Raises `StoreUnavailable`."""
@@ -177,18 +176,11 @@ def with_sqlite(short: bool) -> Iterator[Scene]:
         mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
         try:
             database = f"sqlite:///{folder}/runs.sqlite"
-            yield from _started(Scene(App({"DEEPLEAK_DB": database}, quiet=True), database, Path(folder), short))
+            with App({"DEEPLEAK_DB": database}, quiet=True) as app:
+                yield Scene(app, database, Path(folder), short)
         finally:
             if mounted:
                 subprocess.run(["umount", "-l", folder], check=True)
-
-
-def _started(scene: Scene) -> Iterator[Scene]:
-    scene.app.start()
-    try:
-        yield scene
-    finally:
-        scene.app.stop()
 
 
 # --------------------------------------------------------------------------------------------------- PostgreSQL
@@ -197,9 +189,8 @@ def _started(scene: Scene) -> Iterator[Scene]:
 @contextmanager
 def with_postgresql(short: bool) -> Iterator[Scene]:
     """The app on a PostgreSQL server of its own."""
-    with started_server() as server:
-        app = App({"DEEPLEAK_DB": server.address}, quiet=True)
-        yield from _started(Scene(app, server.address, server.folder, short, server))
+    with started_server() as server, App({"DEEPLEAK_DB": server.address}, quiet=True) as app:
+        yield Scene(app, server.address, server.folder, short, server)
 
 
 def stop_server(scene: Scene, seen: Seen) -> None:
@@ -244,7 +235,8 @@ def with_cluster(short: bool) -> Iterator[Scene]:
         scene = Scene(app, database, Path(folder), short, scheduler=address)
         _start_cluster(scene)
         try:
-            yield from _started(scene)
+            with app:
+                yield scene
         finally:
             _end_cluster(scene)
 
