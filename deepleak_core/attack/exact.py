@@ -25,7 +25,7 @@ from deepleak_core.attack.peeling import Peeled, chain, peel
 from deepleak_core.attack.pixels import ChainEquations
 from deepleak_core.attack.rounds import CorrectedGradient
 from deepleak_core.attack.settings import setting
-from deepleak_core.attack.settled import until_still
+from deepleak_core.attack.settled import Unchanged, until_still
 from deepleak_core.attack.solvers import SOLVERS, Iterate, levenberg_marquardt
 from deepleak_core.errors import CannotSeparate, NotSeparated
 from deepleak_core.events import FeaturesSeparated, Stage
@@ -159,7 +159,7 @@ def _match_all(
         priors=terms(case, (("total-variation", settings.total_variation),)) if by_adam else (),
         fedavg=settings.fedavg,
     )
-    before, unchanged, tried = None, 0, NEAR
+    unchanged, tried = Unchanged(case), NEAR
     if objective.remark is not None:
         yield objective.remark
     search = SOLVERS["signed-adam" if by_adam else "lbfgs"].minimise(
@@ -181,10 +181,7 @@ def _match_all(
                 yield _CERTIFIED
                 yield copy
                 return
-        pixels = (case.model.denormalise(iterate.inputs[0]).clamp(0, 1) * 255).round()
-        unchanged = unchanged + iterate.since if before is not None and torch.equal(pixels, before) else 0
-        before = pixels
-        if unchanged >= UNCHANGED:
+        if unchanged.steps(iterate) >= UNCHANGED:
             return
 
 

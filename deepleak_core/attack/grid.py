@@ -26,9 +26,14 @@ LEAST_MOVES = 8  # after which moves go on only while as many as are left would 
 PROMISING = 0.5  # of the loss that they would take away if they gained what earlier ones did
 
 
+def rounded(model: TargetModel, inputs: Tensor) -> Tensor:
+    """The 8-bit images in [0, 1] that are nearest to inputs of the first layer (..., C, H, W)."""
+    return (model.denormalise(inputs).clamp(0, 1) * LEVELS).round() / LEVELS
+
+
 def to_grid(model: TargetModel, inputs: Tensor) -> Tensor:
     """Inputs of the first layer (..., C, H, W) moved to the nearest values that 8-bit images have."""
-    return model.normalise((model.denormalise(inputs).clamp(0, 1) * LEVELS).round() / LEVELS)
+    return model.normalise(rounded(model, inputs))
 
 
 def refine_on_grid(objective: Matching, last: Iterate, *, stop: Callable[[], bool]) -> Iterate | None:
@@ -49,7 +54,7 @@ def _refined(objective: Matching, last: Iterate, stop: Callable[[], bool]) -> It
         (gradient,) = torch.autograd.grad(value.loss, inputs)
         return float(value.loss.detach()), float(value.residuals), gradient[0].detach()
 
-    images = (model.denormalise(last.inputs[0]).clamp(0, 1) * LEVELS).round() / LEVELS
+    images = rounded(model, last.inputs[0])
     objective.renew(model.normalise(images)[None], 0)
     loss, residual, gradient = evaluate(images)
     first = loss

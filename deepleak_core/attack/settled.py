@@ -43,23 +43,35 @@ def until_still(iterates: Iterator[Iterate | Stage], case: Case) -> Iterator[Ite
             return
 
 
-class Solved:
-    """Recognises that an attack has solved for the images: see `SOLVED_RESIDUAL` and `SOLVED_STEPS`."""
+class Unchanged:
+    """Counts iterations in a row in which no 8-bit pixel value changes."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
         self._pixels: Tensor | None = None
         self._steps = 0
 
-    def reached(self, iterate: Iterate) -> bool:
-        """Whether this iterate is at least the `SOLVED_STEPS`-th in a row without a change."""
-        if iterate.residual > SOLVED_RESIDUAL:
-            self._pixels, self._steps = None, 0
-            return False
+    def steps(self, iterate: Iterate) -> int:
+        """How many iterations ago a pixel value changed for the last time; to be asked at every iterate."""
         pixels = _levels(self._case, iterate).round()
         same = self._pixels is not None and torch.equal(pixels, self._pixels)
         self._pixels, self._steps = pixels, self._steps + iterate.since if same else 0
-        return self._steps >= SOLVED_STEPS
+        return self._steps
+
+
+class Solved:
+    """Recognises that an attack has solved for the images: see `SOLVED_RESIDUAL` and `SOLVED_STEPS`."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._unchanged = Unchanged(case)
+
+    def reached(self, iterate: Iterate) -> bool:
+        """Whether this iterate is at least the `SOLVED_STEPS`-th in a row without a change."""
+        if iterate.residual > SOLVED_RESIDUAL:
+            self._unchanged = Unchanged(self._case)
+            return False
+        return self._unchanged.steps(iterate) >= SOLVED_STEPS
 
 
 def _levels(case: Case, iterate: Iterate) -> Tensor:
