@@ -371,9 +371,15 @@ SCORES: dict[str, Callable[..., Any]] = {
 # ---------------------------------------------------------------------------------------- pictures and messages
 
 
+def to_8bit(images: Images) -> npt.NDArray[np.uint8]:
+    """Images of any shape in [0, 1], rounded to 8 bits."""
+    pixels: npt.NDArray[np.uint8] = (np.clip(images, 0, 1) * 255).round().astype(np.uint8)
+    return pixels
+
+
 def png(image: Images) -> bytes:
     """An image (C, H, W) in [0, 1], C 1 or 3, as PNG bytes, rounded to 8 bits."""
-    pixels = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+    pixels = to_8bit(image)
     buffer = io.BytesIO()
     Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -13,13 +13,13 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from deepleak_core.data.downloads import NETWORK_ERRORS, data_folder, fetch
 from deepleak_core.errors import WeightsUnavailable
 from deepleak_core.events import Downloading
 from deepleak_core.federated.networks.resnet import SMALL
+from deepleak_core.federated.tensor_files import read
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def download(name: str, weights: PretrainedWeights) -> Generator[Downloading, No
         with tempfile.TemporaryDirectory(dir=folder) as own:  # other workers may download the same weights
             file = Path(own) / f"{name}.safetensors"
             yield from fetch(f"{name} weights", weights.url, file, sha256=weights.sha256, most_bytes=weights.size)
-            tensors = load_file(file)
+            tensors = read(file)
     except NETWORK_ERRORS as error:
         if _is_no_answer(error):
             logger.warning("The weights of %s could not be downloaded from %s (%s).", name, weights.url, error)

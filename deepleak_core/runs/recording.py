@@ -45,6 +45,7 @@ from deepleak_core.events import (
     Stage,
     UpdateShared,
     from_png,
+    to_8bit,
 )
 from deepleak_core.runs.archives import ADVICE, MOST_BYTES, Archive, packed
 from deepleak_core.scenario import Scenario
@@ -296,7 +297,7 @@ def _class_means(private: Images, labels: Sequence[int]) -> Images | None:
 def _frame(
     snapshot: Snapshot, order: tuple[int, ...], private: Images | None, means: Images | None, *, lossless: bool
 ) -> RecordedFrame:
-    images = _to_8bit(snapshot.images[list(order)])
+    images = to_8bit(snapshot.images[list(order)])
     score = snapshot.score if snapshot.score and snapshot.score.places == order else None
     rebuilt = images / np.float64(255)
     to_private = () if private is None else score.psnr if score else psnr(rebuilt, private)
@@ -310,11 +311,6 @@ def _frame(
         psnr_to_mean=to_mean,
         pictures=strip(images[:SHOWN], lossless=lossless),
     )
-
-
-def _to_8bit(images: Images) -> Pixels:
-    pixels: Pixels = (np.clip(images, 0, 1) * 255).round().astype(np.uint8)
-    return pixels
 
 
 # ------------------------------------------------------------------------------------------------------- pictures
