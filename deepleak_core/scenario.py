@@ -28,7 +28,7 @@ from pydantic import (
 
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.seeds import derive_seed
-from deepleak_core.text import escape, shorten, split_list
+from deepleak_core.text import escape, shorten, split_list, unknown
 
 Composition = Literal["distinct", "pair", "half", "same", "random", "skewed"]
 Mode = Literal["fedsgd", "fedavg"]
@@ -322,7 +322,7 @@ def _sentences(error: Any) -> tuple[str, ...]:
     if kind == "literal_error":
         accepted = get_args(Scenario.model_fields[name].annotation)
         flat = [a for x in accepted for a in (get_args(x) or (x,)) if isinstance(a, str)]
-        return (f"{name} was {given}; accepted are {', '.join(flat)}.",)
+        return (unknown(name, error.get("input"), flat),)
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         limits = {k: v for m in Scenario.model_fields[name].metadata for k, v in vars_of(m).items()}
         low = f"from {limits['ge']}" if "ge" in limits else f"above {limits['gt']}"

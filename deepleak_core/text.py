@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 NEGLIGIBLE_RESIDUAL = 1e-6  # relative squared residual below which its exact size is not reported
@@ -57,6 +57,15 @@ def shorten(text: str, most: int = LONGEST_QUOTE) -> str:
     """
     plain = printable(text[: most + 1])
     return plain if len(plain) <= most else plain[: most - 3] + "..."
+
+
+def unknown(what: str, given: object, accepted: Iterable[str]) -> str:
+    """The sentence about a value that is none of those accepted.
+
+    >>> unknown("color", "grey", ["red", "green"])
+    "color was 'grey'; accepted are red, green."
+    """
+    return f"{what} was {shorten(repr(given))}; accepted are {', '.join(accepted)}."
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:

@@ -24,7 +24,7 @@ from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.federated.case import Case
 from deepleak_core.registry import Registry
 from deepleak_core.scenario import Scenario
-from deepleak_core.text import shorten
+from deepleak_core.text import shorten, unknown
 
 
 class Reconstruct(Protocol):
@@ -166,7 +166,7 @@ OVERRIDES = ("learning_rate", "restarts", "fedavg", "total_variation")  # scenar
 def attack_of(name: str) -> Attack:
     """The registry entry of an attack. Raises `UnsupportedScenario` naming the known ones."""
     if name not in ATTACKS:
-        raise UnsupportedScenario([f"attack was {shorten(repr(name))}; accepted are {', '.join(ATTACKS)}."])
+        raise UnsupportedScenario([unknown("attack", name, ATTACKS)])
     return ATTACKS[name]
 
 

@@ -25,7 +25,7 @@ from deepleak_core.data.samples import samples
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Downloading
 from deepleak_core.scenario import Scenario
-from deepleak_core.text import shorten
+from deepleak_core.text import unknown
 
 IMAGENET_CLASSES = tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 
@@ -185,9 +185,7 @@ DATASETS: dict[str, Dataset] = {
 def dataset_of(scenario: Scenario) -> Dataset:
     """The registry entry of a scenario. Raises `UnsupportedScenario` naming the known data sets."""
     if scenario.dataset not in DATASETS:
-        raise UnsupportedScenario(
-            [f"dataset was {shorten(repr(scenario.dataset))}; accepted are {', '.join(DATASETS)}."]
-        )
+        raise UnsupportedScenario([unknown("dataset", scenario.dataset, DATASETS)])
     return DATASETS[scenario.dataset]
 
 

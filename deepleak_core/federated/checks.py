@@ -10,7 +10,7 @@ from deepleak_core.federated.case import target_model
 from deepleak_core.federated.models import MODELS
 from deepleak_core.federated.pretrained import PRETRAINED, STAGE, pretrained
 from deepleak_core.scenario import Scenario
-from deepleak_core.text import shorten
+from deepleak_core.text import unknown
 
 
 def problems_of_client(scenario: Scenario) -> list[str]:
@@ -18,15 +18,14 @@ def problems_of_client(scenario: Scenario) -> list[str]:
     problems = []
     for name, value, accepted in (("dataset", scenario.dataset, datasets.DATASETS), ("model", scenario.model, MODELS)):
         if value not in accepted:
-            problems.append(f"{name} was {shorten(repr(value))}; accepted are {', '.join(accepted)}.")
+            problems.append(unknown(name, value, accepted))
     if problems:
         return problems
     stages = checkpoints.stages(scenario.model, datasets.DATASETS[scenario.dataset].vocabulary)
     if scenario.stage not in stages:
         if scenario.stage == STAGE and (elsewhere := _pretrained_elsewhere(scenario.model)):
             return [elsewhere]
-        given = shorten(repr(scenario.stage))
-        return [f"stage of {scenario.model} was {given}; accepted are {', '.join(stages)}."]
+        return [unknown(f"stage of {scenario.model}", scenario.stage, stages)]
     checkpoint = stages[scenario.stage]
     if checkpoint is None:
         return []

@@ -28,7 +28,7 @@ from deepleak_core.federated.networks.strided import STRIDED
 from deepleak_core.federated.target_model import TargetModel, feature_dimension
 from deepleak_core.registry import Registry
 from deepleak_core.scenario import BatchNormMode
-from deepleak_core.text import shorten
+from deepleak_core.text import unknown
 
 PARAMETER_LIMIT = 250_000_000
 
@@ -130,5 +130,5 @@ def _floor_of(name: str, network: Network) -> tuple[float | None, bool]:
 def network_of(name: str) -> Network:
     """The registry entry of a network. Raises `UnsupportedScenario` naming the known ones."""
     if name not in MODELS:
-        raise UnsupportedScenario([f"model was {shorten(repr(name))}; accepted are {', '.join(MODELS)}."])
+        raise UnsupportedScenario([unknown("model", name, MODELS)])
     return MODELS[name]

@@ -25,7 +25,7 @@ from deepleak_core.labels.ilrg import ilrg
 from deepleak_core.labels.llg import llg
 from deepleak_core.labels.verified import verified
 from deepleak_core.labels.zero_shot import zero_shot
-from deepleak_core.text import shorten
+from deepleak_core.text import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +99,7 @@ def infer_labels(
     ([0, 0, 0, 0, 0, 0, 3, 0, 0, 0], [6, 6, 6])
     """
     if strategy not in STRATEGIES:
-        raise UnsupportedScenario(
-            [f"label_strategy was {shorten(repr(strategy))}; accepted are {', '.join(STRATEGIES)}, true."]
-        )
+        raise UnsupportedScenario([unknown("label_strategy", strategy, [*STRATEGIES, "true"])])
     require_usable(case)
     knowledge = Knowledge(case=case, seed=seed, seconds=seconds, stop=stop)
     return STRATEGIES[strategy].infer(knowledge)

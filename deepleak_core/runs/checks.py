@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from deepleak_core.attack.attacks import ATTACKS, settings_of
+from deepleak_core.attack.attacks import settings_of
 from deepleak_core.data import datasets
 from deepleak_core.data.batches import labels_of_batch
 from deepleak_core.errors import DatasetUnavailable, UnsupportedScenario
@@ -12,21 +10,18 @@ from deepleak_core.federated.checks import problems_of_client, problems_of_devic
 from deepleak_core.labels import wrong_labels
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.scenario import Scenario
-from deepleak_core.text import shorten
+from deepleak_core.text import unknown
 
 
 def check(scenario: Scenario) -> None:
     """Raise `UnsupportedScenario` with every reason why this scenario cannot run here."""
     problems = problems_of_client(scenario)
-    if scenario.attack not in ATTACKS:
-        problems.append(unknown("attack", scenario.attack, list(ATTACKS)))
-    else:
-        try:
-            settings_of(scenario)
-        except UnsupportedScenario as error:
-            problems += error.problems
+    try:
+        settings_of(scenario)
+    except UnsupportedScenario as error:
+        problems += error.problems
     if (scenario.label_strategy or "true") not in (*STRATEGIES, "true"):
-        problems.append(unknown("label_strategy", str(scenario.label_strategy), [*STRATEGIES, "true"]))
+        problems.append(unknown("label_strategy", scenario.label_strategy, [*STRATEGIES, "true"]))
     if scenario.dataset in datasets.DATASETS:
         problems += problems_of_wrong_labels(scenario)
     problems += problems_of_device(scenario)
@@ -50,8 +45,3 @@ def problems_of_wrong_labels(scenario: Scenario) -> list[str]:
     except DatasetUnavailable:  # the run will say so
         return []
     return []
-
-
-def unknown(name: str, value: str, accepted: Sequence[str]) -> str:
-    """A sentence about a name that is in no registry."""
-    return f"{name} was {shorten(repr(value))}; accepted are {', '.join(accepted)}."
