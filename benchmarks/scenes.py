@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import gc
-import os
-import socket
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from sqlalchemy import create_engine, make_url, text
 
-from benchmarks.browser import ROOT, App
+from benchmarks.browser import App
 from benchmarks.viewers import Seen
 from deepleak_core.errors import StoreUnavailable
 from deepleak_core.runs.store import Store
+from tests.runs.cluster import Cluster
+from tests.runs.disk import fill, mounted
 from tests.runs.postgresql import Server, started_server
 
 PATIENCE_SECONDS = 240.0  # after which something counts as never to happen
 LOOK_SECONDS = 0.2  # between looks
-DISK = "8m"
 
 
 @dataclass
@@ -38,8 +36,7 @@ class Scene:
     folder: Path
     short: bool = False
     server: Server | None = None
-    cluster: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    scheduler: str = ""
+    cluster: Cluster | None = None
     questions: int = 0
 
     def link(self, seconds: float) -> str:
@@ -132,12 +129,7 @@ def fill_for_long(scene: Scene, seen: Seen) -> None:
 def _fill(scene: Scene, seconds: float) -> None:
     with sqlite3.connect(_file(scene)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or what it holds already would have room for a while
-    filler = scene.folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (2**20, 4096):
-            with suppress(OSError):
-                while True:
-                    file.write(b"x" * size)
+    filler = fill(scene.folder)
     time.sleep(seconds)
     filler.unlink()
 
@@ -171,16 +163,10 @@ def _file(scene: Scene) -> Path:
 @contextmanager
 def with_sqlite(short: bool) -> Iterator[Scene]:
     """The app on a small file system in memory, where one may be mounted, else in a folder."""
-    with tempfile.TemporaryDirectory(prefix="deepleak-faults-") as folder:
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder]
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-        try:
-            database = f"sqlite:///{folder}/runs.sqlite"
-            with App({"DEEPLEAK_DB": database}, quiet=True) as app:
-                yield Scene(app, database, Path(folder), short)
-        finally:
-            if mounted:
-                subprocess.run(["umount", "-l", folder], check=True)
+    with tempfile.TemporaryDirectory(prefix="deepleak-faults-") as name, mounted(folder := Path(name)):
+        database = f"sqlite:///{folder}/runs.sqlite"
+        with App({"DEEPLEAK_DB": database}, quiet=True) as app:
+            yield Scene(app, database, folder, short)
 
 
 # --------------------------------------------------------------------------------------------------- PostgreSQL
@@ -226,43 +212,25 @@ def _order(scene: Scene, *orders: str) -> None:
 @contextmanager
 def with_cluster(short: bool) -> Iterator[Scene]:
     """The app with a Dask scheduler and a worker of their own."""
-    with tempfile.TemporaryDirectory(prefix="deepleak-faults-") as folder, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-        free.close()
-        database = f"sqlite:///{folder}/runs.sqlite"
-        app = App({"DEEPLEAK_DB": database, "DEEPLEAK_SCHEDULER": address}, quiet=True)
-        scene = Scene(app, database, Path(folder), short, scheduler=address)
-        _start_cluster(scene)
+    with tempfile.TemporaryDirectory(prefix="deepleak-faults-") as name:
+        folder, database = Path(name), f"sqlite:///{name}/runs.sqlite"
+        cluster = Cluster(folder)
+        _start(cluster)
         try:
-            with app:
-                yield scene
+            with App({"DEEPLEAK_DB": database, "DEEPLEAK_SCHEDULER": cluster.address}, quiet=True) as app:
+                yield Scene(app, database, folder, short, cluster=cluster)
         finally:
-            _end_cluster(scene)
+            cluster.end()
 
 
 def lose_scheduler(scene: Scene, seen: Seen) -> None:
     """The scheduler and its worker are killed, and come back."""
-    _end_cluster(scene)
+    assert scene.cluster is not None
+    scene.cluster.end()
     until(lambda: any("scheduler" in sentence for sentence in seen.sentences), seconds=60, required=False)
-    _start_cluster(scene)
+    _start(scene.cluster)
 
 
-def _start_cluster(scene: Scene) -> None:
-    host, _, port = scene.scheduler.rpartition("//")[2].partition(":")
-    worker = ("worker", scene.scheduler, "--nthreads", "1", "--no-dashboard", "--local-directory", str(scene.folder))
-    for command in (("scheduler", "--host", host, "--port", port, "--no-dashboard"), worker):
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        started = subprocess.Popen(
-            [sys.executable, "-m", "dask", *command], env=environment, cwd=ROOT,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        scene.cluster.append(started)
-
-
-def _end_cluster(scene: Scene) -> None:
-    for process in scene.cluster:
-        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
-            child.kill()
-        process.wait()
-    scene.cluster.clear()
+def _start(cluster: Cluster) -> None:
+    cluster.start_scheduler()
+    cluster.start_worker()

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
 import pytest
 
 from deepleak_core.runs import roster
@@ -18,6 +13,7 @@ from deepleak_core.runs.engine import Engine
 from deepleak_core.runs.store import Store
 from deepleak_core.version import VERSION
 from tests.helpers import ROOT
+from tests.runs.cluster import Cluster
 from tests.runs.test_engine import (
     LONG,
     SHORT,
@@ -32,48 +28,12 @@ from tests.runs.test_engine import (
 OLD = "0.0.1"
 
 
-class Cluster:
-    """Processes of Dask on this machine, with the package from a folder, or without it where that has none."""
-
-    def __init__(self, folder: Path, port: int):
-        self.address = f"tcp://127.0.0.1:{port}"
-        self._folder, self._port = folder, str(port)
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def start_scheduler(self, source: Path = ROOT) -> None:
-        self._start(source, "scheduler", "--host", "127.0.0.1", "--port", self._port, "--no-dashboard")
-
-    def start_worker(self, source: Path = ROOT) -> None:
-        self._start(source, "worker", self.address, "--nthreads", "1", "--no-dashboard")
-
-    def end(self, processes: slice = slice(None)) -> None:
-        """Kill processes, by default all, with those that they have started."""
-        for process in self._processes[processes]:
-            for child in [*psutil.Process(process.pid).children(recursive=True), process]:
-                child.kill()
-            process.wait()
-        del self._processes[processes]
-
-    def _start(self, source: Path, *command: str) -> None:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dask", *command],
-            cwd=self._folder,
-            env=os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self._processes.append(process)
-
-
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """No process yet, and the address of a scheduler that may be started."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     folder = tmp_path / "dask"
     folder.mkdir()
-    cluster = Cluster(folder, port)
+    cluster = Cluster(folder)
     yield cluster
     cluster.end()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,35 +14,21 @@ from deepleak_core.runs.schema import FORGET
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.runs.writer import Writer
 from deepleak_core.scenario import Scenario
+from tests.runs.disk import fill, mounted
 from tests.runs.test_engine import eventually
 from tests.runs.test_keeping import snapshot
 
 HERE = this_process()
-MB = 2**20
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no file system may be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """A file that takes all space that is left."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (MB, 4096):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-    return filler
+    with mounted(folder) as possible:
+        if not possible:
+            pytest.skip("no file system may be mounted here")
+        yield folder
 
 
 def create_many(store: Store) -> None:
