@@ -5,6 +5,8 @@ Imports no PyTorch by itself: what belongs to the first sight is drawn before it
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 from markupsafe import Markup
 
@@ -14,7 +16,11 @@ from ui import pieces, server_view, shell
 from ui.live.view import View
 from ui.rendering import NOTHING, joined
 
+if TYPE_CHECKING:
+    from deepleak_core.runs.store import RunRecord
+
 READING_SECONDS = 1.0  # between repetitions
+SHARED_SECONDS = 0.5  # for which viewers share what one of them has read
 
 
 def labels(view: View) -> None:
@@ -29,13 +35,22 @@ def labels(view: View) -> None:
 
 def _arriving(run_id: str, hidden: bool) -> None:
     from ui import records
-    from ui.backend import give_way, store
+    from ui.backend import give_way
 
     give_way()
     record = records.glance(run_id)
-    facts = records.facts_of(record) if record else records.Facts()
+    st.html(_arrived(run_id, record.attempt, hidden, record) if record else server_view.no_labels())
+
+
+@st.cache_resource(ttl=SHARED_SECONDS, max_entries=100, show_spinner=False)
+def _arrived(run_id: str, attempt: int, hidden: bool, _record: RunRecord) -> Markup:
+    """The labels of a run as they were at most `SHARED_SECONDS` ago, for all viewers."""
+    from ui import records
+    from ui.backend import store
+
+    facts = records.facts_of(_record)
     revised = store().latest(run_id, LabelsRevised) if facts.inferred else None
-    st.html(_chips(facts.prepared, facts.inferred, revised, hidden=hidden))
+    return _chips(facts.prepared, facts.inferred, revised, hidden=hidden)
 
 
 def _recorded(run: RecordedRun | None, hidden: bool) -> None:

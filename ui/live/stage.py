@@ -1,7 +1,8 @@
 """The stage of the page: what the client keeps, what it shares, and what the server rebuilds, from left to right.
 
-A recording is drawn without PyTorch. While a run is under way one fragment repeats: it reads one row of the store and
-fetches the newest snapshot. At the end the whole page is drawn once more, and nothing repeats any longer.
+A recording is drawn without PyTorch. While a run is under way one fragment repeats: it reads one row of the store, and
+the newest snapshot is fetched and encoded once for all viewers. At the end the whole page is drawn once more, and
+nothing repeats any longer.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from collections.abc import Sequence
 
 from deepleak_core.events import UpdateShared
 from deepleak_core.runs.recording import RecordedRun
-from ui import server_view, shell
+from ui import player, server_view, shell
 from ui.live.view import View
-from ui.player import Column, Note, Still, Track, play
+from ui.player import Column, Drawing, Note, Still, Track
 
 KEEPS, SHARES, REBUILDS = "Stays on the device", "Is shared", "The server rebuilds"
 CURVE, INVITES = "rebuilt", "Press Run the attack"
@@ -38,12 +39,17 @@ def _still(view: View) -> None:
         columns = watch.before(view)
     else:
         columns = _recorded(view.recording, hidden=view.hidden)
-    show(columns, autoplay=view.record is None or view.answered)
+    show(drawing(columns, autoplay=view.record is None or view.answered))
 
 
-def show(columns: Sequence[Column], *, autoplay: bool = False) -> None:
+def drawing(columns: Sequence[Column], *, autoplay: bool = False) -> Drawing:
+    """The columns as `show` draws them."""
+    return player.drawing(columns, autoplay=autoplay, height=HEIGHT)
+
+
+def show(drawn: Drawing) -> None:
     """Draw the columns; always in the same player, which goes on from a run to its recording."""
-    play(columns, key="attack-stage", autoplay=autoplay, height=HEIGHT)
+    player.show(drawn, key="attack-stage")
 
 
 def _recorded(run: RecordedRun, *, hidden: bool) -> list[Column]:

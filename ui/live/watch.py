@@ -14,7 +14,7 @@ from ui.address import WELCOME
 from ui.backend import engine, give_way, pace
 from ui.live import stage
 from ui.live.view import View
-from ui.player import Column, Note, Track
+from ui.player import Column, Drawing, Note, Track
 from ui.tracks import track
 
 
@@ -53,11 +53,18 @@ def _watch(run_id: str, attempt: int, hidden: bool, slowed: int, hindered: tuple
         st.rerun()
     if records.hindrances(record) != hindered:
         st.rerun()
-    state, key = st.session_state, (run_id, record.snapshots, hidden)
-    if state.get("frame", (None,))[0] != key or not record.snapshots:
-        state.frame = key, _columns(record, hidden=hidden)
     messages.of_engine(engine())
-    stage.show(state.frame[1])
+    stage.show(newest(record, hidden=hidden) if record.snapshots else stage.drawing(_columns(record, hidden=hidden)))
+
+
+def newest(record: RunRecord, *, hidden: bool) -> Drawing:
+    """The newest pictures of a run under way, read and encoded once for all viewers."""
+    return _newest(record.id, record.attempt, record.events, hidden, record)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _newest(run_id: str, attempt: int, events: int, hidden: bool, _record: RunRecord) -> Drawing:
+    return stage.drawing(_columns(_record, hidden=hidden))
 
 
 def _columns(record: RunRecord, *, hidden: bool) -> list[Column]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -22,6 +24,22 @@ _player = st.components.v2.component(
 _feed = st.components.v2.component("deepleak_feed", js=(FOLDER / "feed.js").read_text(encoding="utf-8"))
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """Columns as they travel to a browser: `still`, and the `news` that belong to it. Sessions may share it."""
+
+    still: Mapping[str, Any]
+    news: Mapping[str, Any]
+
+
+def drawing(
+    columns: Sequence[Column], *, autoplay: bool = False, loop: bool = False, height: str | None = None
+) -> Drawing:
+    """What `show` draws, see `play` for the arguments."""
+    still = payload.still(columns, autoplay=autoplay, loop=loop, height=height)
+    return Drawing(still, payload.news(columns, still["stamp"]))
+
+
 def play(
     columns: Sequence[Column], *, key: str, autoplay: bool = False, loop: bool = False, height: str | None = None
 ) -> Click | None:
@@ -32,9 +50,13 @@ def play(
     costs the newest pictures only. `height` is a CSS length for the whole; by default it fills the window below the
     page's header and sentence.
     """
-    values = payload.still(columns, autoplay=autoplay, loop=loop, height=height)
+    return show(drawing(columns, autoplay=autoplay, loop=loop, height=height), key=key)
+
+
+def show(drawn: Drawing, *, key: str) -> Click | None:
+    """Draw what was made before, perhaps for another session, see `play`."""
     with st.container(gap=None, key=f"player-{key}"):
-        result = _player(key=key, data=values | {"key": key}, on_click_change=scripts.ignore)
-        _feed(key=f"{key}-feed", data=payload.news(columns, values["stamp"]) | {"key": key})
+        result = _player(key=key, data={**drawn.still, "key": key}, on_click_change=scripts.ignore)
+        _feed(key=f"{key}-feed", data={**drawn.news, "key": key})
     click = result.get("click")
     return Click(column=click["column"], image=click["image"], choice=click["choice"]) if click else None
