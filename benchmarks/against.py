@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 
 from benchmarks import outcomes, tables
-from benchmarks.machine import describe_machine
 from deepleak_core.attack.attacks import attack_of
 from deepleak_core.attack.clock import Clock
 from deepleak_core.attack.matching import MatchingSettings
@@ -215,8 +214,7 @@ def main(library: str, prepare: Prepare, attacks: Mapping[str, Sequence[str]], d
         sys.exit(f"{library} cannot be imported ({error}); `--help` says how to install it.")
     torch.set_num_threads(options.threads)
     path = outcomes.RESULTS / f"against_{library}.json"
-    command = outcomes.command(f"benchmarks.against_{library}", choices=["--cells", "--attacks"])
-    measured_with = {"command": command, "machine": describe_machine()}
+    measured_with = outcomes.measured_with(f"benchmarks.against_{library}", ["--cells", "--attacks"])
     order = [(cell, side, name) for cell in attacks for side, name in contenders(library, cell, attacks[cell])]
     print(tables.markdown(tables.AGAINST_HEAD, []), flush=True)
     for cell in options.cells:

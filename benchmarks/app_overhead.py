@@ -26,7 +26,6 @@ from playwright.sync_api import Browser
 
 from benchmarks import outcomes, tables
 from benchmarks.browser import ROOT, button, chromium, open_page, running_app, warm_up
-from benchmarks.machine import describe_machine
 from benchmarks.viewers import Visitor, crowd
 from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
@@ -119,11 +118,8 @@ def main() -> None:
         f"{options.viewers} more viewers / streamed": (crowded, "0.9 at least"),
         f"messages a second to {options.viewers} viewers": ([row["answers_per_s"] for row in many], ""),
     }
-    result = {
-        "command": outcomes.command("benchmarks.app_overhead"),
-        "machine": describe_machine(),
-        "figures": {name: {"values": values, "budget": budget} for name, (values, budget) in rows.items()},
-    }
+    figures = {name: {"values": values, "budget": budget} for name, (values, budget) in rows.items()}
+    result = outcomes.measured_with("benchmarks.app_overhead") | {"figures": figures}
     print(tables.markdown(tables.OVERHEAD_HEAD, tables.overhead_rows(result)))
     outcomes.write(RESULT, result)
 

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from benchmarks import outcomes, tables
-from benchmarks.machine import describe_machine
 from deepleak_core.attack.attacks import ATTACKS
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import LabelsInferred
@@ -34,14 +33,10 @@ def main() -> None:
     """Measure every cell asked for, print the tables, write the files."""
     options = parse(sys.argv[1:])
     torch.set_num_threads(options.threads)
-    machine = describe_machine()
-    measured_with = {
-        "command": outcomes.command("benchmarks.attack_speed", choices=["--models", "--attacks"]),
-        "machine": machine,
-    }
+    measured_with = outcomes.measured_with("benchmarks.attack_speed", ["--models", "--attacks"])
     order = [(model, attack) for model in MODELS for attack in ATTACKS]
     for device in options.devices:
-        print(f"\n{device}: {machine['words']}, {options.threads} CPU threads\n")
+        print(f"\n{device}: {measured_with['machine']['words']}, {options.threads} CPU threads\n")
         print(tables.markdown(tables.SPEED_HEAD, []))
         for cell in measure(options.models, options.attacks, device, options.seconds):
             path = outcomes.RESULTS / f"attack_speed_{device}.json"

@@ -15,7 +15,6 @@ import torch
 
 import deepleak_core
 from benchmarks import outcomes, tables
-from benchmarks.machine import describe_machine
 from deepleak_core.events import Finished, LabelsInferred
 from deepleak_core.runs.estimates import calibrate, estimate
 from deepleak_core.scenario import Scenario
@@ -61,10 +60,7 @@ def main() -> None:
     """Measure every cell asked for and keep it in the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cells", nargs="*", default=list(CELLS), choices=list(CELLS))
-    measured_with = {
-        "command": outcomes.command("benchmarks.estimates", choices=["--cells"]),
-        "machine": describe_machine(),
-    }
+    measured_with = outcomes.measured_with("benchmarks.estimates", ["--cells"])
     print(tables.markdown(tables.ESTIMATES_HEAD, []))
     for name in parser.parse_args().cells:
         cell = measure(name) | measured_with

@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks import hostile, outcomes, scenes, tables
-from benchmarks.machine import describe_machine
 from benchmarks.scenes import Fault, Scene, until
 from benchmarks.viewers import Visitor, visiting
 from deepleak_core.events import Finished, Snapshot
@@ -173,24 +172,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--short", action="store_true", help="shorter faults, fewer files and links; writes nothing")
     options = parser.parse_args()
+    measured_with = outcomes.measured_with("benchmarks.faults", ["--only"])
     for name, row in rows(options.only, options.short):
         print(name, json.dumps(row), flush=True)
         if not options.short:
-            keep(name, row)
+            outcomes.keep_named(RESULT, "rows", {name: row}, NAMES, measured_with)
     if not options.short:
         print(f"\n{tables.faults()}\n\n{tables.inputs()}")
-
-
-def keep(name: str, row: dict[str, Any]) -> None:
-    """Put one row into the file of the tables."""
-    kept = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else {}
-    found = kept | {name: row}
-    result = {
-        "command": "python -m benchmarks.faults",
-        "machine": describe_machine(),
-        "rows": {name: found[name] for name in NAMES if name in found},
-    }
-    outcomes.write(RESULT, result)
 
 
 if __name__ == "__main__":

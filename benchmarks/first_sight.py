@@ -11,13 +11,11 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import Browser, Page, ViewportSize
 
 from benchmarks import outcomes, tables
 from benchmarks.browser import chromium, running_app
-from benchmarks.machine import describe_machine
 from deepleak_core.runs.recording import gallery
 
 RESULT = outcomes.RESULTS / "first_sight.json"
@@ -57,12 +55,8 @@ def main() -> None:
                 cold.append(_visit(browser, url))
                 warm.append(_visit(browser, url))
                 clicks.append(_click(browser, url, RECORDINGS[number % len(RECORDINGS)]))
-    result: dict[str, Any] = {
-        "command": outcomes.command("benchmarks.first_sight"),
-        "machine": describe_machine(),
-        "seconds": {"cold": _rounded(cold), "warm": _rounded(warm), "gallery": _rounded(clicks)},
-    }
-    outcomes.write(RESULT, result)
+    seconds = {"cold": _rounded(cold), "warm": _rounded(warm), "gallery": _rounded(clicks)}
+    outcomes.write(RESULT, outcomes.measured_with("benchmarks.first_sight") | {"seconds": seconds})
     print(tables.first_sight())
 
 

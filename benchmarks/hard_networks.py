@@ -21,7 +21,6 @@ from typing import Any
 import torch
 
 from benchmarks import outcomes, tables
-from benchmarks.machine import describe_machine
 from deepleak_core.scenario import Scenario
 
 RESULTS = outcomes.RESULTS / "hard_networks.json"
@@ -52,8 +51,7 @@ def main() -> None:
     """Measure every cell asked for, and keep it."""
     options = parse(sys.argv[1:])
     torch.set_num_threads(1)
-    command = outcomes.command("benchmarks.hard_networks", choices=["--networks", "--variants"])
-    measured_with = {"command": command, "machine": describe_machine()}
+    measured_with = outcomes.measured_with("benchmarks.hard_networks", ["--networks", "--variants"])
     print(tables.markdown(tables.HARD_NETWORKS_HEAD, []), flush=True)
     for network, variant in VARIANTS:
         if network in options.networks and variant in options.variants:

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from benchmarks import outcomes, tables
-from benchmarks.machine import describe_machine
 from deepleak_core.data.samples import sample_files
 from deepleak_core.events import LabelsInferred
 from deepleak_core.runs.threads import cpu_threads
@@ -83,10 +82,7 @@ def main() -> None:
     """Measure every cell asked for, each in a process of its own, and write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cells", nargs="*", default=list(CELLS), choices=list(CELLS))
-    measured_with = {
-        "command": outcomes.command("benchmarks.limits", choices=["--cells"]),
-        "machine": describe_machine(),
-    }
+    measured_with = outcomes.measured_with("benchmarks.limits", ["--cells"])
     print(tables.markdown(tables.LIMITS_HEAD, []))
     for name in parser.parse_args().cells:
         with multiprocessing.get_context("spawn").Pool(1) as process:

@@ -32,7 +32,6 @@ from playwright.sync_api import Browser, Page
 
 from benchmarks import outcomes, tables
 from benchmarks.browser import App, chromium, open_page
-from benchmarks.machine import describe_machine
 from benchmarks.scenes import until
 from benchmarks.viewers import Visitor, crowd, visiting
 from deepleak_core.runs.engine import Engine
@@ -373,18 +372,11 @@ def main() -> None:
                 print(name, json.dumps(found[name]), flush=True)
     if "growth" in options.only:
         found["growth"] = growth(options.runs, options.hours)
-    kept = json.loads(RESULT.read_text())["parts"] if RESULT.exists() else {}
     new = {
         name: {figure: {"values": values, "budget": budget} for figure, (values, budget) in figures.items()}
         for name, figures in found.items()
     }
-    parts = {name: (kept | new)[name] for name in NAMES if name in kept | new}
-    result = {
-        "command": outcomes.command("benchmarks.load", choices=["--only"]),
-        "machine": describe_machine(),
-        "parts": parts,
-    }
-    outcomes.write(RESULT, result)
+    outcomes.keep_named(RESULT, "parts", new, NAMES, outcomes.measured_with("benchmarks.load", ["--only"]))
     print(tables.load())
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import deepleak_core
+from benchmarks.machine import describe_machine
 from deepleak_core.events import Event, FinalScore, Finished, Score, Snapshot
 from deepleak_core.scenario import Scenario
 
@@ -73,6 +74,11 @@ def command(module: str, arguments: Sequence[str] = (), choices: Sequence[str] =
     return " ".join(["python -m", module, *named])
 
 
+def measured_with(module: str, choices: Sequence[str] = ()) -> dict[str, Any]:
+    """What a result says of its measurement: the command line, see `command`, and the machine."""
+    return {"command": command(module, choices=choices), "machine": describe_machine()}
+
+
 def write(path: Path, result: dict[str, Any]) -> None:
     """Keep a result as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +90,13 @@ def keep(path: Path, cell: dict[str, Any], names: Sequence[str], order: Sequence
     """Put one measured cell into the file of a table, see `merged`."""
     kept = json.loads(path.read_text())["cells"] if path.exists() else []
     path.write_text(json.dumps({"cells": merged(kept, cell, names, order)}, indent=1) + "\n")
+
+
+def keep_named(path: Path, kind: str, new: dict[str, Any], order: Sequence[str], measured: dict[str, Any]) -> None:
+    """Put entries into the file of a measurement: others of the names in `order` stay, all the rest is dropped."""
+    kept = json.loads(path.read_text())[kind] if path.exists() else {}
+    found = kept | new
+    write(path, measured | {kind: {name: found[name] for name in order if name in found}})
 
 
 def merged(

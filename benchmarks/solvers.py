@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import outcomes, tables
-from benchmarks.machine import describe_machine
 from deepleak_core.runs.threads import cpu_threads
 
 LEVELS = tables.LEVELS  # dB
@@ -53,8 +52,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0, help="budget of one attack (default: 12)")
     parser.add_argument("--against", metavar="REVISION", help="a commit to measure beside the working tree")
     options = parser.parse_args()
-    machine = describe_machine() | {"threads": cpu_threads()}  # of the processes that attack
-    measured_with = {"command": outcomes.command("benchmarks.solvers", choices=["--cells"]), "machine": machine}
+    measured_with = outcomes.measured_with("benchmarks.solvers", ["--cells"])
+    measured_with["machine"]["threads"] = cpu_threads()  # of the processes that attack
     print(tables.markdown(tables.SOLVERS_HEAD, []))
     with contextlib.ExitStack() as stack:
         folders = {"now": tables.ROOT}

@@ -15,7 +15,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import outcomes, tables
 from benchmarks.gpu_check import without_graphs
-from benchmarks.machine import describe_machine
 from deepleak_core.scenario import Scenario
 
 RESULT = outcomes.RESULTS / "time_shares.json"
@@ -70,10 +69,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    measured_with = {
-        "command": outcomes.command("benchmarks.time_shares", choices=["--cells"]),
-        "machine": describe_machine(),
-    }
+    measured_with = outcomes.measured_with("benchmarks.time_shares", ["--cells"])
     print(tables.markdown(tables.SHARES_HEAD, []))
     for name in options.cells:
         cell = {"cell": name, "shares": measure(Scenario(**CELLS[name], device=options.device))} | measured_with

@@ -39,3 +39,10 @@ def test_attacks_of_one_setting_are_cells_of_their_own() -> None:
     measured = {"cell": "small", "attack": "b", "new": True}
     order = [("small", "a"), ("small", "b")]
     assert outcomes.merged(kept, measured, ["cell", "attack"], order) == [kept[0], measured]
+
+
+def test_a_named_entry_is_replaced_and_others_of_the_table_stay(tmp_path: Path) -> None:
+    path = tmp_path / "kept.json"
+    for measured, new in (({"date": 1}, {"b": 1, "removed": 2}), ({"date": 2}, {"a": 3})):
+        outcomes.keep_named(path, "rows", new, ["a", "b"], measured)
+    assert json.loads(path.read_text()) == {"date": 2, "rows": {"a": 3, "b": 1}}
