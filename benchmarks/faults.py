@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks import hostile, outcomes, scenes, tables
-from benchmarks.scenes import Fault, Scene, until
+from benchmarks.scenes import Fault, Scene, ended, under_way, until
 from benchmarks.viewers import Visitor, visiting
 from deepleak_core.events import Finished, Snapshot
 from deepleak_core.runs.record import RunRecord
@@ -91,15 +91,7 @@ def finished(scene: Scene) -> tuple[str, str]:
     with visiting(Visitor(scene.app.url, scene.link(1), press="start")) as seen:
         until(lambda: seen.run)
         store = scene.store()
-        until(lambda: (record := store.run(seen.run)) is not None and not record.under_way)
-        record = store.run(seen.run)
-        assert record is not None
-        return record.id, record.status
-
-
-def under_way(store: Store) -> list[RunRecord]:
-    """The runs that have not ended."""
-    return [record for record in store.runs(1000) if record.under_way]
+        return seen.run, ended(store, seen.run).status
 
 
 def fingerprint(store: Store, run_id: str) -> str:

@@ -25,14 +25,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 from playwright.sync_api import Browser, Page
 
 from benchmarks import outcomes, tables
 from benchmarks.browser import App, chromium, open_page
-from benchmarks.scenes import until
+from benchmarks.scenes import ended, under_way, until
 from benchmarks.viewers import Visitor, crowd, visiting
 from deepleak_core.runs.engine import Engine
 from deepleak_core.runs.keeping import Keeping
@@ -83,12 +82,8 @@ def stage() -> Iterator[Stage]:
         with App({"DEEPLEAK_DB": database}, quiet=True) as app:
             found = Stage(app, Store(database))
             with visiting(Visitor(app.url, found.link(1), press="start")) as seen:
-                until(lambda: seen.run and not _under_way(found.store))
+                until(lambda: seen.run and not under_way(found.store))
             yield found
-
-
-def _under_way(store: Store) -> bool:
-    return any(record.under_way for record in store.runs(100))
 
 
 # ---------------------------------------------------------------------------------------------------- followers
@@ -144,8 +139,8 @@ def follow(at: Stage) -> Followed:
             last = phase()
         curve = at.store.curve(run_id)
         with visiting(Visitor(at.app.url, query, press="stop", token=token)):
-            until(lambda: not _under_way(at.store), seconds=15, required=False)
-    until(lambda: not _under_way(at.store), seconds=300)
+            until(lambda: not under_way(at.store), seconds=15, required=False)
+    until(lambda: not under_way(at.store), seconds=300)
     began = min(seen_at - curve[n].seconds for n, seen_at in stored.items() if n < len(curve))
     lates, ages = [], []
     for frames in (*(visitor.frames for visitor in seen), *shown):
@@ -263,7 +258,7 @@ def _until_quiet(store: Store) -> None:
 
     def is_quiet() -> bool:
         quiet.append(time.monotonic())
-        if _under_way(store):
+        if under_way(store):
             quiet.clear()
         return bool(quiet) and quiet[-1] - quiet[0] > 5
 
@@ -275,7 +270,7 @@ def tabs(at: Stage) -> Figures:
     """Runs that begin between another visitor's click and the begin of its run, while one has many tabs open."""
     one, other = "o" * 22, "t" * 22
     with crowd([Visitor(at.app.url, at.link(3), press="start", token=one) for _ in range(TABS)]):
-        until(lambda: sum(record.under_way for record in at.store.runs(100)) >= 3)
+        until(lambda: len(under_way(at.store)) >= 3)
         with visiting(Visitor(at.app.url, at.link(1), press="start", token=other)) as seen:
             until(lambda: seen.run)
             until(lambda: at.store.curve(seen.run))
@@ -325,13 +320,8 @@ def _sizes(engine: Engine, path: Path, runs: int, deadline: float) -> Iterator[d
         for _ in range(EVERY):
             done += 1
             run_id = engine.submit(SHORT.changed(seed=done), again=True)
-            until(lambda run_id=run_id: not _record(engine.store, run_id).under_way)  # type: ignore[misc]
-            failed += _record(engine.store, run_id).status != "finished"
+            failed += ended(engine.store, run_id).status != "finished"
         yield {"runs": done, "failed": failed, "memory": _memory(), "database": _bytes_of(path)}
-
-
-def _record(store: Store, run_id: str) -> Any:
-    return store.run(run_id)
 
 
 def _memory() -> float:

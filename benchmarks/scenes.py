@@ -18,6 +18,7 @@ from sqlalchemy import create_engine, make_url, text
 from benchmarks.browser import App
 from benchmarks.viewers import Seen
 from deepleak_core.errors import StoreUnavailable
+from deepleak_core.runs.record import RunRecord
 from deepleak_core.runs.store import Store
 from tests.runs.cluster import Cluster
 from tests.runs.disk import fill, mounted
@@ -77,6 +78,19 @@ def until(happened: Callable[[], object], *, seconds: float = PATIENCE_SECONDS, 
                 raise TimeoutError("It did not happen.")
             return
         time.sleep(LOOK_SECONDS)
+
+
+def under_way(store: Store) -> list[RunRecord]:
+    """The runs that have not ended."""
+    return [record for record in store.runs(1000) if record.under_way]
+
+
+def ended(store: Store, run_id: str) -> RunRecord:
+    """A run once it has ended."""
+    until(lambda: (record := store.run(run_id)) is not None and not record.under_way)
+    record = store.run(run_id)
+    assert record is not None
+    return record
 
 
 # ------------------------------------------------------------------------------------------ workers and the app
