@@ -73,11 +73,14 @@ def result(name: str) -> Result:
     return content
 
 
-def source(found: Result) -> str:
-    """The command and the machine of a result, as the sentence above its table."""
+def source(found: Result, *, threads: bool = True) -> str:
+    """The command and the machine of a result, as the sentence above its table.
+
+    `threads` are those of the measuring process, which say nothing of attacks in other processes.
+    """
     machine = found["machine"]
-    threads = f", {n} CPU thread{'s' * (n != 1)}" if (n := machine.get("threads")) else ""
-    return f"`{found['command']}`, {machine['date']}, {machine['words']}{threads}:\n\n"
+    used = f", {n} CPU thread{'s' * (n != 1)}" if threads and (n := machine.get("threads")) else ""
+    return f"`{found['command']}`, {machine['date']}, {machine['words']}{used}:\n\n"
 
 
 def sources(cells: Sequence[Result], name: str = "cell") -> str:
@@ -484,8 +487,7 @@ def label_commands() -> str:
 def app_overhead() -> str:
     """What the app costs an attack: median and range of the rounds beside the budget."""
     found = result("app_overhead")
-    del found["machine"]["threads"]  # those of the measuring process, not of the attack
-    return source(found) + markdown(OVERHEAD_HEAD, overhead_rows(found))
+    return source(found, threads=False) + markdown(OVERHEAD_HEAD, overhead_rows(found))
 
 
 OVERHEAD_HEAD = ("figure", "median", "min", "max", "budget")
@@ -509,8 +511,7 @@ def faults() -> str:
     """What each fault has led to."""
     found = result("faults")
     rows = [row for row in found["rows"].values() if "fault" in row]
-    del found["machine"]["threads"]
-    return source(found) + markdown(FAULTS_HEAD, map(fault_row, rows))
+    return source(found, threads=False) + markdown(FAULTS_HEAD, map(fault_row, rows))
 
 
 def fault_row(row: Result) -> Row:
@@ -538,9 +539,8 @@ def inputs() -> str:
 def load() -> str:
     """Followers, starters, tabs and growth: median and range beside the budget."""
     found = result("load")
-    del found["machine"]["threads"]
     rows = [row for part in found["parts"].values() for row in overhead_rows({"figures": part})]
-    return source(found) + markdown(OVERHEAD_HEAD, rows)
+    return source(found, threads=False) + markdown(OVERHEAD_HEAD, rows)
 
 
 def training_stages() -> str:
