@@ -14,16 +14,7 @@ from deepleak_core.runs.store import Store
 from deepleak_core.version import VERSION
 from tests.helpers import ROOT
 from tests.runs.cluster import Cluster
-from tests.runs.test_engine import (
-    LONG,
-    SHORT,
-    ended,
-    eventually,
-    is_recorded_whole,
-    record_of,
-    running,
-    worker_processes,
-)
+from tests.runs.engines import LONG, SHORT, ended, eventually, is_recorded_whole, record_of, running, worker_processes
 
 OLD = "0.0.1"
 

@@ -25,31 +25,20 @@ from deepleak_core.errors import DeepLeakError, NotAllowed, RunRejected, Unsuppo
 from deepleak_core.events import (
     Event,
     Finished,
-    GroundTruthKnown,
-    LabelsInferred,
     LastLayerRead,
     Prepared,
     Scored,
-    Snapshot,
-    Stage,
     StrategyAnswered,
-    UpdateShared,
 )
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs import workers
 from deepleak_core.runs.engine import Engine
 from deepleak_core.runs.log import FINGERPRINT_DIGITS
-from deepleak_core.runs.store import RunRecord, Store
+from deepleak_core.runs.store import Store
 from deepleak_core.runs.tasks import Attack
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.label_accuracy import Study
-
-ROOT = Path(__file__).parents[2]
-PATIENCE = 180  # seconds: these tests ask whether things happen, not when
-
-SHORT = Scenario(indices=(0, 3), model="lenet", max_iterations=20)
-LONG = Scenario(indices=(0, 3), model="lenet", max_iterations=10**6)
-
+from tests.runs.engines import LONG, SHORT, ended, environment, eventually, is_recorded_whole, record_of, running
 
 STUBBORN_SECONDS = 4
 
@@ -76,31 +65,6 @@ class Broken(Attack):
         yield
 
 
-def eventually(happened: Callable[[], Any]) -> Any:
-    """Wait until something is true and give it back."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := happened()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-    return found
-
-
-def record_of(engine: Engine, run_id: str) -> RunRecord:
-    record = engine.store.run(run_id)
-    assert record is not None
-    return record
-
-
-def ended(engine: Engine, run_id: str) -> RunRecord:
-    eventually(lambda: not record_of(engine, run_id).under_way)
-    return record_of(engine, run_id)
-
-
-def running(engine: Engine, run_id: str, attempt: int = 1) -> None:
-    """Wait until an attempt has its first snapshots."""
-    eventually(lambda: [m for m in engine.store.curve(run_id) if m.attempt == attempt][1:])
-
-
 @contextmanager
 def own_client(engine: Engine) -> Iterator[Client]:
     """A client of the test's own beside that of the engine."""
@@ -117,27 +81,6 @@ def kill_worker(engine: Engine) -> None:
     with own_client(engine) as client:
         (pid,) = client.run(os.getpid).values()
     os.kill(pid, signal.SIGKILL)
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def worker_processes() -> list[psutil.Process]:
-    """Worker processes that this process has started."""
-    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-
-
-def is_recorded_whole(engine: Engine, run_id: str) -> None:
-    kinds = [type(event) for event in engine.store.events(run_id)]
-    assert kinds[:5] == [Prepared, GroundTruthKnown, UpdateShared, LabelsInferred, Stage]
-    assert kinds[5] is Snapshot
-    assert kinds[-2:] == [Snapshot, Finished]
-    assert set(kinds[5:-1]) <= {Snapshot, Stage}
-    steps = [moment.step for moment in engine.store.curve(run_id)]
-    assert steps[0] == 0
-    assert steps[-1] == SHORT.max_iterations
-    assert steps == sorted(steps)
 
 
 @pytest.fixture(scope="module")
@@ -587,7 +530,7 @@ def test_an_app_that_dies_or_closes_leaves_its_runs_in_order(tmp_path: Path) -> 
     script = tmp_path / "app.py"
     script.write_text(APP)
     command = [sys.executable, str(script), url, SHORT.to_json(), LONG.to_json(), SHORT.to_json()]
-    app = subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, text=True)
+    app = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
     assert app.stdout is not None
     done, cut_off, waiting = app.stdout.readline().split()
     children = psutil.Process(app.pid).children(recursive=True)

@@ -15,7 +15,7 @@ from deepleak_core.runs.store import Store, this_process
 from deepleak_core.runs.writer import Writer
 from deepleak_core.scenario import Scenario
 from tests.runs.disk import fill, mounted
-from tests.runs.test_engine import eventually
+from tests.runs.engines import eventually
 from tests.runs.test_keeping import snapshot
 
 HERE = this_process()

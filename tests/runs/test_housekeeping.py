@@ -18,7 +18,7 @@ from deepleak_core.runs.keeping import MB, Keeping
 from deepleak_core.runs.limits import Limits
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
-from tests.runs.test_engine import LONG, SHORT, _environment, ended, eventually, running
+from tests.runs.engines import LONG, SHORT, ended, environment, eventually, running
 from tests.runs.test_keeping import recorded
 
 HERE = this_process()
@@ -56,7 +56,7 @@ def other_app(engine: Engine, tmp_path: Path) -> Iterator[tuple[subprocess.Popen
     script = tmp_path / "app.py"
     script.write_text(APP)
     command = [sys.executable, str(script), f"sqlite:///{tmp_path}/runs.sqlite", LONG.to_json()]
-    app = subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, text=True)
+    app = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
     assert app.stdout is not None
     runs = app.stdout.readline().split()
     children = psutil.Process(app.pid).children(recursive=True)

@@ -13,7 +13,7 @@ from deepleak_core.runs.engine import Engine
 from deepleak_core.runs.store import INTERRUPTED, Store, this_process
 from deepleak_core.runs.writer import Writer
 from deepleak_core.scenario import Scenario
-from tests.runs.test_engine import SHORT, ended, eventually, is_recorded_whole
+from tests.runs.engines import SHORT, ended, eventually, is_recorded_whole
 from tests.runs.test_writer import EVENTS
 
 HERE = this_process()

@@ -21,7 +21,7 @@ from deepleak_core.runs.engine import Engine
 from deepleak_core.runs.store import RunRecord, Store, this_process
 from deepleak_core.runs.writer import Writer
 from deepleak_core.scenario import Scenario
-from tests.runs.test_engine import LONG, SHORT, ended, eventually, is_recorded_whole, running
+from tests.runs.engines import LONG, SHORT, ended, eventually, is_recorded_whole, running
 
 HERE = this_process()
 EVENTS = [to_message(Downloading(dataset="cifar10", bytes_done=done, bytes_total=9)) for done in range(9)]
