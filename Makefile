@@ -23,7 +23,7 @@ DEV = $(VENV)/.dev-installed
 .PHONY: run test lint format coverage bench tables explain gallery screenshots
 
 run: $(APP)
-	$(BIN)/python -m streamlit run app.py --server.port $(PORT) --server.fileWatcherType auto
+	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
 # Browser tests run on their own: on a busy machine a page is too slow for them.
 test: lint
