@@ -179,14 +179,19 @@ def keys(app: AppTest) -> set[str | None]:
     return {button.key for button in app.button}
 
 
-def ended(app: AppTest) -> AppTest:
-    """Look at a page again until the runs it shows have ended."""
+def until(app: AppTest, happened: Callable[[], Any]) -> AppTest:
+    """Look at a page again until something is there."""
     deadline = time.monotonic() + PATIENCE
-    while "stop" in keys(app):
-        assert time.monotonic() < deadline, "the runs do not end"
+    while not happened():
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.1)
         checked(app.run())
     return app
+
+
+def ended(app: AppTest) -> AppTest:
+    """Look at a page again until the runs it shows have ended."""
+    return until(app, lambda: "stop" not in keys(app))
 
 
 def compared(store: Store, app: AppTest, group: str) -> list[Scenario]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.label_accuracy import Study, curve
-from tests.helpers import PATIENCE, app_page, checked, ended, errors, headline, keys, page_html
+from tests.helpers import app_page, checked, ended, errors, headline, keys, page_html, until
 from tests.ui.label_inference.test_curves import cell
 from ui import address, backend, controls
 from ui.label_inference import curves
@@ -28,16 +27,6 @@ from ui.label_inference import curves
 def visit(store: Store) -> Callable[..., AppTest]:
     """Open the page by a link, as a fresh visitor."""
     return partial(app_page, "label_inference")
-
-
-def until(app: AppTest, happened: Callable[[], Any]) -> AppTest:
-    """Look again until something is there."""
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-        checked(app.run())
-    return app
 
 
 def answered(app: AppTest) -> AppTest:

@@ -24,7 +24,8 @@ from deepleak_core.federated.case import target_model
 from deepleak_core.runs.recording import gallery
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
-from tests.helpers import PATIENCE, app_page, checked, component, ended, errors, headline, keys, page_html, warnings
+from tests.helpers import app_page, checked, component, ended, errors, headline, keys, page_html, warnings
+from tests.runs.engines import eventually
 from ui import address, backend
 from ui.live import examples
 from ui.titles import TITLES
@@ -299,9 +300,7 @@ def test_a_run_can_be_stopped(visit: Any, store: Store) -> None:
     app = visit(indices="0,4", max_iterations="100000")
     app.button(key="start").click().run()
     run_id = app.query_params["run"]
-    deadline = time.monotonic() + PATIENCE
-    while not store.run(run_id).snapshots and time.monotonic() < deadline:
-        time.sleep(0.05)
+    eventually(lambda: store.run(run_id).snapshots)
     ended(app.button(key="stop").click().run())
     assert store.run(run_id).status == "stopped"
     assert outcome(store, app).sentence in headline(app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,8 @@ from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.comparisons import wrong_label
 from deepleak_core.studies.wrong_labels import wrong_label_of
-from tests.helpers import PATIENCE, app_page, checked, compared, component, ended, errors, headline, keys, tracks
+from tests.helpers import app_page, checked, compared, component, ended, errors, headline, keys, tracks, until
+from tests.runs.engines import eventually
 from ui import backend, recordings
 
 QUICK = {"indices": "0,4", "max_iterations": "12"}
@@ -129,16 +129,16 @@ def test_the_map_is_computed_on_request_and_shared(visit: Any) -> None:
     app = visit(indices="0", max_iterations="1")
     assert not any(element.key == "every-wrong-label" for element in app.get("bidi_component"))
     checked(app.button(key="map").click().run())
-    deadline = time.monotonic() + PATIENCE
-    cells = component(app, "every-wrong-label")["rows"][0]["cells"]
-    while any(cell["value"] is None for cell in cells if cell["id"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-        cells = component(checked(app.run()), "every-wrong-label")["rows"][0]["cells"]
+
+    def cells_of(app: AppTest) -> list[dict[str, Any]]:
+        cells: list[dict[str, Any]] = component(app, "every-wrong-label")["rows"][0]["cells"]
+        return cells
+
+    cells = cells_of(until(app, lambda: all(cell["value"] is not None for cell in cells_of(app) if cell["id"])))
     assert [cell["id"] for cell in cells].count("") == 1
     assert set(component(app, "every-wrong-label")["marked"]) < {cell["id"] for cell in cells}
     other = visit(indices="0", max_iterations="1")
-    assert component(other, "every-wrong-label")["rows"][0]["cells"] == cells
+    assert cells_of(other) == cells
     assert "map" not in keys(other)
 
 
@@ -146,9 +146,7 @@ def test_a_comparison_is_stopped_with_all_its_runs(visit: Any, store: Store) -> 
     app = visit(indices="0,4", max_iterations="100000")
     app.button(key="start").click().run()
     group = app.query_params["pair"]
-    deadline = time.monotonic() + PATIENCE
-    while not all(run.snapshots for run in store.members(group)) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    eventually(lambda: all(run.snapshots for run in store.members(group)))
     press(app, "stop")
     assert [run.status for run in store.members(group)] == ["stopped"] * 2
     assert rebuilt(app) == 2

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -13,7 +11,7 @@ from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.estimates import Cost, bound_of
 from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
-from tests.helpers import PATIENCE, app_page, checked, page_html
+from tests.helpers import app_page, checked, page_html, until
 from ui import address
 from ui.controls.estimates import cost_sentence, suggestion
 
@@ -22,12 +20,7 @@ PHOTOS = {"dataset": "imagenet-samples", "image_size": "64", "model": "strided",
 
 def measured(app: AppTest, words: str) -> str:
     """The page once a measurement has ended."""
-    deadline = time.monotonic() + PATIENCE
-    while words not in page_html(app):
-        assert time.monotonic() < deadline, "nothing is said"
-        time.sleep(0.2)
-        checked(app.run())
-    return page_html(app)
+    return page_html(until(app, lambda: words in page_html(app)))
 
 
 def size_of(app: AppTest) -> int:
