@@ -90,7 +90,7 @@ def figures(found: dict[str, Any]) -> dict[str, Any]:
     return {
         "reached": reached,
         "worst_psnr": round(worst[-1][1], 1),
-        "seconds": round(found["seconds"], 2),
+        "seconds": round(found["seconds"], 3),
         "certified": found["certified"],
     }
 
