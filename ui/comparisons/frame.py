@@ -23,7 +23,7 @@ from ui.comparisons import groups
 from ui.comparisons.groups import Group, Groups
 from ui.comparisons.opening import recording_for
 from ui.comparisons.panels import Side, sides_of
-from ui.player import Click, Column, play
+from ui.player import ABOVE, Click, Column, play
 from ui.top_row import top_row
 from ui.why import why
 
@@ -31,7 +31,7 @@ PAIR = "pair"  # the name, in the address, of the runs that a page is about
 OWN_SECONDS = "The clock shows each attack's own seconds."
 TAKING_TURNS = "Runs side by side share a core and take turns, so they take longer to watch."
 RECORDED = "A recording, made earlier."
-BELOW_CONTROL = "max(25rem, calc(100svh - 10.5rem))"  # height of the player where a control stands above it
+BELOW_CONTROL = f"max(25rem, calc(100svh - 10.5rem - {ABOVE}))"  # height of the player where a control stands above it
 PICTURE_SECONDS, SWEEP_SECONDS = 0.44, 1.0  # between repetitions while runs go on
 
 Sides = Mapping[str, Sequence[Side]]  # the runs of each group, by its name; those of the pair also before they start

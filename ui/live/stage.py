@@ -19,7 +19,7 @@ KEEPS, SHARES, REBUILDS = "Stays on the device", "Is shared", "The server rebuil
 CURVE, INVITES = "rebuilt", "Press Run the attack"
 WEIGHTS = (5.0, 3.0, 7.0)
 PICTURE_SECONDS = 0.22  # between repetitions
-HEIGHT = "max(24rem, calc(100svh - 11.35rem))"  # the window below the header, the cards and the sentence
+HEIGHT = f"max(24rem, calc(100svh - 11.35rem - {player.ABOVE}))"  # the window below the cards and the sentence
 
 
 def draw(view: View) -> None:

@@ -4,6 +4,7 @@
 by `drawing`, and drawn for each by `show`.
 """
 
+from ui.player.component import ABOVE as ABOVE
 from ui.player.component import Drawing as Drawing
 from ui.player.component import drawing as drawing
 from ui.player.component import play as play

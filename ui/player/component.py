@@ -13,6 +13,7 @@ from ui import scripts
 from ui.player import payload
 from ui.player.parts import Click, Column
 
+ABOVE = "var(--dl-tour, 0rem)"  # height of the tour's bar above a page, where there is one; for the heights of players
 FOLDER = Path(__file__).parent
 MODULES = ("dom", "model", "pictures", "grid", "timeline", "columns", "player")  # each after those that it imports from
 

@@ -8,12 +8,15 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from benchmarks.browser import button
+from benchmarks.browser import STAGE, button
 from tests.pages.browser.elements import expect_no_error
 from ui.tour import STEPS
+from ui.tour.steps import Step
 
 pytestmark = pytest.mark.browser
 BAR = (".dl-tour",)
+COMPARED = ".st-key-player-compared"
+PLAYED = {"live_attack": STAGE, "one_wrong_label": COMPARED, "same_label_fusion": COMPARED}  # the players of pages
 LEFT = 3  # the step at which the visitor leaves and resumes
 
 
@@ -47,6 +50,18 @@ def test_the_tour_is_walked_left_and_resumed(visit: Callable[..., Page]) -> None
     link(page, "Back").press("Enter")
     expect_step(page, len(STEPS) - 1)
     assert errors == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1920, 1080)])
+@pytest.mark.parametrize("step", [step for step in STEPS if step.page in PLAYED], ids=lambda step: step.page)
+def test_a_player_below_the_bar_fits_the_window(
+    visit: Callable[..., Page], step: Step, width: int, height: int
+) -> None:
+    link = "/" if step.page == "live_attack" else f"/{step.page}"
+    page = visit(f"{link}?tour={STEPS.index(step) + 1}", ready=(*BAR, PLAYED[step.page]), width=width, height=height)
+    clock = page.locator(f"{PLAYED[step.page]} .clock").bounding_box()
+    assert clock is not None
+    assert clock["y"] + clock["height"] <= height + 0.5
 
 
 def test_a_link_opens_its_step_beside_the_content_on_a_phone(visit: Callable[..., Page]) -> None:
