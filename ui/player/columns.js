@@ -1,6 +1,6 @@
 // The columns of a player: pictures that do not change, the pictures of an attack, and notes of the app.
 
-import { el, setAttribute, setText } from "./dom.js";
+import { el, setAttribute, setText, unbroken } from "./dom.js";
 import { Grid } from "./grid.js";
 import { blended, curveOf, decibels, frameAt, meanOf, notMatched, percent, psnr, repeated, signed } from "./model.js";
 import { colours, countOf, decoded, drawColours, drawNoise, drawPart } from "./pictures.js";
@@ -208,7 +208,7 @@ export class TrackColumn extends PictureColumn {
       this.grid.show(place, { draw, alt: `Picture ${place + 1}: nothing rebuilt yet` });
     }
     this.filled = false;
-    setText(this.status, this.waiting?.waiting ?? "");
+    setText(this.status, unbroken(this.waiting?.waiting ?? ""));
     this.advance(this.waiting?.share ?? 0, this.waiting?.waiting && this.waiting?.share == null);
   }
 
@@ -218,9 +218,9 @@ export class TrackColumn extends PictureColumn {
     this.grid.setCount(count);
     for (let place = 0; place < count; place++) this.grid.show(place, this.tile(moment, place, mixed, against));
     this.filled = true;
-    // The figure first: a narrow column cuts what follows.
-    const quality = moment.mean != null ? `${decibels(moment.mean)} mean` : notMatched(moment.residual);
-    setText(this.status, [quality, this.live ? `iteration ${moment.step}` : ""].filter(Boolean).join(", "));
+    // The figure first: a narrow column leaves out the parts that have no room.
+    const quality = moment.mean != null ? [decibels(moment.mean), "mean"] : [notMatched(moment.residual)];
+    setText(this.status, [...quality, this.live ? `· iteration ${moment.step}` : ""].filter(Boolean).map(unbroken).join(" "));
     setAttribute(this.status, "title", notMatched(moment.residual) || null);
     this.advance(this.live ? moment.progress : 0, this.live && moment.progress == null);
   }
