@@ -165,8 +165,12 @@ class Head:
 
     @property
     def pictures(self) -> tuple[bytes, ...]:
-        """The last pictures of the last run, as PNG."""
-        return self.runs[-1].pictures
+        """The last pictures of the first run, as PNG."""
+        return self.runs[0].pictures
+
+    def pictures_of(self, scenario: Scenario) -> tuple[bytes, ...]:
+        """The last pictures of the run of this scenario, as PNG; empty where there is none."""
+        return next((run.pictures for run in self.runs if run.scenario == scenario), ())
 
     @property
     def seconds(self) -> float:

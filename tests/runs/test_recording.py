@@ -325,10 +325,20 @@ def test_the_gallery_lists_heads_and_leaves_out_what_it_cannot_read(tmp_path: Pa
     assert [head.name for head in heads] == ["first", "second"]
     assert heads[0].scenario == SCENARIO
     assert [len(run.pictures) for run in heads[0].runs] == [4, 4]
-    assert (heads[0].size, heads[0].pictures) == (len(archive), heads[0].runs[1].pictures)
+    assert (heads[0].size, heads[0].pictures) == (len(archive), heads[0].runs[0].pictures)
     assert recording.gallery_recording("second", tmp_path) == load(archive)
     with pytest.raises(UnusableRecording, match="first, second"):
         recording.gallery_recording("third", tmp_path)
+
+
+def test_a_head_gives_the_pictures_of_the_run_that_is_asked_for(tmp_path: Path, short: RecordedRun) -> None:
+    wrong = replace(short, scenario=SCENARIO.changed(mislabel=("cat>dog",)), frames=short.frames[:1])
+    (tmp_path / "two.zip").write_bytes(save(sequence(short, wrong)))
+    (head,) = recording.gallery(tmp_path)
+    right, spoiled = (run.pictures for run in head.runs)
+    assert right != spoiled
+    assert (head.pictures_of(SCENARIO), head.pictures_of(wrong.scenario)) == (right, spoiled)
+    assert head.pictures_of(SCENARIO.changed(stage="late")) == ()
 
 
 def test_recordings_are_read_without_pytorch_and_without_the_store() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deepleak_core.runs.recording import RecordedRun
+from deepleak_core.runs.recording import Head, RecordedRun
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.wrong_labels import wrong_label_of
 from deepleak_core.text import split_list
@@ -67,13 +68,19 @@ def example_of(scenario: Scenario | None) -> Example | None:
 
 def draw(current: Scenario | None, *, locked: bool) -> Scenario | None:
     """Draw the cards, the one of the current scenario marked; the scenario of the card just picked."""
-    chosen, pictures = example_of(current), {head.name: head.pictures for head in recordings.heads()}
+    chosen, heads = example_of(current), {head.name: head for head in recordings.heads()}
     items = [
-        Card(id=example.id, title=example.title, note=example.note, pictures=pictures.get(example.recording, ()))
+        Card(id=example.id, title=example.title, note=example.note, pictures=_pictures(example, heads))
         for example in EXAMPLES
     ]
     picked = cards(items, key="examples", chosen=chosen.id if chosen else None, disabled=locked)
     return next((example.scenario for example in EXAMPLES if example.id == picked), None)
+
+
+def _pictures(example: Example, heads: Mapping[str, Head]) -> tuple[bytes, ...]:
+    """What the recorded run of an example ended with."""
+    head = heads.get(example.recording)
+    return head.pictures_of(example.scenario) if head else ()
 
 
 def recorded_for(scenario: Scenario | None) -> RecordedRun | None:
