@@ -10,6 +10,7 @@ from ui import label_inference
 from ui.address import WELCOME
 
 EXAMPLES = {
+    "Two frogs": Scenario(indices=(0, 1, 4, 5)),
     "All different": WELCOME,
     "Four frogs": Scenario(indices=(4, 5, 7, 19)),
     "Nine, trained": Scenario(composition="random", batch_size=9, model="lenet64-relu", stage="late"),

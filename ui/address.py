@@ -4,7 +4,7 @@
 address too, but it writes displayed words instead of the names that the command line and the JSON use, and silently
 ignores what it does not understand; here the scenario itself reads, checks and writes.
 
-An address without any setting opens `WELCOME`.
+An address without any setting opens `WELCOME`, or what else a page has as its default.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ TOUR = "tour"  # a parameter that pages neither read nor write: the step of the 
 SETTLING_SECONDS = 2.0  # for this long the browser may still report the address that was just replaced
 
 
-def scenario_of(query: Mapping[str, str | list[str]]) -> Scenario:
+def scenario_of(query: Mapping[str, str | list[str]], default: Scenario = WELCOME) -> Scenario:
     """The scenario of an address. Raises `UnsupportedScenario`.
 
     >>> scenario_of({}).indices, scenario_of({"composition": "same"}).batch_size
     ((0, 1, 3, 4), 4)
     """
-    return Scenario.from_query(query) if set(query) & set(Scenario.model_fields) else WELCOME
+    return Scenario.from_query(query) if set(query) & set(Scenario.model_fields) else default
 
 
-def query_of(scenario: Scenario) -> dict[str, str]:
+def query_of(scenario: Scenario, default: Scenario = WELCOME) -> dict[str, str]:
     """The shortest address of a scenario; `scenario_of` gives an equal one back.
 
     >>> query_of(WELCOME), query_of(Scenario())
     ({}, {'composition': 'distinct'})
     """
-    return {} if scenario == WELCOME else scenario.to_query() or {"composition": "distinct"}
+    return {} if scenario == default else scenario.to_query() or {"composition": "distinct"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ class Opened:
     problems: tuple[str, ...] = ()
 
 
-def opened(store: Store, check: Callable[[Scenario], None], *, arriving: bool) -> Opened | None:
+def opened(
+    store: Store, check: Callable[[Scenario], None], *, arriving: bool, default: Scenario = WELCOME
+) -> Opened | None:
     """What the address asks for where it is new: on arrival, by back and forward, by hand. Otherwise None.
 
     `check` raises `UnsupportedScenario` for a scenario that the controls could not show as it is.
@@ -74,13 +76,13 @@ def opened(store: Store, check: Callable[[Scenario], None], *, arriving: bool) -
         if record is not None:
             return Opened(record.scenario, run_id, suspense)
         problem = f"There is no run {run_id!r} here; its link may come from another installation, or be incomplete."
-        return Opened(WELCOME, None, suspense, (problem,))
+        return Opened(default, None, suspense, (problem,))
     try:
-        scenario = scenario_of(query)
+        scenario = scenario_of(query, default)
         check(scenario)
         return Opened(scenario, None, suspense)
     except UnsupportedScenario as error:
-        return Opened(WELCOME, None, suspense, (*error.problems, DISCARDED))
+        return Opened(default, None, suspense, (*error.problems, DISCARDED))
 
 
 def arriving(page: str) -> bool:
@@ -99,15 +101,16 @@ def is_arriving(page: str) -> bool:
 
 
 def publish(
-    scenario: Scenario | None, run_id: str | None = None, suspense: bool = False, extra: Mapping[str, str] | None = None
-) -> None:
+    scenario: Scenario | None, run_id: str | None = None, suspense: bool = False,
+    extra: Mapping[str, str] | None = None, default: Scenario = WELCOME,
+) -> None:  # fmt: skip
     """Write the address of what the page shows: a run by its id, else the scenario, where the controls make one.
 
     `extra` are further parameters, by names that are no setting of a scenario.
     """
     if scenario is None:
         return
-    query = {"run": run_id} if run_id else query_of(scenario)
+    query = {"run": run_id} if run_id else query_of(scenario, default)
     write(query | ({"suspense": "true"} if suspense else {}) | dict(extra or {}))
 
 

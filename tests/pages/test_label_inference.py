@@ -43,6 +43,19 @@ def test_the_page_opens_with_every_strategy_on_one_update(visit: Any) -> None:
     assert html.count("<img src") == 4
     assert html.count("dl-step") >= 3
     assert "start" in keys(app)
+    assert "dl-all" in html
+    assert "dl-wrong" in html, "strategies that agree show nothing"
+
+
+def test_an_example_sets_the_batch_and_its_link_leads_back(visit: Any) -> None:
+    app = answered(visit())
+    app.button_group(key="example").set_value("All different").run()
+    answered(app)
+    query = dict(app.query_params)
+    assert address.scenario_of(query, default=Scenario()) == address.WELCOME
+    again = answered(visit(**query))
+    assert again.button_group(key="example").value == "All different"
+    assert "dl-wrong" not in page_html(again)
 
 
 def test_a_link_sets_the_controls_and_the_controls_write_the_same_link(visit: Any) -> None:

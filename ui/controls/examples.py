@@ -9,9 +9,7 @@ import streamlit as st
 from deepleak_core.scenario import Scenario
 
 
-def draw(
-    current: Scenario | None, choose: Callable[[Scenario], None], offered: Mapping[str, Scenario], *, locked: bool
-) -> None:
+def draw(current: Scenario | None, choose: Callable[[Scenario], None], offered: Mapping[str, Scenario]) -> None:
     """Draw a button for each example; the one that the controls make is marked."""
     state = st.session_state
     state.example = next((name for name, scenario in offered.items() if scenario == current), None)
@@ -20,4 +18,4 @@ def draw(
         if state.example is not None:
             choose(offered[state.example])
 
-    st.pills("Try", list(offered), key="example", on_change=chosen, disabled=locked)
+    st.pills("Try", list(offered), key="example", on_change=chosen, label_visibility="collapsed")

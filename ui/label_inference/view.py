@@ -20,38 +20,44 @@ from ui.why import why
 
 @dataclass(frozen=True)
 class View:
-    """The scenario that the controls make, if any, every problem with it, and the run that answers it."""
+    """The scenario that the controls make, if any, every problem with it, and the run that answers it.
+
+    `default` is the scenario of an address without settings.
+    """
 
     row: TopRow
+    default: Scenario
     scenario: Scenario | None
     problems: tuple[str, ...]
     record: RunRecord | None
 
 
 def opened(offered: Mapping[str, Scenario]) -> View:
-    """Draw the first row and the controls, with `offered` examples; what the address and they ask."""
-    state = st.session_state
+    """Draw the first row, `offered` examples and the controls; what the address and they ask.
+
+    The first example is what an address without settings opens.
+    """
+    state, default = st.session_state, next(iter(offered.values()))
     engine()  # starts its workers while the visitor looks around
     give_way()
     messages.of_store(store())
     arriving = address.arriving("labels")
-    if (news := address.opened(store(), controls.check, arriving=arriving)) is not None:
+    if (news := address.opened(store(), controls.check, arriving=arriving, default=default)) is not None:
         controls.fill(of_the_update(news.scenario))
         state.problems, state.untouched = news.problems, None
         curves.choose(st.query_params)
-    row = top_row()
+    row, tried = top_row(), st.container()
     with row.slot, st.popover("Settings", icon=":material/tune:"):
-        top = st.container()
         scenario, problems = controls.draw_update()
-        with top:
-            examples.draw(scenario, controls.fill, offered, locked=False)
+    with tried:
+        examples.draw(scenario, controls.fill, offered)
     if scenario != (state.untouched or scenario):
         state.problems = ()
     state.untouched = scenario
     if scenario is None or problems:
-        return View(row, scenario, problems, None)
+        return View(row, default, scenario, problems, None)
     record, refused = study.answers_of(scenario)
-    return View(row, scenario, refused, record)
+    return View(row, default, scenario, refused, record)
 
 
 def top(view: View, invitation: str) -> None:
@@ -79,4 +85,4 @@ def accuracy(view: View, title: str) -> None:
 
 def publish(view: View) -> None:
     """Write the address of what is shown."""
-    address.publish(view.scenario, extra=curves.chosen())
+    address.publish(view.scenario, extra=curves.chosen(), default=view.default)
