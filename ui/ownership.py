@@ -33,14 +33,14 @@ def study(studies: Iterable[Task]) -> None:
 
     try:
         for each in studies:
-            engine().study(each, visitor=visitor.token())
+            engine().study(each, visitor=visitor.identity())
     except DeepLeakError as error:
         st.session_state.problems = (str(error),)
 
 
 def is_own(run: RunRecord) -> bool:
     """Whether this visitor has started a run, or may do all that its owner may."""
-    return is_presenter() or run.visitor == visitor.token()
+    return is_presenter() or hmac.compare_digest(run.visitor, visitor.identity())
 
 
 def may_stop(*runs: RunRecord) -> bool:
@@ -84,7 +84,7 @@ def keep(run_id: str, kept: bool) -> None:
 
 def _asking() -> str | None:
     """In whose name the engine is asked: None for the presenter, who may do all."""
-    return None if is_presenter() else visitor.token()
+    return None if is_presenter() else visitor.identity()
 
 
 def is_presenter() -> bool:

@@ -1,6 +1,6 @@
 """What the web server does beside Streamlit: the document that a browser loads first, its health, log and end.
 
-The document is Streamlit's own, at the address of every page, with three additions:
+The document is Streamlit's own, at the address of every page, with a cookie (see `visitor`) and three additions:
 
 - The address of the server. Streamlit's front end otherwise tries the page's own path first, and every visit by a
   page's link makes two requests that are answered 404.
@@ -28,7 +28,7 @@ from streamlit.starlette import App
 
 from deepleak_core.environment import LOG
 from deepleak_core.runs.log import FORMS, configure
-from ui import health
+from ui import health, visitor
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def document() -> str:
 
 
 async def _answer(request: Request) -> HTMLResponse:
-    return HTMLResponse(document(), headers={"Cache-Control": "no-cache"})
+    return visitor.remembering(request, HTMLResponse(document(), headers={"Cache-Control": "no-cache, private"}))
 
 
 class _PageName(Convertor[str]):

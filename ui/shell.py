@@ -17,7 +17,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from deepleak_core.errors import DeepLeakError
-from ui import messages, ownership, visitor
+from ui import messages, ownership
 
 _drawing: ContextVar[bool] = ContextVar("deepleak_app_is_drawing", default=False)
 
@@ -41,7 +41,6 @@ def header(pages: Sequence[StreamlitPage]) -> None:
 
 def run(page: StreamlitPage) -> None:
     """Run a page on behalf of `app.main`; what it cannot do is said in a sentence."""
-    visitor.remember()
     with drawing():
         try:
             page.run()

@@ -63,7 +63,7 @@ class Database:
             self._engine = create_engine(
                 address,
                 pool_pre_ping=True,  # connections may be lost between uses
-                hide_parameters=True,  # errors are logged; parameters are scenarios and tokens of visitors
+                hide_parameters=True,  # errors are logged; parameters are scenarios and identities of visitors
             )
             if self.sqlite:
                 listen(self._engine, "connect", _tune_sqlite)

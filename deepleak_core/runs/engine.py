@@ -107,7 +107,7 @@ class Engine:
         Args:
             scenario: What is asked.
             again: Whether to run it once more in any case.
-            visitor: The token of who asks, stored with a new run.
+            visitor: The identity of who asks, stored with a new run.
 
         Raises:
             UnsupportedScenario: It cannot run here.
@@ -205,7 +205,7 @@ class Engine:
 
         Args:
             run_id: The run.
-            visitor: The token of who asks, who must have started it; None for who may stop any run.
+            visitor: The identity of who asks, who must have started it; None for who may stop any run.
 
         Raises:
             NotAllowed: Another visitor has started it.

@@ -23,12 +23,12 @@ TOO_LARGE = "its worker took more memory than it may have"
 class Job:
     """Tasks by the ids of their runs, mostly a single one.
 
-    `visitor` is the token of who asked for it, empty where that is unknown. `future` is Dask's, once the job was handed
-    out; `worker` is the address of the worker that has begun it, `allowed` are those that may, empty where all may.
-    `ended` are runs whose `Finished` was recorded. `unwanted` is a job that somebody has asked to stop; nobody else is
-    offered its runs. `stop_by` is the time at which a job that shall stop is given up. A job that is `over` leaves the
-    engine once the end of all its runs is stored. A study that `yields` its worker to an attack, and a job whose
-    `allowed` workers are all gone, begin anew as a job of the next `round`.
+    `visitor` is the identity of who asked for it, empty where that is unknown. `future` is Dask's, once the job was
+    handed out; `worker` is the address of the worker that has begun it, `allowed` are those that may, empty where all
+    may. `ended` are runs whose `Finished` was recorded. `unwanted` is a job that somebody has asked to stop; nobody
+    else is offered its runs. `stop_by` is the time at which a job that shall stop is given up. A job that is `over`
+    leaves the engine once the end of all its runs is stored. A study that `yields` its worker to an attack, and a job
+    whose `allowed` workers are all gone, begin anew as a job of the next `round`.
     """
 
     tasks: Mapping[str, Task]

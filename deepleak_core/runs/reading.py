@@ -82,7 +82,7 @@ class Reader(Database):
         return [row.id for row in self.rows(query) if row.id not in known]
 
     def runs(self, limit: int = 50, *, visitor: str | None = None) -> list[RunRecord]:
-        """The latest attacks, of all visitors or of the one with this token; those under way first, then the newest."""
+        """The latest attacks, of all visitors or of this identity; those under way first, then the newest."""
         query = select(RUNS).where(attacks(), SHOWN)
         if visitor is not None:
             query = query.where(RUNS.c.visitor == visitor)

@@ -27,7 +27,7 @@ class RunRecord:
 
     `attempt` is 0 in the queue, 1 at first, 2 when the run had to be started again. `message` is empty or one
     sentence: why it was started again, failed or was interrupted. `events` and `snapshots` count what is stored,
-    in `bytes`. `visitor` is the token of who started it, empty where that is unknown; `fingerprint` is empty for a
+    in `bytes`. `visitor` is the identity of who started it, empty where that is unknown; `fingerprint` is empty for a
     study. A run that is `kept` is not forgotten by age or for space.
     """
 

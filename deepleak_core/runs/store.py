@@ -4,7 +4,7 @@ The engine writes, and any number of viewers read (see `reading`); tables are in
 
 A study (see `studies.label_accuracy`) is a run with other events. The table `studies` maps the hash of its settings to
 its run, so equal questions share one answer. Lists of runs leave studies out. Attacks have a fingerprint for the same
-purpose (see `fingerprint`), and the token of the visitor who started them.
+purpose (see `fingerprint`), and the identity of the visitor who started them.
 
 Several processes may share a database. What shall be done about a run of another one is written into its row, for its
 owner to see (see `ask`).
@@ -68,7 +68,7 @@ class Store(Reader):
             scenario: What is run.
             owner: The process that runs it, see `this_process`.
             study: The key of its study, None for an attack.
-            visitor: The token of who started it.
+            visitor: The identity of who started it, no secret: for the app, the hash of one.
             device: The kind of device that `device="auto"` leads to, such as cpu or cuda.
         """
         run_id = _new_id()

@@ -36,7 +36,7 @@ def mine(store: Store) -> RunRecord:
 
 
 def visit(visitor: str = ME, **query: str) -> AppTest:
-    """The page as a visitor sees it who has this token."""
+    """The page as a visitor of this identity sees it."""
     app = app_page(**query)
     app.session_state["visitor"] = visitor
     return checked(app.run())

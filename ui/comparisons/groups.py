@@ -113,7 +113,7 @@ def start(
     """
     state = st.session_state
     try:
-        group_id = engine().submit_group(scenarios, schedule, again=again, visitor=visitor.token())
+        group_id = engine().submit_group(scenarios, schedule, again=again, visitor=visitor.identity())
     except DeepLeakError as error:
         state.problems = (str(error),)
         return

@@ -40,7 +40,7 @@ def answers_of(scenario: Scenario) -> tuple[RunRecord | None, tuple[str, ...]]:
     asked, run_id = state.get("asked", ("", ""))
     if asked != study.key:
         try:
-            run_id = engine().study(study, visitor=visitor.token())
+            run_id = engine().study(study, visitor=visitor.identity())
         except DeepLeakError as error:
             return None, (str(error),)
         state.asked = study.key, run_id

@@ -40,7 +40,7 @@ class _Card:
 def draw() -> None:
     """The newest runs of this visitor, of all visitors for the presenter, and for how long they are kept."""
     everybody = ownership.is_presenter()
-    runs = store().runs(limit=RECENT, visitor=None if everybody else visitor.token())
+    runs = store().runs(limit=RECENT, visitor=None if everybody else visitor.identity())
     if runs:
         title = "Recent runs of all visitors" if everybody else "Your recent runs"
         st.html(render("recent.html", title=title, cards=[_card(run) for run in runs], kept=keeping().sentence()))

@@ -63,7 +63,7 @@ def attack(scenario: Scenario, *, again: bool = False) -> None:
     compose(scenario)
     state = st.session_state
     try:
-        state.run = engine().submit(scenario, again=again, visitor=visitor.token())
+        state.run = engine().submit(scenario, again=again, visitor=visitor.identity())
     except DeepLeakError as error:
         state.problems = (str(error),)
         return
