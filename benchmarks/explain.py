@@ -53,6 +53,7 @@ from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
 from deepleak_core.scoring import metrics
 from deepleak_core.studies.label_accuracy import Study, label_scores, label_trials
+from deepleak_core.studies.wrong_labels import wrong_label_of
 
 FOLDER = Path(__file__).parent.parent / "assets" / "explain"
 GAP = 2  # transparent pixels between the images of a sheet
@@ -166,11 +167,13 @@ def training() -> dict[str, Any]:
 
 
 def wrong_label() -> dict[str, Any]:
-    """The same update attacked with none to all of its labels changed."""
+    """The same update attacked with none to all of its labels changed; one as on the page One wrong label."""
     cases = []
-    names = datasets.names_of_classes(Scenario())
+    names, right = datasets.names_of_classes(Scenario()), Scenario(indices=DISTINCT, repair_labels=False)
+    shown = wrong_label_of(Scenario(indices=DISTINCT))
     for wrong in range(len(DISTINCT) + 1):
-        run = outcomes.attack(Scenario(indices=DISTINCT, wrong_labels=wrong, repair_labels=False))
+        changed = right.changed(mislabel=(shown,)) if wrong == 1 else right.changed(wrong_labels=wrong)
+        run = outcomes.attack(changed)
         cases.append(
             {
                 "wrong": wrong,

@@ -24,7 +24,7 @@ from deepleak_core.events import (
 from deepleak_core.federated.case import target_model
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.fusion import same_label, shares
-from deepleak_core.text import percent, swap_text
+from deepleak_core.text import percent, split_list, swap_text
 
 COMPARED = ("gradinversion", "general-deep-leakage")
 
@@ -63,8 +63,11 @@ def wrong_label_sweep(scenario: Scenario) -> list[Scenario]:
     return [scenario.changed(wrong_labels=wrong, mislabel=None) for wrong in range(scenario.batch_size + 1)]
 
 
-def what_it_cost(right: Finished, wrong: Finished) -> str:
-    """The effect of one wrong label on a batch: whether it spoils all images, and how many are still recognisable."""
+def what_it_cost(right: Finished, wrong: Finished, swap: str | None = None) -> str:
+    """The effect of one wrong label on a batch: whether it makes all images worse, and how many are still recognisable.
+
+    `swap` is the wrong label, such as "ship>deer".
+    """
     if right.score is None or wrong.score is None:
         return (
             f"The residual shows the error: {percent(wrong.residual)} of the update is not matched, against "
@@ -72,11 +75,12 @@ def what_it_cost(right: Finished, wrong: Finished) -> str:
         )
     before, after = _recognisable(right.score), _recognisable(wrong.score)
     total = len(right.score.outcomes)
+    label = f"One wrong label ({' as '.join(split_list(swap, '>'))})" if swap else "One wrong label"
     seen = f"{after} of {total} images recognisable, {before} of {total} with all labels correct"
     if all(now < then for then, now in zip(right.score.psnr, wrong.score.psnr, strict=True)):
         lost = right.score.mean_psnr - wrong.score.mean_psnr
-        return f"One wrong label makes every image worse, by {lost:.0f} dB on average: {seen}."
-    return f"One wrong label: {seen}."
+        return f"{label} makes every image worse, by {lost:.0f} dB on average: {seen}."
+    return f"{label}: {seen}."
 
 
 def _recognisable(score: FinalScore) -> int:

@@ -134,7 +134,10 @@ STAGE = Stage(name=LABELS_CHANGED, sentence="deer changed to ship: certified by 
 
 def test_sentences_hold_the_figures() -> None:
     for sentence, facts in (
-        (comparisons.what_it_cost(GOOD, BAD), ("every image", "10 dB", "0 of 2", "2 of 2")),
+        (
+            comparisons.what_it_cost(GOOD, BAD, "ship>deer"),
+            ("ship", "deer", "every image", "10 dB", "0 of 2", "2 of 2"),
+        ),
         (comparisons.what_it_cost(GOOD, finished([10.0, 10.0], outcomes=("recovered", LOST))), ("1 of 2", "2 of 2")),
         (comparisons.what_the_sweep_says([GOOD, BAD]), ("0 to 1", "30, 20", "12 dB")),
         (comparisons.what_was_repaired(BAD, GOOD, [STAGE]), ("deer changed to ship", "2 of 2", "0 of 2")),

@@ -137,7 +137,8 @@ def _title(scenario: Scenario) -> str:
 def sentence(started: Groups) -> str:
     """What one wrong label costs."""
     correct, wrong = started[PAIR].finished or ()
-    return comparisons.what_it_cost(correct, wrong)
+    swap = next(iter(started[PAIR].runs[1].scenario.mislabel or ()), None)
+    return comparisons.what_it_cost(correct, wrong, swap)
 
 
 def _repaired(started: Groups) -> str:

@@ -54,9 +54,9 @@ PICTURES = (
     ),
     Picture(
         "wrong-label",
-        "It must know what is on each image: one wrong label spoils them all.",
+        "It must know what is on each image: one wrong label makes every image worse.",
         "wrong-label",
-        "A ship is assumed to be a horse; all four images come out spoilt.",
+        "A ship is labelled as a deer; all four images come out worse.",
     ),
     Picture(
         "fusion",
@@ -76,7 +76,7 @@ WORDS = (
     Section("holds-images", "Why numbers contain images", ("pixels",)),
     Section("matching", "How the server searches", ("matching",)),
     Section("labels", "How it finds the labels", ("counts",)),
-    Section("wrong-label", "One wrong label spoils the batch", ("wrong_label",)),
+    Section("wrong-label", "One wrong label makes every image worse", ("wrong_label",)),
     Section("fusion", "Images of one class fuse, and can be separated", ("fused",)),
     Section("threat-model", "What the server must know", ("networks",)),
     Section("defences", "What helps", ("noise",)),

@@ -43,7 +43,7 @@ EXAMPLES = (
     Example(
         "wrong-label", "One wrong label", " labelled ".join(split_list(WRONG, ">")), WELCOME.changed(mislabel=(WRONG,)),
         "one-wrong-label",
-        f"The server takes the {' for a '.join(split_list(WRONG, '>'))}: one wrong label spoils the whole batch.",
+        f"The server labels the {' as a '.join(split_list(WRONG, '>'))}, and every image gets worse.",
     ),
     Example(
         "same-label", "Same label", "four frogs", Scenario(indices=(4, 5, 7, 19)), "same-label",

@@ -22,7 +22,7 @@ STEPS = (
         "First the server reads which classes are in the batch: they stand out in the update.",
         {"indices": "0,1,4,5"},
     ),
-    Step("one_wrong_label", "The attack needs the right labels: a single wrong one spoils all images."),
+    Step("one_wrong_label", "The attack needs the right labels: a single wrong one makes every image worse."),
     Step("same_label_fusion", "Images that share a label come back as their blend, until they are separated."),
     Step("gallery", "Shared weights, trained networks, larger photos: recorded attacks, ready to play."),
     Step("how_it_works", "Why all this works, and what helps against it."),

@@ -64,7 +64,7 @@ The more steps and the larger the rate, the rougher the approximation (McMahan e
         helps="Hiding a label is no defence: the attacker sees that the update does not fit, and corrects the "
         "label. Noise in the update hides the misfit as well.",
         drawing="wrong-label",
-        shows="A ship is assumed to be a horse: two rows of the gradient disagree, and all four images are spoilt.",
+        shows="A ship is labelled as a deer: two rows of the gradient differ, and all four images get worse.",
         formula=r"""
 Row $c$ of the last layer's gradient is mainly minus the sum of the features $f_k$ of class $c$:
 
@@ -128,7 +128,7 @@ Only the mean prediction $\bar p$ has to be estimated (Geng et al. 2021).
     ),
     "gradinversion": Topic(
         sentence="GradInversion asks which classes are there, not how often: where a class occurs twice, one label is "
-        "a guess, and one wrong label spoils the batch.",
+        "a guess, and one wrong label makes every image worse.",
         helps="Nothing is gained where one attack fails: another one counts right. Differential privacy limits "
         "them all.",
         drawing="gradinversion",
