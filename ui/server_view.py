@@ -260,5 +260,5 @@ def _cells(values: Sequence[float], titles: Sequence[str]) -> tuple[_Cell, ...]:
 
 
 def stages(happened: Sequence[Stage]) -> Markup:
-    """What the attack did, stage by stage, each with its second."""
+    """What the attack did, stage by stage, each with its time from the start of the attack."""
     return render("stages.html", stages=happened)
