@@ -50,7 +50,10 @@ def suggestion(scenario: Scenario) -> str | None:
     network = network_of(scenario.model)
     if network.suited_attack in (None, scenario.attack):
         return None
-    return f"{network.title} is too deep to be solved exactly; {ATTACKS[network.suited_attack].title} comes closest."
+    return (
+        f"{network.title} is too deep to be solved exactly; {ATTACKS[network.suited_attack].title} comes closest, but "
+        "most images stay unrecognisable."
+    )
 
 
 def _wait(measured: Future[Cost]) -> None:
