@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import streamlit as st
 
 from deepleak_core.attack.attacks import ATTACKS
+from deepleak_core.attack.bounds import Bound
 from deepleak_core.data.datasets import DATASETS
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.federated import checkpoints
@@ -24,7 +25,7 @@ MEASURING = "Measuring what larger images cost on this machine."
 
 
 def draw(scenario: Scenario, *, locked: bool) -> None:
-    """The attack that suits the network, the largest batch for the exact one, and on a CPU what each size would cost.
+    """The attack that suits the network, what the exact one cannot solve for, and on a CPU what each size would cost.
 
     The scenario is one that can run.
     """
@@ -34,7 +35,7 @@ def draw(scenario: Scenario, *, locked: bool) -> None:
         return
     if (better := suggestion(scenario)) is not None:
         st.html(messages.note(better))
-    if bound is not None:
+    if bound is not None and matters(bound, scenario.batch_size):
         st.html(messages.note(bound.sentence))
     if not DATASETS[scenario.dataset].sizes or locked or choose_device(scenario).type != "cpu":
         return
@@ -43,6 +44,15 @@ def draw(scenario: Scenario, *, locked: bool) -> None:
         shell.fragment(_wait, run_every=POLL_SECONDS)(measured)
     elif measured.exception() is None:
         st.html(messages.note(cost_sentence(scenario, measured.result())))
+
+
+def matters(bound: Bound, images: int) -> bool:
+    """Whether a batch of so many images is near the bound of the exact attack or above it.
+
+    >>> [matters(Bound(9, ""), images) for images in (4, 5, 10)], matters(Bound(None, ""), 1)
+    ([False, True, True], True)
+    """
+    return bound.images is None or images > bound.images / 2
 
 
 def suggestion(scenario: Scenario) -> str | None:
@@ -74,17 +84,21 @@ def _measurement(model: str, channels: int) -> Future[Cost]:
 
 
 def cost_sentence(scenario: Scenario, cost: Cost) -> str:
-    """Seconds of an attack at each size that is offered and that there are weights of its stage for."""
+    """Seconds of an attack at its own size, and at each that is offered and that there are weights of its stage for."""
     data = DATASETS[scenario.dataset]
-    seconds = {
-        size: estimate(scenario.changed(image_size=size), cost).seconds
+    sizes = [
+        size
         for size in data.sizes
         if scenario.stage in checkpoints.stages(scenario.model, data.vocabulary, image_size=size)
+    ]
+    seconds = {
+        size: estimate(scenario.changed(image_size=size), cost).seconds
+        for size in sorted({*sizes, scenario.image_size})
     }
-    *parts, last = (f"{_duration(time)} at {size} px" for size, time in seconds.items())
+    parts = [f"{_duration(time)} at {size} px" for size, time in seconds.items()]
     most = backend.limits().seconds
     ends = f" Here it ends after {_duration(most)}." if most is not None and max(seconds.values()) > most else ""
-    return f"Estimated time of this attack on this machine's CPU: {', '.join(parts)} and {last}.{ends}"
+    return f"Estimated time of this attack on this machine's CPU: {', '.join(parts)}.{ends}"
 
 
 def _duration(seconds: float) -> str:

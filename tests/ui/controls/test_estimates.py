@@ -45,6 +45,13 @@ def test_sizes_that_the_stage_has_no_weights_for_are_neither_priced_nor_offered_
     assert "Pretrained" not in checked(app).selectbox(key="stage").options
 
 
+@pytest.mark.parametrize("size", [32, 64, 72])
+def test_the_size_that_is_chosen_is_priced_with_those_that_are_offered(size: int) -> None:
+    sentence = cost_sentence(Scenario(**PHOTOS | {"image_size": str(size)}), FAST)
+    assert sentence.count(f" {size} px") == 1
+    assert "224 px" in sentence
+
+
 def test_small_images_have_no_price(store: Store) -> None:
     app = app_page(device="cpu", composition="distinct")
     assert "image_size" in {widget.key for widget in app.number_input}
@@ -57,7 +64,8 @@ def test_the_exact_attack_says_how_many_images_it_can_solve_for(store: Store, mo
     scenario = Scenario(attack="exact", **values)
     bound = bound_of(scenario)
     assert bound is not None
-    assert bound.sentence in page_html(app_page(**scenario.to_query()))
+    far = bound.images is not None and bound.images >= 2 * scenario.batch_size
+    assert (bound.sentence in page_html(app_page(**scenario.to_query()))) != far
     assert bound.sentence not in page_html(app_page(**scenario.changed(attack="dlg").to_query()))
 
 
