@@ -1,7 +1,8 @@
 """The connection to the run database: opening it, and what its failures are called.
 
 An SQLite file belongs to its user alone: it is made with mode 600, and a folder made for it with mode 700. SQLite gives
-the files beside it, `-wal` and `-shm`, the mode of the database.
+the files beside it, `-wal` and `-shm`, the mode of the database. It goes on with a file that was moved, and makes a new
+one in its place; here, a database is out of reach until its own file is back.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SQLITE = (
     "journal_size_limit = 16000000",  # bytes that the WAL keeps once it is written back
     "synchronous = NORMAL",  # the last events may be lost if the machine loses power
 )
+MOVED = "The file of the run database was moved or replaced; put it back where it was, or restart the app."
 
 
 class Database:
@@ -57,19 +59,23 @@ class Database:
             address = make_url(url)
             self.sqlite = address.get_backend_name() == "sqlite"
             if self.sqlite:
-                if address.database in (None, "", ":memory:"):
-                    raise ArgumentError("a database in memory is not shared between threads")
-                _make_private(Path(address.database))
+                name = address.database or ":memory:"
+                if name == ":memory:" or name.startswith("file:"):
+                    raise ArgumentError("an SQLite database is given by the path of its file")
+                _make_private(Path(name))
             self._engine = create_engine(
                 address,
                 pool_pre_ping=True,  # connections may be lost between uses
                 hide_parameters=True,  # errors are logged; parameters are scenarios and identities of visitors
             )
             if self.sqlite:
+                listen(self._engine, "do_connect", _make_no_file)
                 listen(self._engine, "connect", _tune_sqlite)
             if schema.is_of_another_version(self._engine):
                 self._set_aside(address)
             schema.create_tables(self._engine)
+            self._path = Path(str(address.database)).absolute() if self.sqlite else None
+            self._file = _identity(self._path)
         except (ArgumentError, DatabaseError, ImportError, OSError) as error:
             _log_reason("could not be opened", error)
             raise StoreUnavailable(
@@ -102,6 +108,7 @@ class Database:
     @contextmanager
     def connected(self) -> Iterator[Connection]:
         """A connection for one transaction. Raises `StoreUnavailable` where the database cannot answer."""
+        self._require_file()
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -111,6 +118,17 @@ class Database:
                 "The run database did not answer; try again in a moment. If this lasts, it may be locked, full or "
                 "gone: see the log of the app."
             ) from error
+
+    def _require_file(self) -> None:
+        """Raise `StoreUnavailable` where a file that SQLite has opened is not at its path any more."""
+        try:
+            if _identity(self._path) == self._file:
+                return
+            reason: OSError = FileExistsError("another file is there")
+        except OSError as error:
+            reason = error
+        _log_reason("is not where it was", reason)
+        raise StoreUnavailable(MOVED) from reason
 
     def rows(self, query: Select[Any]) -> list[Row[Any]]:
         """What a query finds."""
@@ -158,6 +176,14 @@ def _make_private(path: Path) -> None:
         path.chmod(PRIVATE_FILE)
 
 
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """What a file is to the system, whatever its name."""
+    if path is None:
+        return None
+    state = path.stat()
+    return state.st_dev, state.st_ino
+
+
 def _free_pages(connection: Connection) -> int:
     return int(connection.exec_driver_sql("PRAGMA freelist_count").scalar() or 0)
 
@@ -167,6 +193,12 @@ def _free_name(path: Path) -> Path:
     dated = f"{path.stem}-{datetime.date.today().isoformat()}"
     names = itertools.chain([dated], (f"{dated}-{number}" for number in itertools.count(2)))
     return next(new for name in names if not (new := path.with_name(name + path.suffix)).exists())
+
+
+def _make_no_file(_dialect: object, _record: object, args: list[Any], options: dict[str, Any]) -> None:
+    """Have SQLite open a file only where there is one."""
+    args[0] = f"{Path(args[0]).absolute().as_uri()}?mode=rw"
+    options["uri"] = True
 
 
 def _tune_sqlite(connection: Any, _: object) -> None:

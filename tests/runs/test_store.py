@@ -247,6 +247,35 @@ def test_a_database_that_does_not_answer_is_a_sentence(tmp_path: Path, caplog: p
         other.close()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a file that is open cannot be moved")
+def test_a_file_that_was_moved_is_a_sentence_until_it_is_back(tmp_path: Path) -> None:
+    path, away = tmp_path / "runs.sqlite", tmp_path / "away"
+    store = Store(f"sqlite:///{path}")
+    run_id = store.create(Scenario(), HERE)
+    store.append(run_id, [prepared()])
+    away.mkdir()
+
+    def move(source: Path, target: Path) -> None:
+        for file in source.glob("runs.sqlite*"):
+            file.rename(target / file.name)
+
+    move(tmp_path, away)
+    for ask in (lambda: store.append(run_id, [truth()]), lambda: store.run(run_id)):
+        with pytest.raises(StoreUnavailable, match="moved"):
+            ask()
+    with ThreadPoolExecutor(8) as threads, pytest.raises(StoreUnavailable, match="moved"):
+        list(threads.map(store.run, [run_id] * 50))
+    assert not list(tmp_path.glob("runs.sqlite*")), "no new database takes its place"
+    Store(f"sqlite:///{path}").create(Scenario(), HERE)
+    with pytest.raises(StoreUnavailable, match="moved"):
+        store.append(run_id, [truth()])
+    for file in tmp_path.glob("runs.sqlite*"):
+        file.unlink()
+    move(away, tmp_path)
+    store.append(run_id, [truth()])
+    assert store.events(run_id) == [prepared(), truth()]
+
+
 def test_positions_in_the_queue(store: Store) -> None:
     first, second, third = (store.create(Scenario(seed=seed), HERE) for seed in range(3))
     elsewhere = store.create(Scenario(), "elsewhere:1:2.00")
@@ -460,7 +489,14 @@ def test_the_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "sqlite://", "sqlite:////proc/no/such/place.sqlite", "oracle+nothing://u:secret@h/d"]
+    "url",
+    [
+        "nonsense",
+        "sqlite://",
+        "sqlite:///file:runs.sqlite?uri=true",
+        "sqlite:////proc/no/such/place.sqlite",
+        "oracle+nothing://u:secret@h/d",
+    ],
 )
 def test_a_database_that_cannot_be_opened(url: str) -> None:
     with pytest.raises(StoreUnavailable, match="DEEPLEAK_DB") as refusal:

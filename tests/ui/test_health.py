@@ -50,9 +50,7 @@ def test_without_a_worker_it_is_not_well(engine: Engine) -> None:
 
 
 def test_a_database_that_does_not_answer_is_told(engine: Engine, tmp_path: Path) -> None:
-    (tmp_path / "runs.sqlite").write_bytes(b"no database" * 10_000)
-    for suffix in ("-wal", "-shm"):
-        (tmp_path / f"runs.sqlite{suffix}").unlink(missing_ok=True)
+    (tmp_path / "runs.sqlite").rename(tmp_path / "moved.sqlite")
     found = of_engine(engine)
     assert found.store == "does not answer"
     assert not found.ok
