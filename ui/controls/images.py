@@ -37,14 +37,19 @@ def draw(*, locked: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
     known = {name: dataset for name, dataset in DATASETS.items() if name not in FOLDER_DATASETS or folders}
     titles = {name: dataset.title for name, dataset in known.items()}
     guide = inputs.guide(known)
-    chosen = inputs.select(TITLES["dataset"], "dataset", titles, locked=locked, help=guide, on_change=_suit_size)
+    source, way = st.columns(2)
+    with source:
+        chosen = inputs.select(TITLES["dataset"], "dataset", titles, locked=locked, help=guide, on_change=_suit_size)
     values: dict[str, Any] = {"dataset": chosen}
     if folders:
         own = {OWN: "The data set's own"} if values["dataset"] not in FOLDER_DATASETS else {}
         offered = own | {folder: Path(folder).name for folder in folders}
-        images = inputs.select(TITLES["images"], "images", offered, locked=locked, help=FOLDER_HELP)
+        with source:
+            images = inputs.select(TITLES["images"], "images", offered, locked=locked, help=FOLDER_HELP)
         values["images"] = None if images == OWN else images
-    values |= _picked(values["dataset"], values.get("images"), locked)
+    with way:
+        pick = inputs.select(TITLES["composition"], "pick", PICKS, locked=locked, help=PICK_HELP)
+    values |= _picked(pick, values["dataset"], values.get("images"), locked)
     if sizes := DATASETS[chosen].sizes:
         values["image_size"] = _size(sizes, locked)
     values["mode"] = inputs.segments(
@@ -76,8 +81,7 @@ def _size(sizes: Sequence[int], locked: bool) -> int:
     return size
 
 
-def _picked(dataset: str, images: str | None, locked: bool) -> dict[str, Any]:
-    pick = inputs.select(TITLES["composition"], "pick", PICKS, locked=locked, help=PICK_HELP)
+def _picked(pick: str, dataset: str, images: str | None, locked: bool) -> dict[str, Any]:
     if pick == "indices":
         return {"indices": _indices(dataset, images, locked)}
     if pick == "labels":

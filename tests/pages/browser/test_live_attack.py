@@ -99,6 +99,17 @@ def test_the_settings_opened_after_a_run_are_those_of_the_run(visit: Any) -> Non
     expect(button(page, "pictures")).to_be_visible()
 
 
+def test_settings_are_as_wide_for_photos_whose_cost_they_say(visit: Any) -> None:
+    widths = []
+    for link in ("/", "/?dataset=imagenet-samples&image_size=64&indices=0,1,2,3&attack=exact"):
+        page = visit(link)
+        page.locator(".st-key-drawer button").first.click()
+        settings = page.get_by_test_id("stPopoverBody")
+        settings.locator(".st-key-suspense").wait_for()
+        widths.append(settings.evaluate("e => e.offsetWidth"))
+    assert widths[0] == widths[1]
+
+
 def test_the_first_window_shows_the_whole_stage(visit: Any) -> None:
     page = visit()
     boxes = [button(page, "start").bounding_box(), timeline(page).bounding_box()]
