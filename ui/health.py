@@ -2,7 +2,7 @@
 
 Streamlit's own `/_stcore/health` says that the server lives. This one also says whether the run database answers and
 how many workers are connected, and answers 503 where nothing can run. Before the first visit neither is there yet: both
-are made with it, and that is fine.
+are made with it, and that is fine. So it is while the workers start.
 
 The question is asked in a thread of its own, one at a time, so a database that hangs holds up no visitor.
 """
@@ -28,14 +28,14 @@ PAUSE_SECONDS = 0.02  # between looks whether there is an answer
 
 @dataclass(frozen=True)
 class Health:
-    """What the app can do. `workers` is None, and `store` unopened, until somebody has visited the app."""
+    """What the app can do. `store` is unopened until somebody has visited the app, `workers` None until some start."""
 
     store: Literal["not opened yet", "answers", "takes no writes", "does not answer"] = "not opened yet"
     workers: int | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether runs can be started, or will be with the first visit."""
+        """Whether runs can be started, or will be soon."""
         return self.store in ("not opened yet", "answers") and self.workers != 0
 
 
@@ -46,11 +46,12 @@ def of_engine(engine: Engine) -> Health:
     """What an engine can do; takes as long as its database does."""
     from deepleak_core.errors import StoreUnavailable
 
+    workers = None if engine.starting else engine.workers
     try:
         engine.store.run("health")  # an id that no run has
     except StoreUnavailable:
-        return Health("does not answer", engine.workers)
-    return Health("takes no writes" if engine.trouble else "answers", engine.workers)
+        return Health("does not answer", workers)
+    return Health("takes no writes" if engine.trouble else "answers", workers)
 
 
 def of_app() -> Health:

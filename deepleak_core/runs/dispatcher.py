@@ -43,6 +43,7 @@ STOP_SECONDS = 0.6  # a worker in the middle of a long iteration is not waited f
 TICK_SECONDS = 0.1  # how often the dispatcher checks on runs that wait or are under way
 CONNECT_SECONDS = 10  # how long a scheduler may take to answer, and to come back
 STORED_SECONDS = 2.0  # how long the end of a run that waits may take until it is stored
+STARTING_SECONDS = 30.0  # for which the first worker may be awaited
 CLOSING_SECONDS = 5.0  # how long closing waits until all is stored
 IDLE_SECONDS = 10.0  # between counts of the workers where nothing waits and nothing is under way
 
@@ -83,10 +84,16 @@ class Dispatcher:
         self._underway: dict[str, Job] = {}
         self._inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._closing = False
+        self._began = time.monotonic()
         self._writer = Writer(store, on_given_up=lambda run_id: self._inbox.put(partial(self._stop, run_id)))
         self._inbox.put(self._hand_out)
         self._dispatcher = threading.Thread(target=self._work, name="deepleak-dispatcher", daemon=True)
         self._dispatcher.start()
+
+    @property
+    def starting(self) -> bool:
+        """Whether no worker has come yet, though one may be expected still."""
+        return not self.workers and self._reached and time.monotonic() - self._began < STARTING_SECONDS
 
     @property
     def scheduler_address(self) -> str:

@@ -83,6 +83,11 @@ class Engine:
         return self._dispatcher.workers
 
     @property
+    def starting(self) -> bool:
+        """Whether no worker has come yet, though one may be expected still."""
+        return self._dispatcher.starting
+
+    @property
     def ready(self) -> bool:
         """Whether a worker has loaded all it needs and waits for its first run, or has had one."""
         return self._dispatcher.ready

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.browser import running_app
+from deepleak_core.runs import dispatcher
 from deepleak_core.runs.engine import Engine
 from deepleak_core.runs.store import Store
 from tests.helpers import ROOT
+from tests.runs.engines import PATIENCE, eventually
 from tests.test_startup import SLOW
 from ui import health
 from ui.health import UNKNOWN, Health, Probe, of_engine
@@ -43,10 +45,25 @@ def test_asking_loads_nothing() -> None:
     assert ended.stdout.strip() == f"{Health()} []"
 
 
-def test_without_a_worker_it_is_not_well(engine: Engine) -> None:
+def test_while_workers_start_it_is_well(engine: Engine) -> None:
+    found = of_engine(engine)
+    assert found == Health("answers", None)
+    assert found.ok
+
+
+def test_where_no_worker_came_it_is_not_well(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "STARTING_SECONDS", 0.0)
     found = of_engine(engine)
     assert found == Health("answers", 0)
     assert not found.ok
+
+
+def test_where_none_can_come_that_is_not_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(dispatcher, "STARTING_SECONDS", 10 * PATIENCE)
+    engine = Engine(Store(f"sqlite:///{tmp_path}/runs.sqlite"), scheduler="tcp://127.0.0.1:1")
+    eventually(lambda: of_engine(engine) == Health("answers", 0))
+    engine.close()
 
 
 def test_a_database_that_does_not_answer_is_told(engine: Engine, tmp_path: Path) -> None:
