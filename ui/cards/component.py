@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from ui import scripts
-from ui.rendering import base64_of
+from ui.rendering import base64_of, unbroken
 
 FOLDER = Path(__file__).parent
 THUMBNAILS = 4  # pictures on one card
@@ -44,4 +44,4 @@ def cards(items: Sequence[Card], *, key: str, chosen: str | None = None, disable
 
 def _values(card: Card) -> dict[str, Any]:
     pictures = [base64_of(picture) for picture in card.pictures[:THUMBNAILS]]
-    return {"id": card.id, "title": card.title, "note": card.note, "pictures": pictures}
+    return {"id": card.id, "title": unbroken(card.title), "note": unbroken(card.note), "pictures": pictures}
