@@ -1,7 +1,8 @@
 """Visitors of the app that speak Streamlit's protocol without drawing: any number of them costs one process.
 
-A visitor opens a link, repeats each fragment as often as the page asks a browser to, and connects again when the
-connection is lost. What the page sends is kept: messages, tracebacks, and the moments of an attack as they arrive.
+A visitor opens a link, repeats each fragment as often as the page asks a browser to, follows the moments that the
+server pushes, and connects again when the connection is lost. What the page sends is kept: messages, tracebacks, and
+the moments of an attack as they arrive.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import websockets
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.typing import Subprotocol
+
+from ui import stream
 
 MESSAGE = re.compile(r'<p class="dl-message[^>]*>(.*?)</p>', re.DOTALL)
 RETRY_SECONDS = 0.5  # between attempts to connect
@@ -68,24 +71,33 @@ class Visitor:
 
     def __init__(self, address: str, query: str, *, press: str = "", token: str = ""):
         self.seen = Seen(query=query)
-        self._stream = address.replace("http", "ws", 1) + "/_stcore/stream"
+        self._address = address.replace("http", "ws", 1)
         self._press = press
         self._cookie = {"Cookie": f"deepleak_visitor={token or secrets.token_urlsafe(16)}"}
         self._timers: dict[str, asyncio.Task[None]] = {}
+        self._pushed: dict[str, asyncio.Task[None]] = {}
         self._socket: Any = None
 
     async def stay(self) -> None:
         """Follow the page until this is cancelled."""
         while True:
-            with self._timed(), suppress(OSError, websockets.WebSocketException):
-                async with websockets.connect(
-                    self._stream, subprotocols=[Subprotocol("streamlit")], max_size=None, ping_interval=None,
-                    additional_headers=self._cookie,
-                ) as self._socket:  # fmt: skip
-                    await self._ask()
-                    async for data in self._socket:
-                        await self._take(ForwardMsg.FromString(data))
+            try:
+                await self._visit()
+            finally:
+                await _cancel(self._timers)
+                await _cancel(self._pushed)
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _visit(self) -> None:
+        """One connection, until it is lost."""
+        with suppress(OSError, websockets.WebSocketException):
+            async with websockets.connect(
+                f"{self._address}/_stcore/stream", subprotocols=[Subprotocol("streamlit")], max_size=None,
+                ping_interval=None, additional_headers=self._cookie,
+            ) as self._socket:  # fmt: skip
+                await self._ask()
+                async for data in self._socket:
+                    await self._take(ForwardMsg.FromString(data))
 
     async def _ask(self, fragment: str = "", button: str = "") -> None:
         message = BackMsg()
@@ -105,7 +117,7 @@ class Visitor:
     async def _take(self, message: ForwardMsg) -> None:
         kind = message.WhichOneof("type")
         if kind == "new_session" and not message.metadata.run.fragment_ids:
-            self._forget_timers()
+            await _cancel(self._timers)
         elif kind == "script_finished":
             self.seen.drawn += 1
         elif kind == "page_info_changed":
@@ -116,9 +128,9 @@ class Visitor:
                 self._timers[asked.fragment_id] = asyncio.create_task(self._repeat(asked.fragment_id, asked.interval))
         elif kind == "delta":
             self.seen.deltas += 1
-            await self._look(message.delta.new_element)
+            await self._look(message.delta.new_element, message.delta.fragment_id)
 
-    async def _look(self, element: Any) -> None:
+    async def _look(self, element: Any, fragment: str) -> None:
         kind, now = element.WhichOneof("type"), time.time()
         if kind == "html":
             for sentence in MESSAGE.findall(element.html.body):
@@ -128,25 +140,36 @@ class Visitor:
         elif kind == "bidi_component" and element.bidi_component.component_name.endswith("deepleak_feed"):
             tracks = json.loads(element.bidi_component.json)["tracks"].values()
             self.seen.frames += [(now, track["live"]["t"]) for track in tracks if track["live"]]
+            self._follow({track["stream"] for track in tracks if track["stream"]}, fragment)
         elif kind == "button" and self._is_wanted(element.button):
             self._press = ""
             await self._ask(button=element.button.id)
 
+    def _follow(self, streams: set[str], fragment: str) -> None:
+        for name in self._pushed.keys() - streams:
+            self._pushed.pop(name).cancel()
+        for name in streams - self._pushed.keys():
+            self._pushed[name] = asyncio.create_task(self._moments(name, fragment))
+
+    async def _moments(self, name: str, fragment: str) -> None:
+        """Note the moments that are pushed; where the page is outdated its fragment is asked for again."""
+        with suppress(OSError, websockets.WebSocketException):
+            async with websockets.connect(f"{self._address}/{name}", max_size=None, ping_interval=None) as socket:
+                async for text in socket:
+                    self.seen.frames.append((time.time(), json.loads(text)["t"]))
+            if socket.close_code == stream.OUTDATED:
+                await self._ask(fragment)
+
     def _is_wanted(self, button: Any) -> bool:
         return bool(self._press and button.id.endswith(f"-{self._press}") and not button.disabled)
 
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        """Nothing is repeated any more behind this."""
-        try:
-            yield
-        finally:
-            self._forget_timers()
 
-    def _forget_timers(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+async def _cancel(tasks: dict[str, asyncio.Task[None]]) -> None:
+    """Cancel the tasks, wait for their end, and forget them."""
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+    tasks.clear()
 
 
 @contextmanager

@@ -47,5 +47,5 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.delenv("DEEPLEAK_IMAGES", raising=False)
         st.cache_resource.clear()
         yield backend.store()
-        backend.engine().close()
+        backend.close()
         st.cache_resource.clear()

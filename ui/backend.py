@@ -19,7 +19,8 @@ from deepleak_core.runs.keeping import Keeping
 from deepleak_core.runs.limits import Limits
 from deepleak_core.runs.store import Store
 
-CROWD = 6  # viewers that get every picture
+REDRAW_SECONDS = 1.0  # between two drawings of what goes on, for few viewers; moments are pushed meanwhile
+CROWD = 6  # viewers that are "few"
 GONE_SECONDS = 10.0  # a viewer who has not asked for this long has left
 VIEWER_NICENESS = 10  # threads that serve viewers give way to attacks
 
@@ -93,7 +94,7 @@ def pace() -> int:
 def pace_among(viewers: int) -> int:
     """How many times slower than usual each of so many viewers should refresh: the square root of the crowd.
 
-    So the refreshes of all grow slower than their number, and each of a class still sees a picture within a second.
+    So the refreshes of all grow slower than their number.
 
     >>> [pace_among(viewers) for viewers in (1, 6, 7, 24, 25, 54, 100)]
     [1, 1, 2, 2, 3, 3, 5]

@@ -1,4 +1,4 @@
-"""What the web server does beside Streamlit: the document that a browser loads first, its health, log and end.
+"""What the web server does beside Streamlit: the first document, moments of runs, its health, log and end.
 
 The document is Streamlit's own, at the address of every page, with a cookie (see `visitor`) and three additions:
 
@@ -22,13 +22,13 @@ import streamlit
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from streamlit.config import get_option
 from streamlit.starlette import App
 
 from deepleak_core.environment import LOG
 from deepleak_core.runs.log import FORMS, configure
-from ui import health, visitor
+from ui import health, stream, visitor
 
 logger = logging.getLogger(__name__)
 
@@ -65,12 +65,16 @@ class _PageName(Convertor[str]):
         return value
 
 
-def routes() -> list[Route]:
-    """What the server answers before Streamlit does: its health, and the addresses of pages."""
+def routes() -> list[BaseRoute]:
+    """What the server answers before Streamlit does: its health, moments of runs, and the addresses of pages."""
     register_url_convertor("page", _PageName())
     base = str(get_option("server.baseUrlPath")).strip("/")
     root = f"/{base}/" if base else "/"
-    return [Route(f"{root}health", health.answer), Route(f"{root}{{page:page}}", _answer)]
+    return [
+        Route(f"{root}health", health.answer),
+        WebSocketRoute(f"{root}moments/{{run}}", stream.answer),
+        Route(f"{root}{{page:page}}", _answer),
+    ]
 
 
 def announce_navigation() -> None:

@@ -11,7 +11,7 @@ from deepleak_core.events import GroundTruthKnown
 from deepleak_core.runs.recording import RecordedRun
 from deepleak_core.runs.store import Moment, RunRecord
 from deepleak_core.scoring.pictures import grey_psnr
-from ui import records
+from ui import records, stream
 from ui.player import LiveFrame, Track, strip
 from ui.player.parts import Asides
 
@@ -46,7 +46,8 @@ def track(
     share, waiting = _waiting(record, leader) if record and not run and not live else (0.0, "")
     return Track(
         title=title, name=name, run=run, live=live, count=count, waiting=waiting, waiting_share=share, asides=asides,
-        against=against, average=average, gauge=gauge, weight=weight,
+        against=against, average=average, gauge=gauge,
+        stream=stream.address_of(record) if record else "", weight=weight,
     )  # fmt: skip
 
 

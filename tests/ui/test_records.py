@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
-from sqlalchemy import event as sqlalchemy_event
-from sqlalchemy.engine import Engine as Connections
 
 from deepleak_core.runs.run import run
 from deepleak_core.runs.store import Store, this_process
@@ -16,19 +11,6 @@ from ui import records, tracks
 from ui.live import watch
 
 SCENARIO = Scenario(indices=(0, 3), model="lenet", max_iterations=3)
-
-
-@pytest.fixture
-def queries() -> Iterator[list[str]]:
-    """What is asked of any database."""
-    asked: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        asked.append(statement)
-
-    sqlalchemy_event.listen(Connections, "before_cursor_execute", note)
-    yield asked
-    sqlalchemy_event.remove(Connections, "before_cursor_execute", note)
 
 
 @pytest.fixture

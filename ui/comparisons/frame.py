@@ -18,7 +18,7 @@ from deepleak_core.runs.scheduling import Schedule
 from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from ui import charts, messages, ownership, pieces, records, shell
-from ui.backend import engine, give_way, pace, store
+from ui.backend import REDRAW_SECONDS, engine, give_way, pace, store
 from ui.comparisons import groups
 from ui.comparisons.groups import Group, Groups
 from ui.comparisons.opening import recording_for
@@ -32,7 +32,6 @@ OWN_SECONDS = "The clock shows each attack's own seconds."
 TAKING_TURNS = "Runs side by side share a core and take turns, so they take longer to watch."
 RECORDED = "A recording, made earlier."
 BELOW_CONTROL = f"max(25rem, calc(100svh - 10.5rem - {ABOVE}))"  # height of the player where a control stands above it
-PICTURE_SECONDS, SWEEP_SECONDS = 0.44, 1.0  # between repetitions while runs go on
 
 Sides = Mapping[str, Sequence[Side]]  # the runs of each group, by its name; those of the pair also before they start
 
@@ -222,7 +221,7 @@ class _Page:
         slowed = pace()
         attempts = tuple(run.attempt for group in shown.values() for run in group.runs)
         hindered = records.hindrances(*(run for group in shown.values() for run in group.runs))
-        repeated = shell.fragment(self._play, run_every=PICTURE_SECONDS * slowed if going else None)
+        repeated = shell.fragment(self._play, run_every=REDRAW_SECONDS * slowed if going else None)
         repeated({name: group.id for name, group in shown.items()}, scenarios, going, attempts, slowed, hindered)
         recorded = PAIR not in shown and self._recorded(scenarios)
         st.html(pieces.note(f"{RECORDED} {OWN_SECONDS} {self.invitation}" if recorded else _about_the_clock(shown)))
@@ -293,7 +292,7 @@ def _overlap(runs: Sequence[RunRecord]) -> bool:
 
 
 def _sweep(group: Group, sweep: Sweep) -> None:
-    every = SWEEP_SECONDS * pace() if group.under_way else None
+    every = REDRAW_SECONDS * pace() if group.under_way else None
     shell.fragment(_sweep_chart, run_every=every)(group.id, sweep, group.under_way)
 
 

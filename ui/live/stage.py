@@ -1,8 +1,8 @@
 """The stage of the page: what the client keeps, what it shares, and what the server rebuilds, from left to right.
 
-A recording is drawn without PyTorch. While a run is under way one fragment repeats: it reads one row of the store, and
-the newest snapshot is fetched and encoded once for all viewers. At the end the whole page is drawn once more, and
-nothing repeats any longer.
+A recording is drawn without PyTorch. While a run is under way its moments are pushed to the player, and a fragment that
+reads one row of the store repeats beside it. At the end the whole page is drawn once more, and nothing repeats any
+longer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from ui.player import Column, Drawing, Note, Still, Track
 KEEPS, SHARES, REBUILDS = "Stays on the device", "Is shared", "The server rebuilds"
 CURVE, INVITES = "rebuilt", "Press Run the attack"
 WEIGHTS = (5.0, 3.0, 7.0)
-PICTURE_SECONDS = 0.22  # between repetitions
 HEIGHT = f"max(24rem, calc(100svh - 11.35rem - {player.ABOVE}))"  # the window below the cards and the sentence
 
 

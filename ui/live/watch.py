@@ -11,7 +11,7 @@ from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from ui import messages, records, shell
 from ui.address import WELCOME
-from ui.backend import engine, give_way, pace
+from ui.backend import REDRAW_SECONDS, engine, give_way, pace
 from ui.live import stage
 from ui.live.view import View
 from ui.player import Column, Drawing, Note, Track
@@ -38,7 +38,7 @@ def _client(scenario: Scenario | None, *, hidden: bool) -> list[Column]:
 def draw(record: RunRecord, *, hidden: bool) -> None:
     """Follow a run, as often as the number of viewers allows."""
     slowed = pace()
-    watched = shell.fragment(_watch, run_every=stage.PICTURE_SECONDS * slowed)
+    watched = shell.fragment(_watch, run_every=REDRAW_SECONDS * slowed)
     watched(record.id, record.attempt, hidden, slowed, records.hindrances(record))
 
 

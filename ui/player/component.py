@@ -47,9 +47,10 @@ def play(
     """Draw the columns side by side with one clock and one timeline; what a visitor has just picked in a menu.
 
     Recordings play at once where `autoplay` says so and the visitor has not asked for reduced motion, else they stand
-    at their end. While a run is under way, call this again with the newest `LiveFrame` and the same `key`; it then
-    costs the newest pictures only. `height` is a CSS length for the whole; by default it fills the window below the
-    page's header and sentence.
+    at their end. While a run is under way, call this again now and then with the newest `LiveFrame` and the same `key`;
+    it then costs the newest pictures only. Moments between come through the `stream` of a track; where that says that
+    the page is outdated, the fragment that called this is drawn again. `height` is a CSS length for the whole; by
+    default it fills the window below the page's header and sentence.
     """
     return show(drawing(columns, autoplay=autoplay, loop=loop, height=height), key=key)
 
@@ -58,6 +59,6 @@ def show(drawn: Drawing, *, key: str) -> Click | None:
     """Draw what was made before, perhaps for another session, see `play`."""
     with st.container(gap=None, key=f"player-{key}"):
         result = _player(key=key, data={**drawn.still, "key": key}, on_click_change=scripts.ignore)
-        _feed(key=f"{key}-feed", data={**drawn.news, "key": key})
+        _feed(key=f"{key}-feed", data={**drawn.news, "key": key}, on_outdated_change=scripts.ignore)
     click = result.get("click")
     return Click(column=click["column"], image=click["image"], choice=click["choice"]) if click else None

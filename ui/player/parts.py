@@ -66,6 +66,7 @@ class Track:
     its PSNR to the mean of its class, or what it gains against the track named `against`. `average` adds a slider that
     blends the pictures of one believed label. `gauge` adds the share of the update that is not explained at the moment
     shown, as a large number and a bar. `hide_wrong` leaves out the marks of wrong labels.
+    `stream` is the address of further moments (see `ui.stream`).
     """
 
     title: str
@@ -80,6 +81,7 @@ class Track:
     average: bool = False
     gauge: bool = False
     hide_wrong: bool = False
+    stream: str = ""
     weight: float = 1
 
 

@@ -96,26 +96,28 @@ def _news(track: Track) -> dict[str, Any]:
     return {
         "waiting": track.waiting,
         "share": track.waiting_share,
-        "live": None if track.live is None or track.run is not None else _live(track.live),
+        "stream": track.stream,
+        "live": None if track.live is None or track.run is not None else live(track.live),
     }
 
 
-def _live(live: LiveFrame) -> dict[str, Any]:
+def live(frame: LiveFrame) -> dict[str, Any]:
+    """One moment of a run under way."""
     return {
-        "t": live.seconds,
-        "step": live.step,
-        "residual": live.residual,
-        "labels": live.labels[:SHOWN],
-        "captions": live.captions[:SHOWN],
-        "wrong": live.wrong[:SHOWN],
-        "psnr": _rounded(live.psnr),
-        "toMean": _rounded(live.psnr_to_mean),
-        "mean": _mean(live.psnr),
-        "strip": base64_of(live.pictures),
-        "baseline": live.baseline,
-        "curve": [[round(seconds, 3), round(quality, 3)] for seconds, quality in live.curve],
-        "progress": live.progress,
-        "sentence": live.sentence,
+        "t": frame.seconds,
+        "step": frame.step,
+        "residual": frame.residual,
+        "labels": frame.labels[:SHOWN],
+        "captions": frame.captions[:SHOWN],
+        "wrong": frame.wrong[:SHOWN],
+        "psnr": _rounded(frame.psnr),
+        "toMean": _rounded(frame.psnr_to_mean),
+        "mean": _mean(frame.psnr),
+        "strip": base64_of(frame.pictures),
+        "baseline": frame.baseline,
+        "curve": [[round(seconds, 3), round(quality, 3)] for seconds, quality in frame.curve],
+        "progress": frame.progress,
+        "sentence": frame.sentence,
     }
 
 

@@ -85,6 +85,25 @@ def test_one_click_rebuilds_the_images_and_a_reload_finds_the_same_run(visit: An
     expect_no_error(page)
 
 
+def test_moments_are_pushed_and_the_page_ends_with_the_run(visit: Any) -> None:
+    page = visit("/?indices=0,4&max_iterations=300")
+    pushed: list[str | bytes] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: pushed.append(frame)))
+    start(page)
+    button(page, "pictures").wait_for()
+    assert sum(isinstance(frame, str) for frame in pushed) > 2  # Streamlit's own are bytes
+
+
+def test_without_pushed_moments_the_pictures_still_change(visit: Any) -> None:
+    page = visit()
+    page.route_web_socket(re.compile("/moments/"), lambda socket: socket.close())
+    page.goto(page.url.rstrip("/") + "/?indices=0,4&max_iterations=600")
+    start(page)
+    live_picture(page)
+    until_new(page, shown(page)[0])
+    button(page, "pictures").wait_for()
+
+
 def test_the_settings_opened_after_a_run_are_those_of_the_run(visit: Any) -> None:
     page = visit("/?indices=0,4&max_iterations=30&attack=exact")
     start(page)
