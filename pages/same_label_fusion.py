@@ -16,4 +16,7 @@ comparison_page(
     topic="fusion",
     recordings=fusion.RECORDINGS,
     follow_ups=(fusion.SEPARATE, fusion.SCATTER),
+    remark="“To mean” is the PSNR between a picture and the mean of the private images of its label. “Gain” is the "
+    "PSNR that separation adds. “Start them apart” brings a slider, “Average”: it mixes the pictures of one label "
+    "until each is their average.",
 )

@@ -117,7 +117,8 @@ export class TrackColumn extends PictureColumn {
     this.share = 0;
     this.slider = el("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, oninput: () => this.average() });
     this.gauge = new Gauge();
-    this.foot.append(el("label", {}, "Average", this.slider), this.gauge.element);
+    const hint = "Mixes the pictures of one label: at the right end each of them is their average";
+    this.foot.append(el("label", { title: hint }, "Average", this.slider), this.gauge.element);
   }
 
   average() {
@@ -240,20 +241,21 @@ export class TrackColumn extends PictureColumn {
       value: quality == null ? "" : decibels(quality),
       tone: TONES[outcome] ?? "",
       verdict: outcome,
-      note: this.aside(moment, place, mixed, against),
+      ...this.aside(moment, place, mixed, against),
     };
   }
 
+  // The small figure below a picture, and what it says.
   aside(moment, place, mixed, against) {
     if (this.data.asides === "change" && against) {
       const before = against.psnr[place], after = moment.psnr[place];
-      return before == null || after == null ? "" : signed(after - before);
+      return before == null || after == null ? {} : { note: `gain ${signed(after - before)}`, hint: `PSNR above that of the same image in “${this.data.against}”` };
     }
-    if (this.data.asides !== "to_mean" && !this.data.average) return "";
+    if (this.data.asides !== "to_mean" && !this.data.average) return {};
     const labels = moment.truth ?? moment.labels;
     const alone = labels.filter((label) => label === labels[place]).length < 2;
     const value = mixed ? mixed.toMean[place] : moment.toMean[place];
-    return value == null || alone ? "" : `to mean ${decibels(value)}`;
+    return value == null || alone ? {} : { note: `to mean ${decibels(value)}`, hint: "PSNR between this picture and the mean of the private images of its label" };
   }
 
   // The pictures of each believed label, moved towards their average; their distances are measured here.

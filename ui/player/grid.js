@@ -36,7 +36,7 @@ export class Grid {
   }
 
   // `draw` paints the canvas; it is left out where the picture has not changed.
-  show(place, { draw, alt, name = "", wrong = false, value = "", tone = "", verdict = "", note = "", choices = [] }) {
+  show(place, { draw, alt, name = "", wrong = false, value = "", tone = "", verdict = "", note = "", hint = "", choices = [] }) {
     const tile = this.tiles[place];
     draw?.(tile.canvas);
     setAttribute(tile.canvas, "aria-label", alt);
@@ -47,6 +47,7 @@ export class Grid {
     setAttribute(tile.value, "data-verdict", verdict || null);
     setAttribute(tile.value, "title", verdict || null); // small pictures have no room for the word
     setText(tile.note, note);
+    setAttribute(tile.note, "title", hint || null);
     if (choices.length) this.offer(tile, place, name, choices);
     else this.caption(tile, name);
   }
