@@ -78,6 +78,7 @@ def test_a_run_is_kept_and_forgotten_by_who_started_it(store: Store, mine: RunRe
     checked(keep.set_value(True).run())
     assert store.run(mine.id).kept
     assert app.toggle(key=f"keep-{mine.id}").value
+    assert recent(app).count("<mark>") == 1
     checked(app.button(key="forget-now").click().run())
     assert store.run(mine.id) is None
     assert "run" not in app.query_params

@@ -35,6 +35,7 @@ class _Card:
     outcome: str
     best: str  # the best outcome of an image, for the style
     alt: str
+    kept: bool  # not forgotten by age or for space
 
 
 def draw() -> None:
@@ -53,6 +54,7 @@ def _card(record: RunRecord) -> _Card:
     return _Card(
         id=record.id, picture=picture, title=title, about=_about(record), outcome=outcome,
         best=next(iter(counts), "").replace(" ", "-"), alt=f"Rebuilt images: {outcome}",
+        kept=record.kept,
     )  # fmt: skip
 
 
