@@ -176,7 +176,11 @@ class Engine:
             for place, task in enumerate(tasks):
                 if answers[place] is None:
                     run_id = self.store.create(
-                        task.scenario, owner=this_process(), visitor=visitor, device=self._dispatcher.device
+                        task.scenario,
+                        owner=this_process(),
+                        visitor=visitor,
+                        device=self._dispatcher.device,
+                        executed=self.limits.capped(task.scenario),
                     )
                     answers[place], new[run_id] = run_id, task
             if new:
@@ -184,21 +188,24 @@ class Engine:
         return [run_id for run_id in answers if run_id is not None]
 
     def _answer(self, scenario: Scenario) -> str | None:
-        """The id of a run that has answered a scenario, or will unless somebody stops it; None without one."""
-        if (done := self.store.finished_like(scenario, device=self._dispatcher.device)) is not None:
+        """The id of a run that has answered a scenario, or will unless somebody stops it; None without one.
+
+        A run that lower limits of the server have ended early is none.
+        """
+        executed, device = self.limits.capped(scenario), self._dispatcher.device
+        if (done := self.store.finished_like(executed, device=device)) is not None:
             return done.id
         wanted = {run_id for job in self._dispatcher.jobs() if not job.unwanted for run_id in job.tasks}
-        under_way = self.store.under_way_like(scenario, this_process(), device=self._dispatcher.device)
+        under_way = self.store.under_way_like(executed, this_process(), device=device)
         if (shared := next((record.id for record in under_way if record.id in wanted), None)) is not None:
             return shared
-        done = self.store.finished_like(
-            scenario, device=self._dispatcher.device
-        )  # one may have ended between the two questions
+        done = self.store.finished_like(executed, device=device)  # one may have ended between the two questions
         return None if done is None else done.id
 
     def _enqueue(self, tasks: Mapping[str, Task], schedule: Schedule, visitor: str) -> None:
         for run_id, task in tasks.items():
-            log("run queued", run=run_id, scenario=fingerprint(task.scenario, self._dispatcher.device))
+            executed = self.limits.capped(task.scenario)
+            log("run queued", run=run_id, scenario=fingerprint(executed, self._dispatcher.device))
         self._dispatcher.add(Job(tasks, schedule, visitor))
         self._housekeeper.wake()
 

@@ -1,8 +1,9 @@
 """Fingerprints of runs: equal where a finished run answers the same question.
 
-Everything that decides the outcome of a run goes into its fingerprint: the scenario, the version of the package, the
-kind of device, and the state of files that lie outside the package and may change (own images, checkpoints that were
-trained here). Of a scenario, the device as it was written does not count, only the kind it leads to.
+Everything that decides the outcome of a run goes into its fingerprint: the scenario as it is executed, within the
+limits of a server, the version of the package, the kind of device, and the state of files that lie outside the package
+and may change (own images, checkpoints that were trained here). Of a scenario, the device as it was written does not
+count, only the kind it leads to.
 
 >>> from deepleak_core.scenario import Scenario
 >>> fingerprint(Scenario(device="cpu"), "cuda") == fingerprint(Scenario(), "cpu")

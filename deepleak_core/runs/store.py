@@ -60,7 +60,14 @@ class Store(Reader):
     """Runs in a database, safe to share among threads and processes; see `Database` for the arguments."""
 
     def create(
-        self, scenario: Scenario, owner: str, study: str | None = None, *, visitor: str = "", device: str = "cpu"
+        self,
+        scenario: Scenario,
+        owner: str,
+        study: str | None = None,
+        *,
+        visitor: str = "",
+        device: str = "cpu",
+        executed: Scenario | None = None,
     ) -> str:
         """A new queued run; its id is short, fit for a URL, and not to be guessed.
 
@@ -70,6 +77,7 @@ class Store(Reader):
             study: The key of its study, None for an attack.
             visitor: The identity of who started it, no secret: for the app, the hash of one.
             device: The kind of device that `device="auto"` leads to, such as cpu or cuda.
+            executed: The scenario with the limits of the server, where it has any: the question that is answered.
         """
         run_id = _new_id()
         row = {
@@ -79,7 +87,7 @@ class Store(Reader):
             "created": time.time(),
             "owner": owner,
             "visitor": visitor,
-            "fingerprint": fingerprint(scenario, device) if study is None else "",
+            "fingerprint": fingerprint(executed or scenario, device) if study is None else "",
         }
         with self.connected() as connection:
             connection.execute(insert(RUNS).values(row))

@@ -33,6 +33,7 @@ from deepleak_core.events import (
 from deepleak_core.labels.strategies import STRATEGIES
 from deepleak_core.runs import workers
 from deepleak_core.runs.engine import Engine
+from deepleak_core.runs.limits import Limits
 from deepleak_core.runs.log import FINGERPRINT_DIGITS
 from deepleak_core.runs.store import Store
 from deepleak_core.runs.tasks import Attack
@@ -318,6 +319,19 @@ def test_a_run_that_was_stopped_is_no_answer(engine: Engine) -> None:
     assert again != stopped, "not even before it has ended"
     engine.stop(again)
     assert [ended(engine, run_id).status for run_id in (stopped, again)] == ["stopped"] * 2
+
+
+def test_a_run_that_lower_limits_have_ended_is_no_answer(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = LONG.changed(seed=16)
+    monkeypatch.setattr(engine, "limits", Limits(iterations=10))
+    short = engine.submit(scenario)
+    assert ended(engine, short).status == "finished"
+    assert engine.submit(scenario) == short
+    monkeypatch.setattr(engine, "limits", Limits(iterations=20))
+    longer = engine.submit(scenario)
+    assert longer != short
+    assert ended(engine, longer).scenario == scenario
+    assert engine.submit(scenario.changed(max_iterations=20)) == longer, "the same question, where 20 are the most"
 
 
 def test_a_group_takes_the_answers_there_are_and_runs_the_others(engine: Engine) -> None:
