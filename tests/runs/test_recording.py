@@ -32,8 +32,20 @@ from deepleak_core.events import (
     Snapshot,
     from_png,
 )
-from deepleak_core.runs import recording
-from deepleak_core.runs.recording import RecordedRun, Recording, evenly, load, recorded, recorded_from, save, split
+from deepleak_core.runs.recording import (
+    RecordedRun,
+    Recording,
+    evenly,
+    gallery,
+    gallery_recording,
+    load,
+    recorded,
+    recorded_from,
+    save,
+    single,
+    split,
+    strips,
+)
 from deepleak_core.runs.run import run
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
@@ -91,7 +103,7 @@ def test_a_recording_keeps_the_events_and_the_end(events: list[Event], short: Re
     assert short.frames[-1].psnr == last.score.psnr
     places = last.score.places
     assert split(short.frames[-1].pictures, 4) == split(
-        recording.strip((last.images[list(places)] * 255).round().astype(np.uint8), lossless=True), 4
+        strips.strip((last.images[list(places)] * 255).round().astype(np.uint8), lossless=True), 4
     )
 
 
@@ -177,11 +189,11 @@ def test_an_archive_gives_the_same_recording(tmp_path: Path, short: RecordedRun,
 
 
 def test_a_single_run_is_an_archive_of_its_own(short: RecordedRun) -> None:
-    assert load(save(recording.single(short))).runs == (short,)
+    assert load(save(single(short))).runs == (short,)
     wordy = replace(short, finished=replace(short.finished, sentence="x" * 1900))
-    assert load(save(recording.single(wordy))).runs == (wordy,)
+    assert load(save(single(wordy))).runs == (wordy,)
     silent = replace(short, finished=replace(short.finished, sentence=""))
-    assert load(save(recording.single(silent))).sentence
+    assert load(save(single(silent))).sentence
 
 
 def test_infinite_numbers_survive(short: RecordedRun) -> None:
@@ -321,20 +333,20 @@ def test_the_gallery_lists_heads_and_leaves_out_what_it_cannot_read(tmp_path: Pa
     (tmp_path / "02-second.zip").write_bytes(archive)
     (tmp_path / "01-first.zip").write_bytes(archive)
     (tmp_path / "03-broken.zip").write_bytes(archive[:1000])
-    heads = recording.gallery(tmp_path)
+    heads = gallery(tmp_path)
     assert [head.name for head in heads] == ["first", "second"]
     assert heads[0].scenario == SCENARIO
     assert [len(run.pictures) for run in heads[0].runs] == [4, 4]
     assert (heads[0].size, heads[0].pictures) == (len(archive), heads[0].runs[0].pictures)
-    assert recording.gallery_recording("second", tmp_path) == load(archive)
+    assert gallery_recording("second", tmp_path) == load(archive)
     with pytest.raises(UnusableRecording, match="first, second"):
-        recording.gallery_recording("third", tmp_path)
+        gallery_recording("third", tmp_path)
 
 
 def test_a_head_gives_the_pictures_of_the_run_that_is_asked_for(tmp_path: Path, short: RecordedRun) -> None:
     wrong = replace(short, scenario=SCENARIO.changed(mislabel=("cat>dog",)), frames=short.frames[:1])
     (tmp_path / "two.zip").write_bytes(save(sequence(short, wrong)))
-    (head,) = recording.gallery(tmp_path)
+    (head,) = gallery(tmp_path)
     right, spoiled = (run.pictures for run in head.runs)
     assert right != spoiled
     assert (head.pictures_of(SCENARIO), head.pictures_of(wrong.scenario)) == (right, spoiled)
