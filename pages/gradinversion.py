@@ -5,9 +5,9 @@ from ui import shell
 shell.within_app()
 
 from ui.comparisons import gradinversion
-from ui.comparisons.frame import comparison_page
+from ui.comparisons.frame import ComparisonPage
 
-comparison_page(
+ComparisonPage(
     "gradinversion",
     gradinversion.CHOICE,
     gradinversion.columns,
@@ -19,4 +19,4 @@ comparison_page(
     remark="GradInversion (Yin et al. 2021) is reimplemented here, as its paper has no public code: column minima for "
     "the labels, squared distance, smoothness, L2, group consistency of three starts, and BatchNorm statistics where "
     "the network is trained and has any. Image registration is left out.",
-)
+).draw()

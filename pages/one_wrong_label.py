@@ -5,9 +5,9 @@ from ui import shell
 shell.within_app()
 
 from ui.comparisons import wrong_label
-from ui.comparisons.frame import comparison_page
+from ui.comparisons.frame import ComparisonPage
 
-comparison_page(
+ComparisonPage(
     "one-wrong-label",
     wrong_label.CHOICE,
     wrong_label.columns,
@@ -18,4 +18,4 @@ comparison_page(
     recordings="wrong-label",
     follow_ups=(wrong_label.REPAIR, wrong_label.SWEEP),
     below=wrong_label.below,
-)
+).draw()

@@ -5,9 +5,9 @@ from ui import shell
 shell.within_app()
 
 from ui.comparisons import fusion
-from ui.comparisons.frame import comparison_page
+from ui.comparisons.frame import ComparisonPage
 
-comparison_page(
+ComparisonPage(
     "same-label-fusion",
     fusion.CHOICE,
     fusion.columns,
@@ -19,4 +19,4 @@ comparison_page(
     remark="“To mean” is the PSNR between a picture and the mean of the private images of its label. “Gain” is the "
     "PSNR that separation adds. “Start them apart” brings a slider, “Average”: it mixes the pictures of one label "
     "until each is their average.",
-)
+).draw()

@@ -7,7 +7,7 @@ afterwards; a further run adds a column and takes none away.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 
 import streamlit as st
@@ -75,54 +75,43 @@ class Sweep:
     first: Callable[[Scenario], int] = lambda scenario: 0
 
 
-def comparison_page(
-    name: str,
-    choice: Choice,
-    columns: Callable[[Sides], Sequence[Column]],
-    sentence: Callable[[Groups], str],
-    *,
-    invitation: str,
-    running: str = "",
-    topic: str,
-    recordings: str = "",
-    follow_ups: Sequence[FollowUp] = (),
-    below: Callable[[Groups, Sequence[Scenario]], None] | None = None,
-    remark: str = "",
-) -> None:
-    """Draw a page that compares runs.
+@dataclass(frozen=True)
+class ComparisonPage:
+    """A page that compares runs.
 
     `columns` makes those of the player, of all runs that were started; before that of the scenarios to run. The
     `invitation` stands at the top before the runs, `running` while they go on (else the invitation stays), `sentence`
     when they have ended. `topic` names the drawing that explains it (`ui.why`). `recordings` names the page of
     recordings in the gallery, one of which plays first. `below` draws what follows below the player.
     """
-    words = (invitation, running or invitation, topic, recordings)
-    page = _Page(choice, columns, sentence, *words, tuple(follow_ups), below)
-    engine()  # starts its workers while the visitor looks around
-    give_way()
-    messages.of_store(store())
-    if groups.enter(name, [PAIR, *(follow_up.name for follow_up in follow_ups)]):
-        choice.fill(groups.started().get(PAIR))
-    page.draw()
-    if remark:
-        st.html(pieces.note(remark))
-    groups.publish()
 
-
-@dataclass(frozen=True)
-class _Page:
+    name: str
     choice: Choice
     columns: Callable[[Sides], Sequence[Column]]
     sentence: Callable[[Groups], str]
+    _: KW_ONLY
     invitation: str
-    running: str
+    running: str = ""
     topic: str
-    recordings: str
-    follow_ups: tuple[FollowUp, ...]
-    below: Callable[[Groups, Sequence[Scenario]], None] | None
+    recordings: str = ""
+    follow_ups: Sequence[FollowUp] = ()
+    below: Callable[[Groups, Sequence[Scenario]], None] | None = None
+    remark: str = ""
 
     def draw(self) -> None:
-        """The page, top to bottom."""
+        """Draw the page, and write its address."""
+        engine()  # starts its workers while the visitor looks around
+        give_way()
+        messages.of_store(store())
+        if groups.enter(self.name, [PAIR, *(follow_up.name for follow_up in self.follow_ups)]):
+            self.choice.fill(groups.started().get(PAIR))
+        self._content()
+        if self.remark:
+            st.html(pieces.note(self.remark))
+        groups.publish()
+
+    def _content(self) -> None:
+        """What there is to see, top to bottom."""
         row = top_row()
         with row.slot:
             further, start, menu = (
@@ -203,7 +192,7 @@ class _Page:
         """What the group that was started last has shown, else an earlier one."""
         pair = started.get(PAIR, Group())
         if pair.finished is None:
-            return self.running if pair.under_way else self.invitation
+            return (pair.under_way and self.running) or self.invitation
         follow_up = next((f for f in self.follow_ups if f.name == latest), None)
         if follow_up is None or (started[latest].finished is None and not follow_up.running):
             return self.sentence(started)
