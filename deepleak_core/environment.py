@@ -95,12 +95,13 @@ MAX_BATCH = Limit("DEEPLEAK_MAX_BATCH", "images in a batch that a visitor may at
 MAX_MEMORY_MB = Limit(
     "DEEPLEAK_MAX_MEMORY_MB", "MB of memory that a visitor's attack may take", None, "80 % of the machine's", whole=True
 )
+RUN_MB = Limit("DEEPLEAK_RUN_MB", "MB of pictures of one attack; beyond half of them fewer moments are kept", 200)
 KEEP_DAYS = Limit("DEEPLEAK_KEEP_DAYS", "days after which a run is forgotten", 30)
 KEEP_MB = Limit("DEEPLEAK_KEEP_MB", "MB that all runs together may take; beyond them the oldest are forgotten", 2000)
 
 VARIABLES: tuple[Text | Limit, ...] = (
     DATABASE, DATA, IMAGES, SCHEDULER, PRESENTER_CODE, THREADS, LOG,
-    MAX_SECONDS, MAX_ITERATIONS, MAX_BATCH, MAX_MEMORY_MB, KEEP_DAYS, KEEP_MB,
+    MAX_SECONDS, MAX_ITERATIONS, MAX_BATCH, MAX_MEMORY_MB, RUN_MB, KEEP_DAYS, KEEP_MB,
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""What a server allows its visitors: caps on seconds, iterations, batch size and memory of an attack.
+"""What a server allows its visitors: caps on seconds, iterations, batch size, memory and pictures of an attack.
 
 Time and iterations only end an attack earlier, so an attack that asks for more is begun, and ends at the cap. A batch
-that is too large is refused: a smaller one would be another question. The command line has no caps.
+that is too large is refused: a smaller one would be another question. Of pictures that take too much, fewer are
+kept (see `thinning`). The command line has no caps.
 
 >>> limits = Limits(seconds=300, batch_size=8)
 >>> limits.capped(Scenario()).max_seconds, limits.capped(Scenario(max_seconds=20)).max_seconds
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepleak_core.attack.attacks import settings_of
-from deepleak_core.environment import MAX_BATCH, MAX_ITERATIONS, MAX_MEMORY_MB, MAX_SECONDS
+from deepleak_core.environment import MAX_BATCH, MAX_ITERATIONS, MAX_MEMORY_MB, MAX_SECONDS, RUN_MB
 from deepleak_core.scenario import Scenario
 
 MB = 1_000_000
@@ -24,12 +25,13 @@ MB = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Caps on an attack, none where None; `memory_mb` in megabytes."""
+    """Caps on an attack, none where None; `memory_mb` and `pictures_mb` in megabytes."""
 
     seconds: float | None = None
     iterations: int | None = None
     batch_size: int | None = None
     memory_mb: int | None = None
+    pictures_mb: float | None = None
 
     @classmethod
     def of_server(cls) -> Limits:
@@ -39,6 +41,7 @@ class Limits:
             iterations=_whole(MAX_ITERATIONS.value()),
             batch_size=_whole(MAX_BATCH.value()),
             memory_mb=_whole(MAX_MEMORY_MB.value()),
+            pictures_mb=RUN_MB.value(),
         )
 
     @property

@@ -19,8 +19,9 @@ from typing import Protocol
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Event
 from deepleak_core.runs.checks import check
-from deepleak_core.runs.limits import Limits
+from deepleak_core.runs.limits import MB, Limits
 from deepleak_core.runs.run import run
+from deepleak_core.runs.thinning import thinned
 from deepleak_core.scenario import Scenario
 
 
@@ -62,5 +63,7 @@ class Attack:
             raise UnsupportedScenario(problems)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
-        """Yield the events of `deepleak_core.run`."""
-        yield from run(self.limits.capped(self.scenario), stop=stop, max_memory=self.limits.memory)
+        """Yield the events of `deepleak_core.run`, without snapshots that would take too much."""
+        events = run(self.limits.capped(self.scenario), stop=stop, max_memory=self.limits.memory)
+        most = self.limits.pictures_mb
+        yield from events if most is None else thinned(events, most * MB)

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from deepleak_core.errors import OutOfMemory, UnsupportedScenario
-from deepleak_core.events import Finished
+from deepleak_core.events import Finished, Snapshot
 from deepleak_core.runs.limits import Limits
 from deepleak_core.runs.tasks import Attack
 from deepleak_core.scenario import Scenario
@@ -46,6 +46,17 @@ def test_a_scenario_that_asks_for_more_is_lowered_and_that_is_said() -> None:
     lowered, words = limits.lowered(SMALL.changed(max_seconds=301, max_iterations=10**5))
     assert (lowered.max_seconds, lowered.max_iterations) == (300, 1000)
     assert ["301" in words[0], "100,000" in words[1], len(words)] == [True, True, 2]
+
+
+def test_an_attack_keeps_no_more_pictures_than_the_server_allows() -> None:
+    def snapshots(megabytes: float | None) -> list[Snapshot]:
+        events = Attack(SMALL.changed(max_seconds=2), Limits(pictures_mb=megabytes)).run()
+        return [event for event in events if isinstance(event, Snapshot)]
+
+    assert len(snapshots(None)) > 5
+    few = snapshots(0.02)
+    assert len(few) > 2
+    assert sum(snapshot.images.size for snapshot in few[:-1]) <= 20_000
 
 
 def test_a_batch_that_is_too_large_is_refused() -> None:
