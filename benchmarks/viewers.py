@@ -38,7 +38,6 @@ class Seen:
 
     Attributes:
         query: The address's part behind the question mark, as the page has set it.
-        deltas: Changes of the page.
         drawn: How often the page or a part of it was drawn to its end.
         frames: When a moment of an attack arrived, and its seconds since the attack began.
         sentences: Messages, and when each was seen first.
@@ -46,7 +45,6 @@ class Seen:
     """
 
     query: str
-    deltas: int = 0
     drawn: int = 0
     frames: list[tuple[float, float]] = field(default_factory=list)
     sentences: dict[str, float] = field(default_factory=dict)
@@ -127,7 +125,6 @@ class Visitor:
             if asked.fragment_id not in self._timers:
                 self._timers[asked.fragment_id] = asyncio.create_task(self._repeat(asked.fragment_id, asked.interval))
         elif kind == "delta":
-            self.seen.deltas += 1
             await self._look(message.delta.new_element, message.delta.fragment_id)
 
     async def _look(self, element: Any, fragment: str) -> None:
