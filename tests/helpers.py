@@ -34,7 +34,7 @@ from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 120  # seconds that a page test waits for a worker
+PATIENCE = 180  # seconds that a page test waits for a page or a worker: it asks what is shown, not how fast
 
 Kind = TypeVar("Kind")
 
@@ -121,6 +121,13 @@ def app_page(name: str = "live_attack", **query: str) -> AppTest:
     for setting, value in query.items():
         app.query_params[setting] = value
     return checked(app.run())
+
+
+def drawn(page: Callable[..., None], *arguments: Any) -> AppTest:
+    """What a function draws that stands alone as a page."""
+    from streamlit.testing.v1 import AppTest
+
+    return checked(AppTest.from_function(page, default_timeout=PATIENCE, args=arguments).run())
 
 
 def checked(app: AppTest) -> AppTest:

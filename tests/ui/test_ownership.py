@@ -8,7 +8,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers import errors
+from tests.helpers import checked, drawn, errors
 from ui import ownership
 
 CODE = "a code of the lecturer's ü"
@@ -31,23 +31,15 @@ def code(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     st.cache_resource.clear()
 
 
-def opened() -> AppTest:
-    app = AppTest.from_function(page).run()
-    assert not app.exception
-    return app
-
-
 def given(code: str) -> AppTest:
     """What a new visitor sees after giving a code."""
-    return give(opened(), code)
+    return give(drawn(page), code)
 
 
 def give(app: AppTest, code: str) -> AppTest:
     """What this visitor sees after giving a code."""
     app.text_input[0].set_value(code)
-    app.button[0].click().run()
-    assert not app.exception
-    return app
+    return checked(app.button[0].click().run())
 
 
 def test_the_right_code_makes_a_presenter() -> None:
@@ -64,7 +56,7 @@ def test_a_wrong_code_makes_none() -> None:
 
 def test_an_empty_entry_and_a_page_that_is_drawn_again_are_no_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ownership, "MOST_TRIES", 2)
-    app = give(opened(), "a guess")
+    app = give(drawn(page), "a guess")
     for _ in range(3):
         assert errors(give(app.run(), "")) == []
     assert give(app, CODE).text[0].value == "True"
@@ -91,6 +83,6 @@ def test_without_a_code_nobody_is_asked_for_one(unset: str | None, monkeypatch: 
         monkeypatch.delenv("DEEPLEAK_PRESENTER_CODE")
     else:
         monkeypatch.setenv("DEEPLEAK_PRESENTER_CODE", unset)
-    app = opened()
+    app = drawn(page)
     assert not app.text_input
     assert app.text[0].value == "False"

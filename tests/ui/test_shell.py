@@ -7,10 +7,9 @@ import sys
 
 import pytest
 import streamlit as st
-from streamlit.testing.v1 import AppTest
 
 import app
-from tests.helpers import ROOT, app_page, errors
+from tests.helpers import ROOT, app_page, drawn, errors
 from ui import shell
 
 
@@ -68,10 +67,9 @@ def test_what_a_fragment_cannot_do_is_said_in_a_sentence() -> None:
         shell.fragment(part, run_every=60)("before")
         st.text("after")
 
-    drawn = AppTest.from_function(page).run()
-    assert not drawn.exception
-    assert errors(drawn) == ["The run database did not answer."]
-    assert [text.value for text in drawn.text] == ["before", "after"]
+    shown = drawn(page)
+    assert errors(shown) == ["The run database did not answer."]
+    assert [text.value for text in shown.text] == ["before", "after"]
 
 
 def test_every_fragment_says_its_errors() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
-from streamlit.testing.v1 import AppTest
 
+from tests.helpers import drawn
 from ui import visitor
 
 KNOWN = "abcdefghijklmnopqrst-_"
@@ -28,8 +28,7 @@ def page() -> None:
 def identity(sent: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """As whom a session knows the visitor whose browser sends this cookie."""
     monkeypatch.setattr("streamlit.runtime.context.ContextProxy.cookies", {visitor.COOKIE: sent})
-    app = AppTest.from_function(page).run()
-    assert not app.exception
+    app = drawn(page)
     first = app.text[0].value
     assert app.run().text[0].value == first, "a session keeps it"
     return first

@@ -12,6 +12,7 @@ from deepleak_core.attack import attacks
 from deepleak_core.attack.attacks import ATTACKS
 from deepleak_core.attack.settings import setting
 from deepleak_core.scenario import Scenario
+from tests.helpers import drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +38,10 @@ def inputs_of_an_added_attack() -> None:
 def app(monkeypatch: pytest.MonkeyPatch) -> AppTest:
     added = replace(ATTACKS["dlg"], title="Added", settings=OwnSettings())
     monkeypatch.setattr("ui.controls.attack.ATTACKS", dict(ATTACKS) | {"added": added})
-    return AppTest.from_function(inputs_of_an_added_attack).run()
+    return drawn(inputs_of_an_added_attack)
 
 
 def test_empty_inputs_leave_every_setting_to_the_attack(app: AppTest) -> None:
-    assert not app.exception
     assert app.session_state["values"] == {}
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from deepleak_core.events import FinalScore, Finished, Outcome
 from deepleak_core.scenario import Scenario
+from tests.helpers import drawn
 from ui import drawings
 from ui.why import TOPICS, topic_of
 
@@ -26,8 +26,7 @@ def draw(name: str) -> None:
 @pytest.mark.parametrize("name", TOPICS)
 def test_every_topic_has_a_sentence_a_drawing_what_helps_and_a_formula(name: str) -> None:
     topic = TOPICS[name]
-    page = AppTest.from_function(draw, args=(name,)).run()
-    assert not page.exception
+    page = drawn(draw, name)
     html = "\n".join(piece.value for piece in page.html)
     assert f'alt="{topic.shows}"' in html
     assert "data:image/svg+xml" in html
