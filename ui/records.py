@@ -151,15 +151,15 @@ def end_of(record: RunRecord) -> Finished | None:
 
 def recording_of(record: RunRecord) -> RecordedRun | None:
     """A finished run as a recording; None while it is under way, or where there is no picture to play."""
-    return None if record.under_way else _recording(record.id)
+    try:
+        return None if record.under_way else _recording(record.id)
+    except UnusableRecording:  # not remembered: the outcome of a run that is stopped may come after its end
+        return None
 
 
 @st.cache_data(max_entries=20, show_spinner=False)
-def _recording(run_id: str) -> RecordedRun | None:
-    try:
-        return recorded_from(store(), run_id)
-    except UnusableRecording:
-        return None
+def _recording(run_id: str) -> RecordedRun:
+    return recorded_from(store(), run_id)
 
 
 def stages_of(run_id: str) -> list[Stage]:

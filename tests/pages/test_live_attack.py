@@ -307,6 +307,20 @@ def test_a_run_can_be_stopped(visit: Any, store: Store) -> None:
     assert headline(app) != outcome(store, app).sentence
 
 
+def test_the_outcome_of_a_stopped_run_may_come_after_its_end(visit: Any, store: Store) -> None:
+    """A worker at a long iteration is not waited for: its last events are stored later."""
+    scenario = Scenario(indices=(0, 4), max_iterations=3)
+    *events, end = run(scenario)
+    run_id = store.create(scenario, this_process())
+    store.append(run_id, events)
+    store.finish(run_id, "stopped")
+    assert not frames(visit(run=run_id))
+    store.append(run_id, [end])
+    app = visit(run=run_id)
+    assert frames(app)
+    assert end.sentence in headline(app)
+
+
 def test_others_watch_a_run_and_only_who_started_it_or_the_presenter_stops_it(
     visit: Any, store: Store, monkeypatch: Any
 ) -> None:

@@ -14,10 +14,10 @@ import streamlit as st
 from PIL import Image
 
 from deepleak_core.attack.attacks import ATTACKS
-from deepleak_core.events import Finished, Outcome, in_private_order
+from deepleak_core.events import Outcome, in_private_order
 from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.store import RunRecord
-from ui import ownership, visitor
+from ui import ownership, records, visitor
 from ui.backend import keeping, store
 from ui.controls.images import MODES
 from ui.rendering import base64_of, render
@@ -80,20 +80,14 @@ def _named(registry: Mapping[str, Any], name: str) -> str:
 
 def _counts(record: RunRecord) -> dict[str, int]:
     """How many images have each verdict, the best first; empty before the end and without a ground truth."""
-    end = None if record.under_way else _end(record.id)
+    end = records.end_of(record)
     found = Counter(end.score.outcomes if end and end.score else ())
     return {verdict: found[verdict] for verdict in get_args(Outcome) if found[verdict]}
 
 
 def _state(record: RunRecord) -> str:
-    end = None if record.under_way else _end(record.id)
+    end = records.end_of(record)
     return record.status if end is None or end.score is not None else f"{100 * end.residual:.0f} % not matched"
-
-
-@st.cache_data(max_entries=100, show_spinner=False)
-def _end(run_id: str) -> Finished | None:
-    """How a run ended; it ends once, so this is read once."""
-    return store().latest(run_id, Finished)
 
 
 @st.cache_data(max_entries=100, show_spinner=False)
