@@ -45,6 +45,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEEPLEAK_DB", f"sqlite:///{tmp_path_factory.mktemp('pages') / 'runs.sqlite'}")
         patch.delenv("DEEPLEAK_IMAGES", raising=False)
+        for wait in ("STOP_SECONDS", "STORED_SECONDS"):  # a run that is stopped is shown with its outcome
+            patch.setattr(f"deepleak_core.runs.dispatcher.{wait}", 60.0)
         st.cache_resource.clear()
         yield backend.store()
         backend.close()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from deepleak_core import run
@@ -29,14 +28,13 @@ def recording() -> Recording:
 
 
 @pytest.fixture
-def folder(recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(store: Store, recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A gallery of two recordings."""
     (tmp_path / "01-first.zip").write_bytes(save(recording))
     second = Recording(name="second", title="The second", sentence="Again.", page="live", runs=recording.runs)
     (tmp_path / "02-second.zip").write_bytes(save(second))
     monkeypatch.setattr(recordings, "GALLERY", tmp_path)
-    yield tmp_path
-    st.cache_resource.clear()
+    return tmp_path
 
 
 @pytest.fixture

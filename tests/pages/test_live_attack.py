@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -383,7 +382,6 @@ def test_a_run_that_diverged_is_shown(visit: Any, store: Store) -> None:
 
 def test_runs_that_wait_say_their_place(visit: Any, store: Store) -> None:
     first, second = (store.create(address.WELCOME, this_process()) for _ in range(2))
-    time.sleep(2.1)  # what waits no longer than this is only starting
     assert "place 2 in the queue" in waiting(visit(run=second))
     assert "place" not in waiting(visit(run=first))
     for run_id in (first, second):

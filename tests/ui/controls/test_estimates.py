@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from deepleak_core.attack.attacks import ATTACKS
@@ -12,7 +11,7 @@ from deepleak_core.runs.estimates import Cost, bound_of
 from deepleak_core.runs.store import Store
 from deepleak_core.scenario import Scenario
 from tests.helpers import app_page, checked, page_html, until
-from ui import address
+from ui import address, backend
 from ui.controls.estimates import cost_sentence, suggestion
 
 PHOTOS = {"dataset": "imagenet-samples", "image_size": "64", "model": "strided", "device": "cpu"}
@@ -110,8 +109,8 @@ def test_the_limit_of_the_server_is_said_where_an_attack_would_take_longer(
     cost: Cost, limit: str, ends: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEEPLEAK_MAX_SECONDS", limit)
-    st.cache_resource.clear()
+    backend.limits.clear()
     try:
         assert ("ends after 3 min" in cost_sentence(Scenario(indices=(0,), **PHOTOS), cost)) == ends
     finally:
-        st.cache_resource.clear()
+        backend.limits.clear()
