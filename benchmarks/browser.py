@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,9 +19,11 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+from benchmarks.ports import free_port
+
 ROOT = Path(__file__).parent.parent
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-START_SECONDS = 60
+START_SECONDS = 120
 
 
 @contextmanager
@@ -39,9 +40,7 @@ class App:
     """
 
     def __init__(self, environment: Mapping[str, str], script: str = "app.py", *, quiet: bool = False):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         options = ("--server.headless=true", f"--server.port={port}")
         self._command = [sys.executable, "-m", "streamlit", "run", script, *options]
@@ -111,7 +110,7 @@ def open_page(
     page = context.new_page()
     page.goto(url)
     for selector in (STYLED, *ready):
-        page.locator(selector).first.wait_for(timeout=60_000)
+        page.locator(selector).first.wait_for(timeout=120_000)
     return page
 
 

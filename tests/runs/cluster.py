@@ -6,11 +6,16 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from benchmarks.ports import free_port
+
 ROOT = Path(__file__).parents[2]
+START_SECONDS = 120
 
 
 class Cluster:
@@ -20,15 +25,20 @@ class Cluster:
     """
 
     def __init__(self, folder: Path):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = str(free.getsockname()[1])
+        self._port = str(free_port())
         self.address = f"tcp://127.0.0.1:{self._port}"
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start_scheduler(self, source: Path = ROOT) -> None:
+        """Start the scheduler, and wait until it takes connections. Raises `TimeoutError` where it does not."""
         self._start(source, "scheduler", "--host", "127.0.0.1", "--port", self._port, "--no-dashboard")
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", int(self._port))):
+                return
+            time.sleep(0.05)
+        raise TimeoutError(f"The scheduler did not start within {START_SECONDS} seconds.")
 
     def start_worker(self, source: Path = ROOT) -> None:
         place = ("--local-directory", str(self._folder))

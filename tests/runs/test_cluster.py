@@ -132,7 +132,7 @@ def test_a_run_goes_on_when_its_only_worker_is_replaced(cluster: Cluster, engine
     running(used, run_id)
     cluster.end(slice(1, None))
     eventually(lambda: used.position(run_id))
-    assert "started again" in record_of(used, run_id).message
+    eventually(lambda: "started again" in record_of(used, run_id).message)
     cluster.start_worker()
     running(used, run_id, attempt=2)
     used.stop(run_id)

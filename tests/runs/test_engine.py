@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from deepleak_core.events import (
     StrategyAnswered,
 )
 from deepleak_core.labels.strategies import STRATEGIES
-from deepleak_core.runs import workers
+from deepleak_core.runs import dispatcher, workers
 from deepleak_core.runs.engine import Engine
 from deepleak_core.runs.limits import Limits
 from deepleak_core.runs.log import FINGERPRINT_DIGITS
@@ -39,20 +38,29 @@ from deepleak_core.runs.store import Store
 from deepleak_core.runs.tasks import Attack
 from deepleak_core.scenario import Scenario
 from deepleak_core.studies.label_accuracy import Study
-from tests.runs.engines import LONG, SHORT, ended, environment, eventually, is_recorded_whole, record_of, running
-
-STUBBORN_SECONDS = 4
+from tests.runs.engines import (
+    LONG,
+    PATIENCE,
+    SHORT,
+    ended,
+    environment,
+    eventually,
+    is_recorded_whole,
+    record_of,
+    running,
+)
 
 
 @dataclass(frozen=True)
 class Stubborn(Attack):
-    """One iteration that takes long, as of a large model; the event before it is real."""
+    """One iteration that takes long, as of a large model: until a file is there. The event before it is real."""
 
     key: str = "stubborn"
+    until: str = ""
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
         yield next(super().run(stop))
-        time.sleep(STUBBORN_SECONDS)
+        eventually(Path(self.until).exists)
 
 
 @dataclass(frozen=True)
@@ -78,10 +86,16 @@ def events(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]
     return [(record.msg, record.facts) for record in caplog.records if hasattr(record, "facts")]
 
 
-def kill_worker(engine: Engine) -> None:
+def worker_of(engine: Engine) -> int:
+    """The process of the worker, once it is connected."""
+    eventually(lambda: engine.workers)
     with own_client(engine) as client:
-        (pid,) = client.run(os.getpid).values()
-    os.kill(pid, signal.SIGKILL)
+        (pid,) = eventually(lambda: client.run(os.getpid)).values()
+    return int(pid)
+
+
+def kill(worker: int) -> None:
+    os.kill(worker, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +104,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DEEPLEAK_SCHEDULER", raising=False)
         patch.setenv("DEEPLEAK_THREADS", "1")
+        patch.setattr(dispatcher, "STORED_SECONDS", PATIENCE)
         engine = Engine(Store(f"sqlite:///{tmp_path_factory.mktemp('engine')}/runs.sqlite"))
         yield engine
         engine.close()
@@ -105,6 +120,7 @@ def test_a_run_is_executed_and_recorded_whole(engine: Engine, caplog: pytest.Log
     is_recorded_whole(engine, run_id)
     assert engine.workers == 1
     eventually(lambda: "CPU, 1 thread" in [facts.get("device") for _, facts in events(caplog)])
+    eventually(lambda: "run finished" in [event for event, _ in events(caplog)])  # told after it is stored
     told = {event: facts for event, facts in events(caplog) if facts.get("run") == run_id}
     assert list(told) == ["run queued", "run started", "run finished"]
     assert told["run queued"]["scenario"] == record.fingerprint[:FINGERPRINT_DIGITS]
@@ -194,13 +210,14 @@ def test_visitors_take_turns_and_none_has_more_than_a_share(engine: Engine) -> N
     assert begun == sorted(begun)
 
 
-def test_a_worker_at_a_long_iteration_is_not_waited_for(engine: Engine) -> None:
-    run_id = engine.study(Stubborn(LONG))
+def test_a_worker_at_a_long_iteration_is_not_waited_for(engine: Engine, tmp_path: Path) -> None:
+    run_id = engine.study(Stubborn(LONG, until=str(tmp_path / "done")))
     eventually(lambda: record_of(engine, run_id).events)
     engine.stop(run_id)
     next_one = engine.submit(SHORT, again=True)
     assert ended(engine, run_id).status == "stopped"
     assert record_of(engine, next_one).status == "queued", "its worker is not done yet"
+    (tmp_path / "done").touch()
     assert ended(engine, next_one).status == "finished"
 
 
@@ -364,10 +381,8 @@ def runs_of(engine: Engine, group_id: str) -> list[str]:
 
 
 def test_a_group_runs_side_by_side_and_is_recorded_run_by_run(engine: Engine) -> None:
-    scenarios = [SHORT.changed(max_iterations=600), SHORT.changed(max_iterations=600, wrong_labels=1)]
+    scenarios = [SHORT.changed(max_iterations=100), SHORT.changed(max_iterations=100, wrong_labels=1)]
     first, second = runs_of(engine, engine.submit_group(scenarios, again=True))
-    running(engine, second)
-    assert record_of(engine, first).under_way, "the second does not wait for the first to end"
     for run_id, scenario in zip((first, second), scenarios, strict=True):
         record = ended(engine, run_id)
         assert (record.status, record.attempt, record.scenario) == ("finished", 1, scenario)
@@ -377,6 +392,7 @@ def test_a_group_runs_side_by_side_and_is_recorded_run_by_run(engine: Engine) ->
         finished = engine.store.latest(run_id, Finished)
         assert finished is not None
         assert engine.store.curve(run_id)[-1].step == finished.step > 0
+    assert record_of(engine, second).started < record_of(engine, first).ended, "neither waits for the other"
 
 
 def test_a_group_in_turn_records_each_run_as_it_ends(engine: Engine) -> None:
@@ -404,7 +420,8 @@ def test_a_group_waits_in_one_place_and_is_stopped_as_one(engine: Engine, monkey
     running(engine, begun[1])
     engine.stop(begun[0])
     assert [ended(engine, run_id).status for run_id in begun] == ["stopped"] * 2
-    assert [type(engine.store.events(run_id)[-1]) for run_id in begun] == [Finished] * 2
+    for run_id in begun:
+        eventually(lambda run_id=run_id: engine.store.latest(run_id, Finished))
 
 
 def test_a_group_that_cannot_run_leaves_no_run(engine: Engine) -> None:
@@ -425,10 +442,10 @@ def test_what_fails_in_a_group_ends_those_that_have_not_ended(engine: Engine, tm
 
 def test_a_killed_worker_costs_a_group_no_more_than_time(engine: Engine) -> None:
     """The run that had ended is not recorded again, though its job starts again."""
-    scenarios = [SHORT, SHORT.changed(max_iterations=1500)]
+    scenarios, worker = [SHORT, SHORT.changed(max_iterations=1500)], worker_of(engine)
     done, cut_off = runs_of(engine, engine.submit_group(scenarios, "in turn", again=True))
     running(engine, cut_off)
-    kill_worker(engine)
+    kill(worker)
     record = ended(engine, cut_off)
     assert (record.status, record.attempt) == ("finished", 2)
     assert "started again" in record.message
@@ -462,7 +479,7 @@ def test_a_killed_worker_costs_a_run_no_more_than_time(engine: Engine) -> None:
     run_id, waiting = engine.submit(LONG, again=True), engine.submit(SHORT, again=True)
     running(engine, run_id)
     before = engine.store.events(run_id)
-    kill_worker(engine)
+    kill(worker_of(engine))
 
     record = eventually(lambda: (r := record_of(engine, run_id)).message and r)
     assert record.under_way
@@ -478,7 +495,7 @@ def test_a_killed_worker_costs_a_run_no_more_than_time(engine: Engine) -> None:
     with own_client(engine) as client:
         (address,) = client.nthreads()
         client.log_event("worker-restart-memory", {"worker": address})
-    kill_worker(engine)
+    kill(worker_of(engine))
     kept = record_of(engine, run_id).events
     record = ended(engine, run_id)
     assert (record.status, record.attempt) == ("failed", 2)
@@ -491,10 +508,10 @@ def test_a_killed_worker_costs_a_run_no_more_than_time(engine: Engine) -> None:
 
 
 def test_a_run_that_survives_a_killed_worker_finishes(engine: Engine) -> None:
-    scenario = SHORT.changed(max_iterations=1500)
+    scenario, worker = SHORT.changed(max_iterations=1500), worker_of(engine)
     run_id = engine.submit(scenario, again=True)
     eventually(lambda: engine.store.curve(run_id))
-    kill_worker(engine)
+    kill(worker)
     record = ended(engine, run_id)
     assert (record.status, record.attempt) == ("finished", 2)
     assert "started again" in record.message
@@ -504,7 +521,7 @@ def test_a_run_that_survives_a_killed_worker_finishes(engine: Engine) -> None:
 def test_a_killed_worker_costs_a_study_no_more_than_time(engine: Engine) -> None:
     run_id = engine.study(Study(scenario=SPREAD.changed(seed=3), repeats=10**6))
     eventually(lambda: engine.store.events(run_id, Scored))
-    kill_worker(engine)
+    kill(worker_of(engine))
     eventually(lambda: record_of(engine, run_id).attempt == 2)
     assert "started again" in record_of(engine, run_id).message
     group = runs_of(engine, engine.submit_group([SHORT, SHORT], "in turn", again=True))
@@ -516,7 +533,7 @@ def test_a_killed_worker_costs_a_study_no_more_than_time(engine: Engine) -> None
 def test_a_run_can_be_stopped_while_its_worker_is_down(engine: Engine) -> None:
     run_id = engine.submit(LONG, again=True)
     running(engine, run_id)
-    kill_worker(engine)
+    kill(worker_of(engine))
     eventually(lambda: record_of(engine, run_id).message)
     engine.stop(run_id)
     assert ended(engine, run_id).status == "stopped"

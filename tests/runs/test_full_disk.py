@@ -15,7 +15,7 @@ from deepleak_core.runs.store import Store, this_process
 from deepleak_core.runs.writer import Writer
 from deepleak_core.scenario import Scenario
 from tests.runs.disk import fill, mounted
-from tests.runs.engines import eventually
+from tests.runs.engines import PATIENCE, eventually
 from tests.runs.test_keeping import snapshot
 
 HERE = this_process()
@@ -52,7 +52,7 @@ def test_a_full_disk_loses_no_event_and_is_told_in_a_sentence(disk: Path) -> Non
     with pytest.raises(StoreUnavailable, match="did not answer"):
         create_many(store)
     filler.unlink()
-    assert stored.wait(60)
+    assert stored.wait(PATIENCE)
     assert [moment.step for moment in store.curve(run_id)] == list(range(30))
     record = store.run(run_id)
     assert record is not None

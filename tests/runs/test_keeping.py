@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import threading
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from deepleak_core.runs.keeping import MB, Keeping, forget_marked, mark_outdated
 from deepleak_core.runs.schema import FORGET
 from deepleak_core.runs.store import RunRecord, Store, this_process
 from deepleak_core.scenario import Scenario
+from tests.runs.engines import PATIENCE
 
 HERE = this_process()
 FOREVER = Keeping(days=None, megabytes=None)
@@ -140,19 +143,17 @@ def test_a_run_under_way_is_deleted_when_it_has_ended_and_takes_no_event_afterwa
     assert store.events(run_id) == []
 
 
-def test_others_write_while_a_large_run_is_deleted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_write_while_a_large_run_is_deleted(store: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every pause another connection writes at once."""
+    large, run_id, other = recorded(store, 40), store.create(Scenario(), HERE), Store(url)
+    written = itertools.count()
+    pause = SimpleNamespace(sleep=lambda _: other.append(run_id, [snapshot(next(written))]))
     monkeypatch.setattr(module, "EVENTS_AT_ONCE", 2)
-    large, run_id = recorded(store, 40), store.create(Scenario(), HERE)
+    monkeypatch.setattr(module, "time", pause)
     store.ask(large, FORGET)
-    deleting = threading.Thread(target=forget_marked, args=(store,))
-    deleting.start()
-    meanwhile = 0
-    while deleting.is_alive():
-        store.append(run_id, [snapshot(meanwhile)])
-        meanwhile += 1
-    deleting.join()
-    assert meanwhile > 3
-    assert len(store.curve(run_id)) == meanwhile
+    assert forget_marked(store) == 1
+    assert left(store) == {run_id}
+    assert len(store.curve(run_id)) == next(written) >= 40 / 2
 
 
 def size_on_disk(path: Path) -> int:
@@ -185,6 +186,6 @@ def test_a_file_of_another_program_that_cannot_give_space_back_is_no_endless_tas
     store.ask(recorded(store), FORGET)
     forgetting = threading.Thread(target=forget_marked, args=(store,), daemon=True)
     forgetting.start()
-    forgetting.join(30)
+    forgetting.join(PATIENCE)
     assert not forgetting.is_alive()
     assert left(store) == set()

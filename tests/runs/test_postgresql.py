@@ -13,7 +13,7 @@ from deepleak_core.runs.engine import Engine
 from deepleak_core.runs.store import INTERRUPTED, Store, this_process
 from deepleak_core.runs.writer import Writer
 from deepleak_core.scenario import Scenario
-from tests.runs.engines import SHORT, ended, eventually, is_recorded_whole
+from tests.runs.engines import PATIENCE, SHORT, ended, eventually, is_recorded_whole
 from tests.runs.test_writer import EVENTS
 
 HERE = this_process()
@@ -37,7 +37,7 @@ def test_a_server_that_is_gone_for_a_while_costs_no_event(server: Any, postgresq
         Store(postgresql)
     assert "connection" not in str(refusal.value), "the driver's words name the server"
     server.start()
-    assert stored.wait(60)
+    assert stored.wait(PATIENCE)
     assert [event.bytes_done for event in store.events(run_id)] == list(range(len(EVENTS)))
     record = store.run(run_id)
     assert record is not None

@@ -35,6 +35,7 @@ from deepleak_core.events import (
 from deepleak_core.runs.schema import FORGET, STOP
 from deepleak_core.runs.store import Moment, Request, Store, this_process
 from deepleak_core.scenario import Scenario
+from tests.runs.engines import PATIENCE
 
 HERE = this_process()
 
@@ -432,8 +433,8 @@ def test_readers_see_a_growing_run_and_never_a_gap(store: Store, url: str) -> No
         for step in range(0, 200, 2):
             store.append(run_id, [snapshot(step), snapshot(step + 1)])
         store.finish(run_id, "finished")
-        assert [reader.result(timeout=60) for reader in readers] == [200] * 4
-    assert other.communicate(timeout=60)[0].strip() == "200"
+        assert [reader.result(timeout=PATIENCE) for reader in readers] == [200] * 4
+    assert other.communicate(timeout=PATIENCE)[0].strip() == "200"
     assert other.returncode == 0
 
 
@@ -613,7 +614,7 @@ def test_a_new_database_opened_by_several_processes_at_once_is_never_taken_for_a
     started = [
         subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
-    assert [process.communicate(timeout=120)[0].strip() for process in started] == [""] * 4
+    assert [process.communicate(timeout=PATIENCE)[0].strip() for process in started] == [""] * 4
     assert [process.returncode for process in started] == [0] * 4
 
 

@@ -21,7 +21,7 @@ from deepleak_core.runs.engine import Engine
 from deepleak_core.runs.store import RunRecord, Store, this_process
 from deepleak_core.runs.writer import Writer
 from deepleak_core.scenario import Scenario
-from tests.runs.engines import LONG, SHORT, ended, eventually, is_recorded_whole, running
+from tests.runs.engines import LONG, PATIENCE, SHORT, ended, eventually, is_recorded_whole, running
 
 HERE = this_process()
 EVENTS = [to_message(Downloading(dataset="cifar10", bytes_done=done, bytes_total=9)) for done in range(9)]
@@ -65,7 +65,7 @@ def writer(store: Store, given_up: list[str]) -> Iterator[Writer]:
 
 def locked(database: Path) -> Callable[[], None]:
     """Take the write lock of a database; a function that gives it back."""
-    other = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    other = sqlite3.connect(database, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
 
     def unlock() -> None:
@@ -99,7 +99,7 @@ def test_a_locked_database_gets_every_event_in_order(store: Store, writer: Write
     assert not stored.wait(0.5)
     assert read(store, run_id).status == "queued", "an end is not told before the events are there"
     unlock()
-    assert stored.wait(30)
+    assert stored.wait(PATIENCE)
     assert [to_message(event) for event in store.events(run_id)] == EVENTS
     assert (read(store, run_id).status, writer.trouble) == ("finished", "")
 
@@ -127,7 +127,7 @@ def test_a_run_that_cannot_be_stored_ends_with_the_cause(
     settings.append(fault.split()[0] + " = 0" if "query" in fault else "max_page_count = 1000000")
     writer.append(run_id, EVENTS[1])
     writer.append(other, picture())
-    assert writer.finish(other, "finished").wait(30)
+    assert writer.finish(other, "finished").wait(PATIENCE)
     assert len(store.events(run_id)) == 1, "no event follows one that is lost"
     assert len(store.events(other)) == 1
     assert read(Store(f"sqlite:///{database}"), run_id).status == "failed"
@@ -145,7 +145,7 @@ def test_too_much_to_remember_is_given_up(
         writer.append(many, event)
     stored = [writer.finish(run_id, "finished") for run_id in (many, few)]
     unlock()
-    assert all(done.wait(30) for done in stored)
+    assert all(done.wait(PATIENCE) for done in stored)
     assert given_up == [many]
     assert [read(store, run_id).status for run_id in (many, few)] == ["failed", "finished"]
     assert len(store.events(few)) == 1
@@ -176,7 +176,7 @@ def test_an_attack_goes_on_while_the_database_is_locked(engine: Engine, database
     run_id, waiting = engine.submit(SHORT.changed(max_iterations=400)), engine.submit(LONG)
     running(engine, run_id)
     unlock = locked(database)
-    threading.Timer(4, unlock).start()
+    threading.Timer(2, unlock).start()
     assert ended(engine, run_id).status == "finished"
     steps = [moment.step for moment in engine.store.curve(run_id)]
     assert steps == sorted(set(steps))
