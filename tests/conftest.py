@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+from deepleak_core.labels import certification, consistency
 from deepleak_core.runs.threads import cpu_threads
 
 torch.set_num_threads(cpu_threads())  # as in the app
-settings.register_profile("tests", deadline=None)  # a busy machine must not fail a test
+# The same examples in every run, and no limit of time: neither chance nor a busy machine must fail a test.
+settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_time() -> Iterator[None]:
+    """Limit searches for certificates by the time that this process gets: what others take must not end them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (certification, consistency):
+            patch.setattr(module, "time", SimpleNamespace(monotonic=time.thread_time))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,9 @@ def test_the_time_limit_ends_the_attack(case: Case) -> None:
     assert finished.seconds > 0.3
 
 
-def test_progress_follows_the_nearer_limit(case: Case) -> None:
+def test_progress_follows_the_nearer_limit(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on whenever it is read."""
+    monkeypatch.setattr(time, "perf_counter", partial(next, itertools.count(0.0, 0.02)))
     snapshots = all_of(Snapshot, list(reconstruct(case, iterations=10**6, max_seconds=1)))
     progress = [snapshot.progress for snapshot in snapshots if snapshot.progress is not None]
     assert all(0 <= share <= 1 for share in progress)

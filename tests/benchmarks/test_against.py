@@ -60,7 +60,7 @@ def test_a_run_ends_when_its_budget_is_spent_and_counts_its_evaluations() -> Non
 
     found = against.run_theirs(prepare, "endless", ONE_IMAGE, budget=0.05)
     assert found["reason"] == "seconds"
-    assert found["evaluations_per_second"] > 1
+    assert found["evaluations_per_second"] > 0
     assert found["reached"] == {"20": None, "30": None, "59": None}
 
 

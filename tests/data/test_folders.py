@@ -80,7 +80,9 @@ def test_there_are_as_many_classes_as_folders(tmp_path: Path, names: tuple[str, 
 folder_names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=9)
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.sets(folder_names.filter(lambda name: name[0] != "."), min_size=2, max_size=6))
 def test_any_names_make_as_many_classes(tmp_path_factory: pytest.TempPathFactory, names: set[str]) -> None:
     root = zoo(tmp_path_factory.mktemp("zoo"), *names)

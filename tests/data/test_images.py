@@ -250,7 +250,9 @@ for name, mode in (("JPEG", "RGB"), ("PNG", "RGBA"), ("TIFF", "L"), ("GIF", "P")
     FILES[name] = buffer.getvalue()
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data(), content=st.sampled_from(sorted(FILES)).map(FILES.__getitem__))
 def test_damaged_files_are_read_or_refused(tmp_path: Path, data: st.DataObject, content: bytes) -> None:
     damaged = bytearray(content[: data.draw(st.integers(0, len(content)))])

@@ -146,12 +146,9 @@ def test_shipped_curves_stand_beside_and_over_stages_too(visit: Any, monkeypatch
 
 
 def test_curves_can_be_stopped(visit: Any, store: Store) -> None:
-    app = answered(visit(indices="0,4", model="lenet", draws="50"))
+    app = answered(visit(indices="0,4", draws="50"))
     app.button(key="start").click().run()
-    points = curve(
-        Scenario(indices=(0, 4), model="lenet"), over="batch_size", composition="random", repeats=50,
-        check=controls.check,
-    )  # fmt: skip
+    points = curve(Scenario(indices=(0, 4)), over="batch_size", composition="random", repeats=50, check=controls.check)
 
     def scored() -> list[Scored]:
         records = store.studies([point.key for point in points])

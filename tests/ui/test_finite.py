@@ -29,7 +29,9 @@ from ui.tracks import curve_of
 
 NUMBERS = st.one_of(st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1.7e308, 5e-324]), st.floats(0, 120))
 PAIRS = st.tuples(NUMBERS, NUMBERS)
-any_numbers = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+any_numbers = settings(
+    max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def strict(values: Any) -> str:
