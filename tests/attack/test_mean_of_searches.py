@@ -102,9 +102,8 @@ def test_the_mean_is_closer_on_a_deep_network_than_one_search_of_the_same_length
         return float(metrics.psnr(images[metrics.match(images, batch.images)], batch.images).mean())
 
     smooth = (("total-variation", 5e-3),)
-    assert psnr(MeanSettings(iterations=60, each=20, priors=smooth)) > psnr(
-        MatchingSettings(iterations=60, priors=smooth)
-    )
+    means = MeanSettings(iterations=30, each=10, priors=smooth)
+    assert psnr(means) > psnr(MatchingSettings(iterations=30, priors=smooth))
 
 
 def test_a_search_under_way_counts_once_it_matches_as_well_as_a_complete_one() -> None:
