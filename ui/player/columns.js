@@ -1,6 +1,6 @@
 // The columns of a player: pictures that do not change, the pictures of an attack, and notes of the app.
 
-import { el, setAttribute, setText, unbroken } from "./dom.js";
+import { el, setAttribute, setText } from "./dom.js";
 import { Grid } from "./grid.js";
 import { blended, curveOf, decibels, frameAt, meanOf, notMatched, percent, psnr, repeated, signed } from "./model.js";
 import { colours, countOf, decoded, drawColours, drawNoise, drawPart } from "./pictures.js";
@@ -11,7 +11,8 @@ const TONES = { recovered: "recovered", recognisable: "recognisable", "not recov
 class Column {
   constructor(kind) {
     this.title = el("h3");
-    this.status = el("span", { class: "status" });
+    this.words = [el("span"), el("span", { class: "kind" }), el("span", { class: "count" })];
+    this.status = el("span", { class: "status" }, ...this.words);
     this.head = el("header", {}, this.title, this.status);
     this.progress = el("i");
     this.body = el("div", { class: "body" });
@@ -209,8 +210,13 @@ export class TrackColumn extends PictureColumn {
       this.grid.show(place, { draw, alt: `Picture ${place + 1}: nothing rebuilt yet` });
     }
     this.filled = false;
-    setText(this.status, unbroken(this.waiting?.waiting ?? ""));
+    this.say(this.waiting?.waiting ?? "");
     this.advance(this.waiting?.share ?? 0, this.waiting?.waiting && this.waiting?.share == null);
+  }
+
+  // What stands at the right of the head; where there is little room, the figure alone.
+  say(figure, kind = "", count = "") {
+    [figure, kind, count].forEach((words, n) => setText(this.words[n], words));
   }
 
   showPictures(moment, against) {
@@ -219,9 +225,8 @@ export class TrackColumn extends PictureColumn {
     this.grid.setCount(count);
     for (let place = 0; place < count; place++) this.grid.show(place, this.tile(moment, place, mixed, against));
     this.filled = true;
-    // The figure first: a narrow column leaves out the parts that have no room.
-    const quality = moment.mean != null ? [decibels(moment.mean), "mean"] : [notMatched(moment.residual)];
-    setText(this.status, [...quality, this.live ? `· iteration ${moment.step}` : ""].filter(Boolean).map(unbroken).join(" "));
+    const scored = moment.mean != null;
+    this.say(scored ? decibels(moment.mean) : notMatched(moment.residual), scored ? " mean" : "", this.live ? `, iteration ${moment.step}` : "");
     setAttribute(this.status, "title", notMatched(moment.residual) || null);
     this.advance(this.live ? moment.progress : 0, this.live && moment.progress == null);
   }

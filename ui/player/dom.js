@@ -25,11 +25,6 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Words that stand on one line.
-export function unbroken(words) {
-  return words.replaceAll(" ", "\u00a0");
-}
-
 export function setAttribute(element, name, value) {
   if (value == null) element.removeAttribute(name);
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
