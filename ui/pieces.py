@@ -6,13 +6,12 @@ from markupsafe import Markup
 
 from ui.rendering import joined, render
 
-SIZES = ((80, ""), (140, "dl-long"), (999, "dl-longer"))  # up to so many letters: the type that fits into the first row
+MOST_LETTERS = 130  # of a sentence in the usual type, which then fits into the first row
 
 
 def headline(sentence: str) -> Markup:
-    """The sentence at the top of a page, the longer the smaller."""
-    size = next((size for letters, size in SIZES if len(sentence) <= letters), SIZES[-1][1])
-    return render("headline.html", sentence=sentence, size=size)
+    """The sentence at the top of a page; smaller where it is very long."""
+    return render("headline.html", sentence=sentence, long=len(sentence) > MOST_LETTERS)
 
 
 def step(number: int, title: str, *content: Markup) -> Markup:

@@ -44,10 +44,10 @@ class PictureColumn extends Column {
   }
 
   // The head is as wide as the pictures, so that its words stand above them. Gives the width that is used.
-  resize(stacked, noted) {
+  resize(stacked, noted, others) {
     const { clientWidth: width, clientHeight: height } = this.body;
     const below = this.more.textContent ? this.more.offsetHeight : 0;
-    const used = this.grid.resize(width, height - below, { stacked, noted, small: this.data.kind === "still" });
+    const used = this.grid.resize(width, height - below, { stacked, noted, others, small: this.data.kind === "still" });
     this.element.style.setProperty("--used", `${Math.min(width, used)}px`);
     return used;
   }

@@ -6,6 +6,7 @@ import { fit, fitWidth } from "./model.js";
 const LINE = 1.55; // rem of a line below a picture, and of a small one; as in player.css
 const SMALL = 1.25;
 const GAP = 0.6;
+const ALIKE = 1.1; // pictures that are larger than others by up to this factor are made as large as these
 const BARE = 3; // rem of side below which pictures stand without words, and closer
 
 export class Grid {
@@ -74,13 +75,15 @@ export class Grid {
   }
 
   // Sizes follow from the space of the column alone, never from what is shown: nothing moves during a run.
-  resize(width, height, { stacked, small, noted }) {
+  resize(width, height, { stacked, small, noted, others }) {
     const unit = rem(), count = Math.max(1, this.tiles.length);
     const columns = small ? Math.max(4, Math.ceil(Math.sqrt(count))) : Math.ceil(Math.sqrt(count));
     const sized = (gap, below) => (stacked ? fitWidth(count, width, gap, columns, (small ? 8 : 22) * unit) : fit(count, width, height, gap, below));
     let gap = GAP * unit, { columns: used, side } = sized(gap, (LINE + (noted ? SMALL : 0)) * unit);
     const bare = side < BARE * unit;
     if (bare) ({ columns: used, side } = sized((gap = (GAP / 3) * unit), 0));
+    if (side > others && side <= ALIKE * others) side = others;
+    this.side = side;
     this.element.classList.toggle("bare", bare);
     this.element.style.setProperty("--gap", `${gap}px`);
     this.element.style.setProperty("--columns", used);

@@ -253,7 +253,9 @@ class Player {
     this.element.classList.toggle("gauging", this.tracks.some((track) => track.data.gauge));
     const noted = this.columns.some((column) => column.noted), weights = this.columns.map(({ data }) => `minmax(0, ${data.weight}fr)`);
     this.row.style.setProperty("--widths", weights.join(" "));
-    const used = this.columns.map((column) => column.resize(narrow, noted));
+    const resized = (smallest) => this.columns.map((column) => column.resize(narrow, noted, smallest));
+    resized(Infinity);
+    const used = resized(Math.min(...this.columns.map((column) => column.grid?.side ?? Infinity)));
     // Pictures that the height limits leave space: notes beside them get it.
     if (used.includes(null)) this.row.style.setProperty("--widths", used.map((width, n) => (width ? `${width}px` : weights[n])).join(" "));
     this.timeline.draw();

@@ -139,6 +139,13 @@ def test_the_first_window_shows_the_whole_stage(visit: Any) -> None:
     assert rebuilt["height"] >= 0.6 * WINDOW
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1920, 1080)])
+def test_private_and_rebuilt_images_are_of_one_size(visit: Any, width: int, height: int) -> None:
+    page = visit(width=width, height=height)
+    sizes = [page.locator(f"{column} canvas").first.bounding_box()["width"] for column in (KEPT, TRACK)]
+    assert sizes[0] == sizes[1]
+
+
 def test_nothing_moves_on_the_page_during_a_run(visit: Any) -> None:
     page = visit("/?indices=0,4&max_iterations=60")
 
