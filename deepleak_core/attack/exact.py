@@ -95,8 +95,8 @@ def _features(case: Case, labels: Tensor, seed: int, stop: Callable[[], bool]) -
     """One feature vector per image. Raises `CannotSeparate` or `NotSeparated`."""
     if (steps := case.update.local_steps) > 1:
         raise CannotSeparate(
-            f"The update sums {steps} local steps at changing weights: its last layer holds no single gradient to "
-            "separate, and the steps are simulated instead."
+            f"The update is the sum of {steps} local steps, each at other weights. It holds no single gradient to "
+            "separate, so the attack simulates the steps."
         )
     return separated_features(case, labels, seed=seed, stop=stop)
 

@@ -103,8 +103,8 @@ class Matching:
             return None
         return Stage(
             name="Local steps computed twice",
-            sentence="Differentiating through all local steps at once would take more than half of the free memory: "
-            "each step is computed again on the way back, which is slower.",
+            sentence="Differentiating through all local steps at once would take more than half of the free memory. "
+            "The backward pass computes each step again, which is slower.",
             remark=True,
         )
 

@@ -32,6 +32,9 @@ USEFUL = 0.02  # relative error up to which a solved value is taken as known
 EXPLAINED = 1e-4  # relative residual of a layer's equations above which a signal must be wrong
 WORTHWHILE = 0.2  # share of a layer's inputs that must be determined for them to be used
 MOST_OVER = 1.5  # images over the largest capacity of a phase, above which no layer is tried
+NO_CHAIN = (
+    "This network is not a plain chain of convolutions and activations, so its layers cannot be solved one by one."
+)
 
 
 @dataclass(frozen=True)
@@ -108,17 +111,17 @@ def chain(model: TargetModel, image_shape: tuple[int, int, int]) -> tuple[Link, 
     """The body as a chain of plain convolutions and activations with an inverse, or a sentence why it is none."""
     children = list(model.body.named_children())
     if not isinstance(children[-1][1] if children else None, nn.Flatten) or len(children) % 2 == 0:
-        return "This network is not a plain chain of convolutions and activations: its layers are not peeled off."
+        return NO_CHAIN
     links: list[Link] = []
     shape = image_shape
     for (name, convolution), (_, activation) in zip(children[:-1:2], children[1::2], strict=True):
         if not _is_plain(convolution):
-            return "This network is not a plain chain of convolutions and activations: its layers are not peeled off."
+            return NO_CHAIN
         entry = activation_of(activation)
         if entry is None or entry.inverse is None:
             return (
-                f"A convolution is followed by {type(activation).__name__}, no activation with a known inverse "
-                f"({known_activations(invertible=True)}): layers are not peeled off."
+                f"A convolution is followed by {type(activation).__name__}. Only activations with a known inverse let "
+                f"the layers be solved one by one: {known_activations(invertible=True)}."
             )
         assert isinstance(convolution, nn.Conv2d)
         size = tuple(

@@ -224,14 +224,14 @@ def assumptions(case: Case) -> list[tuple[str, str]]:
         stages = [("Known order", known)]
     else:
         secret = (
-            "The client shuffles its images in every epoch and keeps the order secret: simulated steps are taken "
-            "on the mean over all images, which limits how well the update can be matched."
+            "The client shuffles its images in every epoch and keeps the order secret. Simulated steps "
+            "use the mean over all images, so they cannot match the update exactly."
         )
         stages = [(ASSUMPTION, secret)]
     if short := short_batch(images, local):
         uneven = (
-            f"The last mini-batch holds {short} image{'s' * (short > 1)} instead of {local.batch_size}, which weigh "
-            "more in the update; which images these are is guessed, so label counts are uncertain."
+            f"The last mini-batch holds {short} image{'s' * (short > 1)} instead of {local.batch_size}; each weighs "
+            "more in the update. The attack guesses which images these are, so label counts are uncertain."
         )
         stages.append(("Short mini-batch", uneven))
     return stages

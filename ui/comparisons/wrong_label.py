@@ -24,10 +24,10 @@ from ui.player import Click, Column
 CORRECT, WRONG, REPAIRED = "all labels correct", "one wrong", "corrected"  # the curves
 NONE_WRONG = {"mislabel": None, "wrong_labels": 0}
 WORST = "worst"  # the choice of the label whose error costs most
-WORST_OF_MAP = "The worst case is the wrong label that costs most of all possible ones, see the map below the pictures."
+WORST_OF_MAP = "The worst case is the wrong label that costs most, see the map below the pictures."
 WORST_BY_RULE = (
-    "The worst case, by a rule: the image whose features weigh most in the last layer, mislabelled as the absent class "
-    "that the network finds least likely for it."
+    "The expected worst case: the image with the largest features, mislabelled as the class that the network finds "
+    "least likely for it, among those that do not occur in the batch."
 )
 
 # ------------------------------------------------------------------------------------------------ which label is wrong

@@ -163,7 +163,7 @@ def fused() -> None:
     closer = "closer to their mean" if of["psnr_to_mean"] > of["searched_psnr"] else "no closer to their mean"
     every = "every pixel is exact" if of["exact_pixels"] else "not every pixel is exact"
     _caption(
-        f"Four images of one class ({of['label']}). What gradient matching returns is {closer} "
+        f"Four images of one class ({of['label']}). Gradient matching returns pictures that are {closer} "
         f"({of['psnr_to_mean']:.0f} dB) than to the single images ({of['searched_psnr']:.0f} dB), yet its residual is "
         f"only {of['searched_residual']:.1g}. Separated, no label given: {every}."
     )
@@ -200,9 +200,9 @@ def simplex() -> None:
     labels = ", ".join(of["class_names"][label] for label in first["labels"])
     right = all(network["labels"] == network["labels_read"] for network in of["networks"].values())
     _caption(
-        f"A batch of three ({labels}), trained networks. {first['bounds']:,} and {last['bounds']:,} activation bounds "
-        "leave the outlined region; found are the vertices of the largest triangle in it after ReLU, the three most "
-        "independent vectors after ELU. "
+        f"A batch of three ({labels}), trained networks. The outlined region satisfies all activation bounds "
+        f"({first['bounds']:,} and {last['bounds']:,}). After ReLU the attack takes the vertices of the largest "
+        "triangle in it, after ELU the three most independent vectors. "
         + ("All labels read from them are correct." if right else "Not all labels read from them are correct.")
     )
 
@@ -240,7 +240,7 @@ def networks() -> None:
     )
     _caption(
         f"{of['attack']} on the same four images with true labels, at most {cells[0]['iterations']} iterations. "
-        "A low bar means that this attack with these settings recovered little, not that nothing leaks."
+        "A low bar means that this attack with these settings recovered little. Other attacks may recover more."
     )
 
 

@@ -60,7 +60,7 @@ PICTURES = (
     ),
     Picture(
         "fusion",
-        "Images of one kind come back as one blend, which small differences take apart again.",
+        "Images of one class come back as one blend. Small differences let the attack separate them.",
         "blend",
         "Four frogs come back as the same blurred blend; small differences separate them into four frogs.",
     ),

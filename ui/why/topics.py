@@ -29,8 +29,8 @@ TOPICS = {
     "leak": Topic(
         sentence="A gradient is made by multiplying errors with the images themselves, so the images can be "
         "calculated back from it.",
-        helps="Noise that is added to the update, with each image's share limited first (differential privacy). "
-        "Or a server that sees only the sum over many clients.",
+        helps="Differential privacy: the client limits what each image contributes, then adds noise. Or secure "
+        "aggregation: the server sees only the sum over many clients.",
         drawing="leak",
         shows="An image times an error is its gradient; the gradient divided by the error is the image again.",
         formula=r"""
@@ -43,8 +43,8 @@ A row of the first divided by the same entry of the second is the input $x$ (Pho
         section="holds-images",
     ),
     "fedavg": Topic(
-        sentence="Sharing trained weights hides little: the way from the old weights to the new ones is close to one "
-        "large gradient.",
+        sentence="Sharing trained weights hides little: the difference between the old and the new weights is close "
+        "to one large gradient.",
         helps="More local steps on many more images make the attack harder, without a guarantee. Differential "
         "privacy gives one.",
         drawing="fedavg",
@@ -59,10 +59,10 @@ The more steps and the larger the rate, the rougher the approximation (McMahan e
         section="holds-images",
     ),
     "wrong-label": Topic(
-        sentence="The attack sorts the images by class. With one in the wrong place the sums do not fit, and all "
-        "images are distorted to make up for it.",
-        helps="Hiding a label is no defence: the attacker sees that the update does not fit, and corrects the "
-        "label. Noise in the update hides the misfit as well.",
+        sentence="With one wrong label the attack cannot match the shared gradient. It distorts all images to come as "
+        "close as it can.",
+        helps="Hiding a label is no defence: the attacker sees that the gradients do not match, and corrects the "
+        "label. Noise in the update hides this.",
         drawing="wrong-label",
         shows="A ship is labelled as a deer: two rows of the gradient differ, and all four images get worse.",
         formula=r"""
@@ -76,8 +76,8 @@ One wrong $y_k$ makes two rows wrong. All images share the layers below, so all 
         section="wrong-label",
     ),
     "fusion": Topic(
-        sentence="Images of one class are added up before they are shared, and a sum does not say what its parts were: "
-        "what comes back is their blend.",
+        sentence="The update holds the images of one class only as a sum. A sum does not say what its parts are, so "
+        "the attack returns their blend.",
         helps="Equal labels are no defence: the exact attack takes the blend apart. Noise in the update hides "
         "the small differences that it needs.",
         drawing="fusion",
@@ -92,8 +92,8 @@ So $f_i + v$ and $f_j - v$ fit as well for any $v$ (Geng et al. 2021).
         section="fusion",
     ),
     "separation": Topic(
-        sentence="The network predicts something slightly different for each image, and these small differences are "
-        "enough equations to take the blend apart.",
+        sentence="The network's prediction differs slightly from image to image. These differences give enough "
+        "equations to separate the images.",
         helps="A little noise in the update hides these differences, and with as many images as classes there "
         "are too few equations.",
         drawing="separation",
@@ -127,12 +127,12 @@ Only the mean prediction $\bar p$ has to be estimated (Geng et al. 2021).
         section="labels",
     ),
     "gradinversion": Topic(
-        sentence="GradInversion asks which classes are there, not how often: where a class occurs twice, one label is "
-        "a guess, and one wrong label makes every image worse.",
-        helps="Nothing is gained where one attack fails: another one counts right. Differential privacy limits "
-        "them all.",
+        sentence="GradInversion finds which classes occur, not how often. If a class occurs twice, it guesses one "
+        "label, and one wrong label makes every image worse.",
+        helps="Repeated labels are no defence: other attacks count them correctly. Differential privacy limits every "
+        "attack.",
         drawing="gradinversion",
-        shows="A batch of two frogs and a ship: asked which, the answer lacks a frog; asked how many, it is complete.",
+        shows="A batch of two frogs and a ship: the list of classes lacks a frog, the counts include both.",
         formula=r"""
 GradInversion takes the $K$ classes with the smallest column minima (Yin et al. 2021):
 
