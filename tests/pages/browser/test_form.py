@@ -48,3 +48,20 @@ def test_nothing_overlaps_is_cut_or_too_faint(chrome: Any, app_url: str, name: s
     page.close()
     assert {where: found for where, found in faults.items() if found} == {}
     assert errors == []
+
+
+SHIFTS = """() => new Promise((done) => {
+  let sum = 0;
+  const added = (list) => list.getEntries().forEach((entry) => (sum += entry.value));
+  new PerformanceObserver(added).observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => done(sum), 500);
+})"""
+GOOD_SHIFT = 0.1  # cumulative layout shift that counts as good, https://web.dev/articles/cls
+
+
+@pytest.mark.parametrize("name", ["live_attack", "gallery", "gradinversion"])
+def test_what_loads_later_moves_nothing(chrome: Any, app_url: str, name: str) -> None:
+    page, _ = opened(chrome, app_url, name)
+    shift = page.evaluate(SHIFTS)
+    page.close()
+    assert shift < GOOD_SHIFT
