@@ -549,7 +549,7 @@ from deepleak_core.runs.store import Store
 if __name__ == "__main__":
     engine = Engine(Store(sys.argv[1]))
     runs = [engine.submit(Scenario.from_json(text), again=True) for text in sys.argv[2:]]
-    while len(engine.store.curve(runs[1])) < 2:
+    while engine.store.run(runs[1]).under_way and len(engine.store.curve(runs[1])) < 2:
         time.sleep(0.05)
     print(*runs, flush=True)
     time.sleep(1000)

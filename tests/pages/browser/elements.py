@@ -44,9 +44,9 @@ def timeline(page: Page) -> Locator:
     return page.get_by_role("slider", name="Time in the attack")
 
 
-def expect_recorded(page: Page) -> None:
-    """The player shows runs that have ended: they can be played again."""
-    expect(page.locator(".st-key-player-compared").get_by_role("button", name="Play")).to_be_enabled()
+def expect_recorded(page: Page, player: str = ".st-key-player-compared") -> None:
+    """A player shows runs that have ended: they can be played again, and their last pictures are drawn."""
+    expect(page.locator(player).get_by_role("button", name="Play")).to_be_enabled()
 
 
 def start(page: Page) -> None:

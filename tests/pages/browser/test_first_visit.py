@@ -1,4 +1,7 @@
-"""The first request after the start of a server may be any link of the app."""
+"""The first request after the start of a server may be any link of the app.
+
+That for the page Live attack with a scenario is the first one to the app that all other tests share.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from benchmarks.browser import LIVE_ATTACK, button
+from benchmarks.browser import button
 from deepleak_core import run
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
@@ -18,7 +21,6 @@ from tests.pages.browser.elements import (
     TRACK,
     column,
     expect_drawn_by_the_app,
-    expect_kept,
     expect_no_error,
     expect_private,
     expect_recorded,
@@ -56,7 +58,6 @@ def test_a_link_to_a_run(visit: Callable[..., Page], fresh_app: Fresh) -> None:
 @pytest.mark.parametrize(
     ("link", "ready"),
     [
-        ("/?indices=4,5", LIVE_ATTACK),
         ("/label_inference?indices=4,5", (".dl-answers",)),
         ("/how_it_works#defences", ("#defences",)),
     ],
@@ -64,8 +65,6 @@ def test_a_link_to_a_run(visit: Callable[..., Page], fresh_app: Fresh) -> None:
 def test_any_other_link(visit: Any, fresh_app: Fresh, link: str, ready: tuple[str, ...]) -> None:
     page = visit(link, url=fresh_app[0], ready=ready)
     expect_drawn_by_the_app(page)
-    if link.startswith("/?"):
-        expect_kept(page, ["frog"] * 2)
-    elif "indices" in link:
+    if "indices" in link:
         expect_private(page, ["frog"] * 2)
     expect_no_error(page)

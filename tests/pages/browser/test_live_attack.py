@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from benchmarks.browser import STAGE, button, running_app
+from benchmarks.browser import LIVE_ATTACK, STAGE, button, running_app
 from tests.pages.browser.elements import (
     KEPT,
     MESSAGE,
     TRACK,
     expect_kept,
     expect_no_error,
+    expect_recorded,
     headline,
     shown,
     start,
@@ -40,6 +41,12 @@ def expect_playing(page: Page, playing: bool) -> None:
     expect(page.locator(f"{STAGE} .frame.playing")).to_have_count(int(playing))
 
 
+def finished(page: Page) -> None:
+    """Wait until a run is over and drawn: buttons come before the player has decoded the pictures."""
+    button(page, "pictures").wait_for()
+    expect_recorded(page, STAGE)
+
+
 def until_new(page: Page, before: str) -> str:
     """Wait for another first picture."""
     for _ in range(900):
@@ -51,9 +58,8 @@ def until_new(page: Page, before: str) -> str:
 
 @pytest.mark.skipif(recorded_for(WELCOME) is None, reason="no recording of it in the gallery")
 def test_the_first_visit_plays_a_recorded_attack_beside_the_button_that_runs_it(visit: Any) -> None:
-    page = visit()
+    page = visit(ready=(f"{STAGE} .frame.playing", *LIVE_ATTACK))
     expect_kept(page, ["cat", "ship", "airplane", "frog"])
-    expect_playing(page, True)
     expect(button(page, "start")).to_be_enabled()
     expect_playing(page, False)  # when it has reached its end
     expect(page.locator(f"{TRACK} [data-verdict]").first).to_be_visible()
@@ -66,13 +72,13 @@ def test_one_click_rebuilds_the_images_and_a_reload_finds_the_same_run(visit: An
     before = shown(page)[0]
     start(page)
     live_picture(page)
-    for _ in range(4):  # the pictures change while the attack goes on
+    for _ in range(3):  # the pictures change while the attack goes on
         before = until_new(page, before)
-    button(page, "pictures").wait_for()  # drawn last
+    finished(page)
     expect(page).to_have_url(re.compile(r".*/\?run=[\w-]+$"))
     address, last, sentence = page.url, shown(page), headline(page).inner_text()
     page.reload()
-    button(page, "pictures").wait_for()
+    finished(page)
     expect(page).to_have_url(address)
     expect(headline(page)).to_have_text(sentence)
     assert shown(page) == last
@@ -86,22 +92,29 @@ def test_one_click_rebuilds_the_images_and_a_reload_finds_the_same_run(visit: An
 
 
 def test_moments_are_pushed_and_the_page_ends_with_the_run(visit: Any) -> None:
-    page = visit("/?indices=0,4&max_iterations=300")
+    page = visit(LONG)
     pushed: list[str | bytes] = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: pushed.append(frame)))
     start(page)
-    button(page, "pictures").wait_for()
-    assert sum(isinstance(frame, str) for frame in pushed) > 2  # Streamlit's own are bytes
+    for _ in range(900):
+        page.wait_for_timeout(100)
+        if sum(isinstance(frame, str) for frame in pushed) > 2:  # Streamlit's own are bytes
+            break
+    else:
+        raise AssertionError("no moments are pushed")
+    button(page, "stop").click()
+    finished(page)
 
 
 def test_without_pushed_moments_the_pictures_still_change(visit: Any) -> None:
     page = visit()
     page.route_web_socket(re.compile("/moments/"), lambda socket: socket.close())
-    page.goto(page.url.rstrip("/") + "/?indices=0,4&max_iterations=600")
+    page.goto(page.url.rstrip("/") + LONG)
     start(page)
     live_picture(page)
     until_new(page, shown(page)[0])
-    button(page, "pictures").wait_for()
+    button(page, "stop").click()
+    finished(page)
 
 
 def test_the_settings_opened_after_a_run_are_those_of_the_run(visit: Any) -> None:
@@ -147,7 +160,7 @@ def test_private_and_rebuilt_images_are_of_one_size(visit: Any, width: int, heig
 
 
 def test_nothing_moves_on_the_page_during_a_run(visit: Any) -> None:
-    page = visit("/?indices=0,4&max_iterations=60")
+    page = visit(LONG)
 
     def places() -> list[Any]:
         page.mouse.move(0, 0)
@@ -158,7 +171,8 @@ def test_nothing_moves_on_the_page_during_a_run(visit: Any) -> None:
     start(page)
     live_picture(page)
     during = places()
-    button(page, "pictures").wait_for()
+    button(page, "stop").click()
+    finished(page)
     assert before == during == places()
 
 
@@ -180,14 +194,14 @@ def test_a_second_visitor_follows_the_run_by_its_link_and_cannot_stop_it(visit: 
     button(first, "stop").click()
     for page in (first, second):
         expect(button(page, "start")).to_be_enabled()
-        button(page, "pictures").wait_for()  # drawn last
+        finished(page)
     assert shown(first) == shown(second)
 
 
 def test_a_run_that_is_over_can_be_played_again(visit: Any) -> None:
     page = visit(SHORT)
     start(page)
-    button(page, "pictures").wait_for()
+    finished(page)
     last = shown(page)[0]
     timeline(page).focus()
     timeline(page).press("Home")

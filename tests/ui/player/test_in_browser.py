@@ -15,7 +15,7 @@ from deepleak_core.events import Stage
 from deepleak_core.runs.recording import RecordedRun, Recording, recorded, save
 
 pytestmark = pytest.mark.browser
-PATIENCE = 60_000  # milliseconds
+PATIENCE = 90_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +85,17 @@ def expect_playing(page: Page, playing: bool) -> None:
 
 
 def at_end(page: Page) -> None:
+    wait_for_plot(page, "plot.getAttribute('aria-valuenow') === plot.getAttribute('aria-valuemax')")
+
+
+def before_end(page: Page) -> None:
+    wait_for_plot(page, "plot.getAttribute('aria-valuenow') !== plot.getAttribute('aria-valuemax')")
+
+
+def wait_for_plot(page: Page, condition: str) -> None:
     page.wait_for_function(
         "() => { const plot = [...document.querySelectorAll('*')].map(e => e.shadowRoot?.querySelector('.plot'))"
-        ".find(Boolean); return plot && plot.getAttribute('aria-valuenow') === plot.getAttribute('aria-valuemax'); }"
+        f".find(Boolean); return plot && {condition}; }}"
     )
 
 
@@ -106,6 +114,7 @@ def test_a_recording_stands_at_its_end_with_its_verdict(show: Callable[..., Page
 def test_it_plays_pauses_and_ends_at_its_end(show: Callable[..., Page]) -> None:
     page = show()
     last = pixels(page)
+    page.get_by_label("Speed").select_option("0.25")
     toggle(page).click()
     expect_playing(page, True)
     page.wait_for_timeout(500)
@@ -128,7 +137,7 @@ def test_it_plays_at_once_and_again_where_it_is_asked_to(show: Callable[..., Pag
     expect_playing(page, True)
     page.get_by_label("Speed").select_option("4")
     at_end(page)
-    page.wait_for_timeout(2500)
+    before_end(page)
     expect_playing(page, True)
     page.get_by_role("button", name="Repeat").click()
     at_end(page)
