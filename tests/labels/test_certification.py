@@ -162,8 +162,7 @@ def test_hopping_finds_what_other_searches_miss(thorough: bool, monkeypatch: pyt
 # ---------------------------------------------------------------------------------------------- no certificates
 
 
-@pytest.mark.parametrize("noise", [1e-2, 1.0])
-@pytest.mark.parametrize("indices", [(4,), (4, 5)])
+@pytest.mark.parametrize(("indices", "noise"), [((4,), 1.0), ((4, 5), 1e-2)])
 def test_a_noisy_gradient_certifies_nothing(indices: tuple[int, ...], noise: float) -> None:
     known, _ = knowledge_of(Scenario(model="lenet64-elu", stage="late", indices=indices), noise=noise)
     verdict = certify_counts(known.last_layer, len(indices), estimates(known))
@@ -171,7 +170,7 @@ def test_a_noisy_gradient_certifies_nothing(indices: tuple[int, ...], noise: flo
     assert int(verdict.counts.sum()) == len(indices)
 
 
-@pytest.mark.parametrize("noise", [1e-6, 1e-4, 1e-3])
+@pytest.mark.parametrize("noise", [1e-6, 1e-3])
 def test_faint_noise_never_certifies_wrong_counts(noise: float) -> None:
     known, truth = knowledge_of(Scenario(model="lenet64-elu", stage="late", indices=(4, 5)), noise=noise)
     verdict = certify_counts(known.last_layer, 2, estimates(known))
@@ -204,14 +203,13 @@ def test_without_time_nothing_is_certified_but_an_answer_is_given(limit: dict) -
     assert int(verdict.counts.sum()) == 4
 
 
-@pytest.mark.parametrize("seconds", [0.5, 2.0])
-def test_a_hopeless_search_ends_in_time(seconds: float) -> None:
+def test_a_hopeless_search_ends_in_time() -> None:
     """Random rows are of no images: every stage runs until its time is over."""
     known, _ = knowledge_of(Scenario(model="lenet64-elu", stage="late", indices=tuple(range(9))), noise=0.3)
     began = time.thread_time()  # which other programs take nothing of
-    found = infer_labels(known.case, seconds=seconds)
+    found = infer_labels(known.case, seconds=0.5)
     assert not found.certified
-    assert time.thread_time() - began < 2 * seconds + 5
+    assert time.thread_time() - began < 5
 
 
 def test_features_below_the_floor_certify_nothing() -> None:
