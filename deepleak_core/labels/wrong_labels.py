@@ -74,11 +74,11 @@ def swaps(mislabel: Sequence[str], class_names: Sequence[str]) -> list[tuple[int
 
 
 def swap(
-    labels: Sequence[int], pairs: Sequence[tuple[int, int]], class_names: Sequence[str]
+    labels: Sequence[int], pairs: Sequence[tuple[int, int]], class_names: Sequence[str], *, there: str = "the batch has"
 ) -> tuple[list[int], tuple[int, ...]]:
     """Replace one label of each pair's first class by its second class; returns what `falsify` does.
 
-    Raises `UnsupportedScenario` where no label of the first class is left.
+    Raises `UnsupportedScenario` where no label of the first class is left; `there` says whose labels they are.
 
     >>> swap([0, 1, 1], [(1, 2)], ("bird", "cat", "dog"))
     ([0, 1, 2], (2,))
@@ -87,11 +87,11 @@ def swap(
     for before, after in pairs:
         if before not in changed:
             further = "further " if before in labels else ""
-            there = listed([class_names[label] for label in sorted(set(labels))])
+            accepted = listed([class_names[label] for label in sorted(set(labels))])
             raise UnsupportedScenario(
                 [
-                    f"mislabel replaces a label {shorten(class_names[before])}, but the batch has no {further}such "
-                    f"label; accepted are its labels: {there}."
+                    f"mislabel replaces a label {shorten(class_names[before])}, but {there} no {further}such label; "
+                    f"accepted are: {accepted}."
                 ]
             )
         changed[changed.index(before)] = after
@@ -130,5 +130,5 @@ class WrongLabels:
         Raises `UnsupportedScenario` where the labels do not allow it.
         """
         if self.swaps:
-            return swap(labels, swaps(self.swaps, class_names), class_names)
+            return swap(labels, swaps(self.swaps, class_names), class_names, there="the attacker has inferred")
         return falsify(labels, self.count, len(class_names), seed=seed)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepleak_core.errors import UnsupportedScenario
-from deepleak_core.labels.wrong_labels import falsify, instead_of, swap, swaps
+from deepleak_core.labels.wrong_labels import WrongLabels, falsify, instead_of, swap, swaps
 from deepleak_core.runs.checks import problems_of_wrong_labels as problems
 from deepleak_core.scenario import Scenario
 from deepleak_core.text import swap_text
@@ -58,7 +58,7 @@ CIFAR = Scenario(indices=(0, 1, 3, 4))  # cat, ship, airplane, frog
 @pytest.mark.parametrize(
     ("mislabel", "words"),
     [
-        (("dog>cat",), ["no such label; accepted are its labels: airplane, cat, frog, ship"]),
+        (("dog>cat",), ["no such label; accepted are: airplane, cat, frog, ship"]),
         (("cat>dog", "cat>horse"), ["no further such label"]),
         (("cat>unicorn",), ["'unicorn', which is no class here"]),
         (("yeti>unicorn",), ["'yeti'", "'unicorn'"]),
@@ -110,3 +110,9 @@ def test_falsifying_replaces_as_many_labels_as_asked(believed: list[int], wrong:
 def test_any_label_may_be_the_wrong_one() -> None:
     missing = [{0, 1, 2, 3} - set(falsify([0, 1, 2, 3], 1, 10, seed=seed)[0]) for seed in range(40)]
     assert {label for labels in missing for label in labels} == {0, 1, 2, 3}
+
+
+def test_where_no_such_label_was_inferred_the_attacker_is_named() -> None:
+    names = ("bird", "cat", "dog")
+    with pytest.raises(UnsupportedScenario, match="the attacker has inferred no such label; accepted are: bird, dog"):
+        WrongLabels(swaps=("cat>dog",)).applied([0, 0, 2], names, seed=0)
