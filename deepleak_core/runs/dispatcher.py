@@ -18,7 +18,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -45,7 +45,7 @@ CONNECT_SECONDS = 10  # how long a scheduler may take to answer, and to come bac
 STORED_SECONDS = 2.0  # how long the end of a run that waits may take until it is stored
 STARTING_SECONDS = 30.0  # for which the first worker may be awaited
 CLOSING_SECONDS = 5.0  # how long closing waits until all is stored
-IDLE_SECONDS = 10.0  # between counts of the workers where nothing waits and nothing is under way
+COUNT_SECONDS = 10.0  # between counts of the workers where no news of them arrives
 
 
 class Dispatcher:
@@ -84,7 +84,7 @@ class Dispatcher:
         self._underway: dict[str, Job] = {}
         self._inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._closing = False
-        self._began = time.monotonic()
+        self._began = self._counted = time.monotonic()
         self._writer = Writer(store, on_given_up=lambda run_id: self._inbox.put(partial(self._stop, run_id)))
         self._inbox.put(self._hand_out)
         self._dispatcher = threading.Thread(target=self._work, name="deepleak-dispatcher", daemon=True)
@@ -182,10 +182,11 @@ class Dispatcher:
     def _work(self) -> None:
         while not self._closing:
             try:
-                action = self._inbox.get(timeout=TICK_SECONDS if self.waiting or self._underway else IDLE_SECONDS)
+                action = self._inbox.get(timeout=TICK_SECONDS if self.waiting or self._underway else COUNT_SECONDS)
             except Empty:
-                # Where no run is under way, the news of workers that come or go may be lost with a connection.
-                action = self._attend if self._underway else self._hand_out
+                # News of workers that come or go may be lost with a connection.
+                late = time.monotonic() - self._counted >= COUNT_SECONDS
+                action = self._hand_out if late or not self._underway else self._attend
             try:
                 action()
                 self._attend()
@@ -219,6 +220,7 @@ class Dispatcher:
 
     def _hand_out(self) -> None:
         """Give waiting jobs to Dask, the most urgent first, one for each worker."""
+        self._counted = time.monotonic()
         try:
             client = self._connect()
         except Exception as error:  # whatever it is, no run should wait for workers that never come
@@ -234,9 +236,7 @@ class Dispatcher:
             self.workers = 0
             return
         self._reached = True
-        for worker in self._roster.see(client.nthreads()):
-            self._ask(worker)
-        self.workers = len(self._roster.usable)
+        self._count(client.nthreads())
         self._take_back_stranded()
         self._roster.wait(bool(self.waiting))
         if self._roster.hopeless:
@@ -265,6 +265,15 @@ class Dispatcher:
             if job.stop_by is None and not job.yields and not job.over:
                 job.yields = True
                 self._request_stop(job)
+
+    def _count(self, there: Mapping[str, int]) -> None:
+        """Take note of the workers that are connected, and miss those that are gone without any news of it."""
+        for worker in self._roster.see(there):
+            self._ask(worker)
+        self.workers = len(self._roster.usable)
+        for job in list(self._underway.values()):
+            if job.worker and job.worker not in there and not job.over and not job.future.done():
+                self._on_worker_lost(job)
 
     def _dismiss(self, cause: str, kind: str) -> None:
         with self.lock:
@@ -359,8 +368,6 @@ class Dispatcher:
         for job in list(self._underway.values()):
             if not job.allowed or job.over or job.future.done() or job.allowed & set(self._roster.usable):
                 continue
-            if job.worker:  # the message of its loss is still to come, or was lost with a connection
-                self._on_worker_lost(job)
             if job.stop_by is not None and not job.over:
                 self._drop(job, "stopped")
             elif not job.over:
@@ -394,7 +401,8 @@ class Dispatcher:
     def _follow_workers(self, happened: dict[str, Any]) -> None:
         if happened["action"] == "remove-worker" and not happened["expected"]:
             for job in list(self._underway.values()):
-                if job.worker and not job.over and job.future.key in happened["processing-tasks"]:
+                held = job.future.key in happened["processing-tasks"]
+                if job.worker == happened["worker"] and held and not job.over:
                     self._on_worker_lost(job)
         if happened["action"] in ("add-worker", "remove-worker"):
             self._hand_out()

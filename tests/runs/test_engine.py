@@ -518,6 +518,26 @@ def test_a_run_that_survives_a_killed_worker_finishes(engine: Engine) -> None:
     assert engine.store.curve(run_id)[-1].step == 1500
 
 
+def test_a_killed_worker_is_missed_where_no_news_of_it_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subscribe = Client.subscribe_topic
+
+    def deaf(client: Client, topic: str, handler: Any) -> None:
+        subscribe(client, topic, handler if topic != "all" else lambda event: None)
+
+    monkeypatch.setattr(Client, "subscribe_topic", deaf)
+    monkeypatch.setattr(dispatcher, "COUNT_SECONDS", 0.5)
+    engine = Engine(Store(f"sqlite:///{tmp_path}/runs.sqlite"))
+    try:
+        run_id = engine.submit(LONG, again=True)
+        running(engine, run_id)
+        kill(worker_of(engine))
+        running(engine, run_id, attempt=2)
+        assert "killed" in record_of(engine, run_id).message
+        engine.stop(run_id)
+    finally:
+        engine.close()
+
+
 def test_a_killed_worker_costs_a_study_no_more_than_time(engine: Engine) -> None:
     run_id = engine.study(Study(scenario=SPREAD.changed(seed=3), repeats=10**6))
     eventually(lambda: engine.store.events(run_id, Scored))
