@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from playwright.sync_api import Locator, Page, expect
 
 from benchmarks.browser import STAGE, button
@@ -10,6 +13,7 @@ PATIENCE = 90_000  # milliseconds: these tests ask whether things happen, not ho
 expect.set_options(timeout=PATIENCE)
 TRACK, KEPT = f"{STAGE} .track", f"{STAGE} .still"  # on the page Live attack: what is rebuilt, and the private images
 MESSAGE = ".dl-message"
+Found = TypeVar("Found")
 PANELS = (".st-key-player-compared canvas",)  # of a comparison page that is ready
 
 
@@ -64,3 +68,12 @@ def expect_drawn_by_the_app(page: Page) -> None:
     """The navigation and the style sheet are there."""
     expect(page.get_by_role("link", name="Live attack")).to_be_visible()
     assert page.locator(".dl-headline").first.evaluate("e => getComputedStyle(e).display") == "grid"
+
+
+def settled(page: Page, look: Callable[[], Found]) -> Found:
+    """What a look finds once it stays the same: fonts and sizes may arrive after the pictures."""
+    before, now = None, look()
+    while before != now:
+        page.wait_for_timeout(300)
+        before, now = now, look()
+    return now

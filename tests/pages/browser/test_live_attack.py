@@ -18,6 +18,7 @@ from tests.pages.browser.elements import (
     expect_no_error,
     expect_recorded,
     headline,
+    settled,
     shown,
     start,
     timeline,
@@ -167,7 +168,7 @@ def test_nothing_moves_on_the_page_during_a_run(visit: Any) -> None:
         found = [page.locator(place).bounding_box() for place in (".st-key-examples", ".st-key-top-row", STAGE, TRACK)]
         return [*found, page.locator(f"{TRACK} canvas").first.bounding_box(), page.locator(KEPT).bounding_box()]
 
-    before = places()
+    before = settled(page, places)
     start(page)
     live_picture(page)
     during = places()

@@ -13,6 +13,7 @@ from benchmarks.browser import running_app
 from deepleak_core import Scenario, run
 from deepleak_core.events import Stage
 from deepleak_core.runs.recording import RecordedRun, Recording, recorded, save
+from tests.pages.browser.elements import settled
 
 pytestmark = pytest.mark.browser
 PATIENCE = 90_000  # milliseconds
@@ -224,8 +225,7 @@ def test_a_run_under_way_stays_at_its_end_and_nothing_moves_on_the_page(
     page = show("kind=under-way&autoplay=1")
     expect(page.locator(".track .status")).to_have_text("Starting")
     expect(toggle(page)).to_be_disabled()
-    page.evaluate("document.fonts.ready.then(() => null)")  # the page is laid out anew when its font arrives
-    boxes = [page.locator(".track figure").first.bounding_box()]
+    boxes = [settled(page, page.locator(".track figure").first.bounding_box)]
     seen = [pixels(page)]
     for step in (1, 2, 3):
         page.get_by_role("button", name="Next").dispatch_event("click")  # without scrolling to it
