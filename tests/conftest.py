@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -29,6 +30,14 @@ def _own_time() -> Iterator[None]:
         for module in (certification, consistency):
             patch.setattr(module, "time", SimpleNamespace(monotonic=time.thread_time))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_main() -> Iterator[None]:
+    """Take back the name of the main module from the page of a test: worker processes of later tests import it."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture(scope="session")
