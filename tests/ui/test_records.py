@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from deepleak_core.runs.run import run
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
 from ui import records, tracks
+from ui.backend import REDRAW_SECONDS
 from ui.live import watch
 
 SCENARIO = Scenario(indices=(0, 3), model="lenet", max_iterations=3)
@@ -63,6 +66,7 @@ def test_a_moment_is_encoded_once_for_all_viewers(store: Store, run_id: str, que
     assert len(private["pictures"]) == 2
     assert not placeholders["pictures"], "who hides the private images does not get those of others"
     store.append(run_id, [event for event in run(SCENARIO.changed(seed=1)) if type(event).__name__ == "Snapshot"])
+    time.sleep(REDRAW_SECONDS)
     again = store.run(run_id)
     assert again is not None
     newer = watch.newest(again, hidden=False)

@@ -19,7 +19,7 @@ from ui.rendering import NOTHING, joined
 if TYPE_CHECKING:
     from deepleak_core.runs.store import RunRecord
 
-READING_SECONDS = 1.0  # between repetitions
+READING_SECONDS = 5.0  # between looks for revised labels; the page is drawn anew when there are any at all
 SHARED_SECONDS = 0.5  # for which viewers share what one of them has read
 
 

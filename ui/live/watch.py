@@ -15,6 +15,7 @@ from ui.backend import REDRAW_SECONDS, engine, give_way, pace
 from ui.live import stage
 from ui.live.view import View
 from ui.player import Column, Drawing, Note, Track
+from ui.stream import turn_of
 from ui.tracks import track
 
 
@@ -39,31 +40,35 @@ def draw(record: RunRecord, *, hidden: bool) -> None:
     """Follow a run, as often as the number of viewers allows."""
     slowed = pace()
     watched = shell.fragment(_watch, run_every=REDRAW_SECONDS * slowed)
-    watched(record.id, record.attempt, hidden, slowed, records.hindrances(record))
+    labelled = records.facts_of(record).inferred is not None
+    watched(record.id, record.attempt, hidden, slowed, labelled, records.hindrances(record))
 
 
-def _watch(run_id: str, attempt: int, hidden: bool, slowed: int, hindered: tuple[str, ...]) -> None:
+def _watch(run_id: str, attempt: int, hidden: bool, slowed: int, labelled: bool, hindered: tuple[str, ...]) -> None:
     """Draws the whole page anew when what it says is outdated.
 
-    The run is over, was started again, cannot begin or can again, or the number of viewers has changed.
+    The run is over, was started again, has labels now, cannot begin or can again, or the number of viewers has changed.
     """
     give_way()
     record = records.glance(run_id)
     if record is None or not record.under_way or record.attempt > max(1, attempt) or pace() != slowed:
         st.rerun()
-    if records.hindrances(record) != hindered:
+    if records.hindrances(record) != hindered or (records.facts_of(record).inferred is not None) != labelled:
         st.rerun()
     messages.of_engine(engine())
     stage.show(newest(record, hidden=hidden) if record.snapshots else stage.drawing(_columns(record, hidden=hidden)))
 
 
 def newest(record: RunRecord, *, hidden: bool) -> Drawing:
-    """The newest pictures of a run under way, read and encoded once for all viewers."""
-    return _newest(record.id, record.attempt, record.events, hidden, record)
+    """Pictures of a run under way, read and encoded once for all viewers, and so up to `REDRAW_SECONDS` old.
+
+    Whoever is pushed newer ones goes on with those.
+    """
+    return _newest(record.id, turn_of(record), hidden, record)
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
-def _newest(run_id: str, attempt: int, events: int, hidden: bool, _record: RunRecord) -> Drawing:
+@st.cache_resource(ttl=REDRAW_SECONDS, max_entries=32, show_spinner=False)
+def _newest(run_id: str, turn: str, hidden: bool, _record: RunRecord) -> Drawing:
     return stage.drawing(_columns(_record, hidden=hidden))
 
 
