@@ -75,7 +75,7 @@ def opened(
         record = store.run(run_id)
         if record is not None:
             return Opened(record.scenario, run_id, suspense)
-        problem = f"There is no run {run_id!r} here; its link may come from another installation, or be incomplete."
+        problem = f"There is no run {run_id!r} here. It was forgotten, or its link is incomplete or of another server."
         return Opened(default, None, suspense, (problem,))
     try:
         scenario = scenario_of(query, default)

@@ -6,6 +6,7 @@ That is who started it, and the presenter, by a code.
 from __future__ import annotations
 
 import hmac
+import math
 import threading
 import time
 from collections import deque
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from deepleak_core.runs.tasks import Task
 
 MOST_TRIES, TRIES_SECONDS = 10, 600.0  # wrong codes of all visitors together, within this time
+SECOND_CLICK_SECONDS = 1.5  # after a click on Stop
 REFUSED = "This is not the code of the presenter."
 TOO_MANY = "Too many wrong codes were tried; wait ten minutes."
 
@@ -52,12 +54,19 @@ def stop(runs: Iterable[RunRecord]) -> None:
     """Stop those of the runs that this visitor may stop; what goes wrong is kept for the page to say."""
     from ui.backend import engine  # imports PyTorch
 
+    st.session_state.stopped_at = time.monotonic()
     for run in runs:
         if may_stop(run):
             try:
                 engine().stop(run.id, visitor=_asking())
             except DeepLeakError as error:
                 st.session_state.problems = (str(error),)
+
+
+def has_just_stopped() -> bool:
+    """Whether a click may be the second one of an impatient visitor on Stop, whose place another button has taken."""
+    stopped: float = st.session_state.get("stopped_at", -math.inf)
+    return time.monotonic() - stopped < SECOND_CLICK_SECONDS
 
 
 def forget(run_id: str) -> None:

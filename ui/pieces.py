@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from markupsafe import Markup
 
 from ui.rendering import joined, render
@@ -12,6 +14,11 @@ MOST_LETTERS = 130  # of a sentence in the usual type, which then fits into the 
 def headline(sentence: str) -> Markup:
     """The sentence at the top of a page; smaller where it is very long."""
     return render("headline.html", sentence=sentence, long=len(sentence) > MOST_LETTERS)
+
+
+def when(created: float) -> str:
+    """Before a sentence about a run that answered the same question earlier: when that was, in local time."""
+    return time.strftime("Run here at %H:%M. ", time.localtime(created))
 
 
 def step(number: int, title: str, *content: Markup) -> Markup:

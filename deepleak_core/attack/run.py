@@ -160,8 +160,8 @@ def _sampled(gradient: Sequence[Tensor]) -> tuple[int, ...]:
 
 
 def _what_was_shared(case: Case) -> str:
-    local = case.update.local
-    return f"the update of {case.update.local_steps} local steps" if local else "the shared gradient"
+    steps = case.update.local_steps
+    return f"the update of {steps} local step{'s' * (steps != 1)}" if case.update.local else "the shared gradient"
 
 
 # --------------------------------------------------------------------------------------------------------- labels

@@ -25,7 +25,7 @@ from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
 from tests.helpers import app_page, checked, component, ended, errors, headline, keys, page_html, warnings
 from tests.runs.engines import eventually
-from ui import address, backend
+from ui import address, backend, ownership
 from ui.live import examples
 from ui.titles import TITLES
 
@@ -304,6 +304,20 @@ def test_a_run_can_be_stopped(visit: Any, store: Store) -> None:
     assert store.run(run_id).status == "stopped"
     assert outcome(store, app).sentence in headline(app)
     assert headline(app) != outcome(store, app).sentence
+
+
+def test_a_second_click_on_stop_starts_nothing(visit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "SECOND_CLICK_SECONDS", 600.0)
+    app = visit(indices="0,4", max_iterations="100000")
+    app.button(key="start").click().run()
+    run_id = app.query_params["run"]
+    ended(app.button(key="stop").click().run())
+    checked(app.button(key="start").click().run())
+    assert app.query_params["run"] == run_id
+    monkeypatch.setattr(ownership, "SECOND_CLICK_SECONDS", 0.0)
+    checked(app.button(key="start").click().run())
+    assert app.query_params["run"] != run_id
+    ended(app.button(key="stop").click().run())
 
 
 def test_the_outcome_of_a_stopped_run_may_come_after_its_end(visit: Any, store: Store) -> None:

@@ -60,6 +60,18 @@ def test_a_blend_is_shown_beside_the_mean_taken_apart_and_averaged(visit: Any, s
     assert app.button(key="start").label == visit(indices="0,4,7").button(key="start").label, "it may be run anew"
 
 
+def test_a_question_that_was_answered_before_is_played_from_its_start_and_says_when_it_ran(visit: Any) -> None:
+    asked = {"indices": "0,4,7", "max_iterations": "12"}
+    first = press(visit(**asked), "start")
+    assert not component(first, "compared")["autoplay"], "who has watched it sees its end"
+    second = checked(visit(**asked).button(key="start").click().run())
+    assert component(second, "compared")["autoplay"]
+    assert headline(second).endswith(headline(first))
+    assert headline(second) != headline(first)
+    again = press(second, "start")
+    assert headline(again) == headline(first)
+
+
 def test_turning_the_dial_runs_the_batch_it_asks_for(visit: Any, store: Store) -> None:
     app = visit(indices="0,1,4", max_iterations="8")
     runs = {}

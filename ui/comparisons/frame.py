@@ -129,7 +129,9 @@ class ComparisonPage:
         with further:
             self._next_action(started)
         latest = next(reversed(started), PAIR)
-        early = "Stopped early. " if started.get(latest, Group()).stopped else ""
+        shown = started.get(latest, Group())
+        early = pieces.when(shown.runs[0].created) if groups.answered(shown.id) else ""
+        early += "Stopped early. " if shown.stopped else ""
         recording = None if PAIR in started else recording_for(self.recordings, scenarios)
         row.say(recording.sentence if recording else early + self._sentence(started, latest))
         with row.why:
@@ -166,7 +168,7 @@ class ComparisonPage:
         ended = started.get(PAIR, Group()).finished is not None
         st.button(
             "Run again" if ended else "Run", type="secondary" if ended else "primary",
-            key="start", icon=":material/play_arrow:", on_click=groups.start, args=(PAIR, scenarios, "side by side"),
+            key="start", icon=":material/play_arrow:", on_click=_press_start, args=(PAIR, scenarios, "side by side"),
             kwargs={"instead_of_all": True, "again": ended}, disabled=not scenarios,
         )  # fmt: skip
 
@@ -235,7 +237,8 @@ class ComparisonPage:
         if going:
             messages.of_engine(engine())
         height = BELOW_CONTROL if self.choice.on_stage else None
-        click = play(self.columns(sides), key="compared", autoplay=bool(recorded), height=height)
+        replayed = bool(recorded) or any(map(groups.answered, group_ids.values()))
+        click = play(self.columns(sides), key="compared", autoplay=replayed, height=height)
         if click is not None and not going and (picked := self.choice.pick(click, scenarios)):
             groups.start(PAIR, picked, "side by side", instead_of_all=True)
             st.rerun()
@@ -258,6 +261,13 @@ class ComparisonPage:
             self._offer(follow_up, started, "secondary")
             if follow_up.name in started:
                 _sweep(started[follow_up.name], follow_up.sweep)
+
+
+def _press_start(
+    name: str, scenarios: Sequence[Scenario], schedule: Schedule, *, instead_of_all: bool, again: bool
+) -> None:
+    if not ownership.has_just_stopped():
+        groups.start(name, scenarios, schedule, instead_of_all=instead_of_all, again=again)
 
 
 # ------------------------------------------------------------------------------------------- what repeats by itself

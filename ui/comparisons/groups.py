@@ -72,7 +72,7 @@ def enter(page: str, names: Sequence[str]) -> bool:
     found = {name: members for name, group_id in asked.items() if (members := store().members(group_id))}
     state.groups = {name: asked[name] for name in found}
     state.problems = tuple(
-        f"There is no comparison {group_id!r} here; its link may come from another installation, or be incomplete."
+        f"There is no comparison {group_id!r} here. It was forgotten, or its link is incomplete or of another server."
         for name, group_id in asked.items()
         if name not in found
     )
@@ -109,7 +109,8 @@ def start(
 ) -> None:
     """Show a group, in place of all others or of the one of its name; or keep the reason why it is refused.
 
-    Runs that have answered the same scenario are taken, unless they shall run `again`.
+    Runs that have answered the same scenario are taken, unless they shall run `again`. The group is then remembered as
+    answered, where all of its runs had ended.
     """
     state = st.session_state
     try:
@@ -119,6 +120,13 @@ def start(
         return
     kept = {} if instead_of_all else {other: group for other, group in state.groups.items() if other != name}
     state.groups, state.problems = kept | {name: group_id}, ()
+    if not any(run.under_way for run in store().members(group_id)):
+        state.answered_group = group_id
+
+
+def answered(group_id: str) -> bool:
+    """Whether this visitor's latest question was answered by this group, which had ended before."""
+    return bool(group_id) and st.session_state.get("answered_group") == group_id
 
 
 def stop(group: Group) -> None:

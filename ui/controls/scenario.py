@@ -50,6 +50,8 @@ def draw(*, locked: bool) -> Made:
     """Draw all controls; `locked` shows them without letting them change, while a run is under way."""
     _resend()
     values, problems = images.draw(locked=locked)
+    if values["mode"] == "fedavg":
+        values |= _local_epochs(locked)
     outlook = st.container()
     values["attack"] = attack.choice(locked=locked)
     with st.expander("Expert settings", icon=":material/science:"):
@@ -79,6 +81,7 @@ def draw_update() -> Made:
     _resend()
     values, problems = images.draw(locked=False)
     if values["mode"] == "fedavg":
+        values |= _local_epochs(locked=False)
         with st.expander("Local training"):
             values |= _local_training(locked=False)
     with st.expander("Target model", expanded=True):
@@ -94,7 +97,8 @@ def draw_few(base: Scenario, *, locked: bool) -> Made:
     own, problems = images.draw(locked=locked)
     values |= own
     if values["mode"] == "fedavg":
-        values |= _local_training(locked) | attack.update_reading(base.attack, locked=locked)
+        values |= _local_epochs(locked) | _local_training(locked)
+        values |= attack.update_reading(base.attack, locked=locked)
     return _made(values | _network(values["dataset"], locked), problems)
 
 
@@ -145,11 +149,14 @@ def _made(values: Mapping[str, Any], problems: tuple[str, ...]) -> Made:
 # ------------------------------------------------------------------------------------------------ the groups
 
 
+def _local_epochs(locked: bool) -> dict[str, Any]:
+    return {"local_epochs": inputs.number("local_epochs", locked=locked)}
+
+
 def _local_training(locked: bool) -> dict[str, Any]:
     titles = {name: name.capitalize() for name in LOCAL_ORDERS}
     orders = "\n".join(f"- **{name.capitalize()}**: {words}." for name, words in LOCAL_ORDERS.items())
     return {
-        "local_epochs": inputs.number("local_epochs", locked=locked),
         "local_batch_size": inputs.number("local_batch_size", locked=locked),
         "local_lr": inputs.number("local_lr", locked=locked, step=0.001, format="%g"),
         "local_momentum": inputs.number("local_momentum", locked=locked, step=0.01, format="%g"),

@@ -55,4 +55,5 @@ def _start(view: View) -> tuple[str, str]:
 def _attack(scenario: Scenario, *, again: bool = False) -> None:
     from ui.live import session  # imports PyTorch
 
-    session.attack(scenario, again=again)
+    if not ownership.has_just_stopped():
+        session.attack(scenario, again=again)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import streamlit as st
 from deepleak_core.events import Finished
 from deepleak_core.runs.recording import RecordedRun
 from deepleak_core.scenario import Scenario
-from ui import address
+from ui import address, pieces
 from ui.live import examples
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def sentence_of(view: View, invitation: Mapping[str, str]) -> str:
         return f"The server rebuilds the private images from the shared {source}."
     stopped = view.record.status == "stopped"
     if view.finished is not None:
-        when = time.strftime("Run here at %H:%M. ", time.localtime(view.record.created)) if view.answered else ""
+        when = pieces.when(view.record.created) if view.answered else ""
         return when + ("Stopped early. " if stopped else "") + view.finished.sentence
     if stopped:
         return "Stopped before it began."

@@ -6,7 +6,7 @@ import { blended, curveOf, decibels, frameAt, meanOf, notMatched, percent, psnr,
 import { colours, countOf, decoded, drawColours, drawNoise, drawPart } from "./pictures.js";
 import { swatch } from "./timeline.js";
 
-const TONES = { recovered: "recovered", recognisable: "recognisable", "not recovered": "lost" };
+export const TONES = { recovered: "recovered", recognisable: "recognisable", "not recovered": "lost" };
 
 class Column {
   constructor(kind) {
@@ -209,7 +209,7 @@ export class TrackColumn extends PictureColumn {
       const draw = fresh ? (canvas) => drawNoise(canvas, place) : null;
       this.grid.show(place, { draw, alt: `Picture ${place + 1}: nothing rebuilt yet` });
     }
-    this.filled = false;
+    this.filled = this.judged = false;
     this.say(this.waiting?.waiting ?? "");
     this.advance(this.waiting?.share ?? 0, this.waiting?.waiting && this.waiting?.share == null);
   }
@@ -223,6 +223,7 @@ export class TrackColumn extends PictureColumn {
     const count = Math.min(countOf(moment.strip), moment.captions.length || Infinity);
     const mixed = this.blends && this.share > 0 ? this.mix(moment, count) : null;
     this.grid.setCount(count);
+    this.judged = Boolean(moment.last && !mixed && this.run?.outcomes.length); // at the end of a run with a ground truth
     for (let place = 0; place < count; place++) this.grid.show(place, this.tile(moment, place, mixed, against));
     this.filled = true;
     const scored = moment.mean != null;
@@ -233,7 +234,7 @@ export class TrackColumn extends PictureColumn {
 
   tile(moment, place, mixed, against) {
     const quality = mixed ? mixed.psnr[place] : moment.psnr[place];
-    const outcome = moment.last && !mixed ? this.run?.outcomes[place] : null;
+    const outcome = this.judged ? this.run.outcomes[place] : null;
     const name = moment.captions[place] ?? "", wrong = !this.data.hideWrong && Boolean(moment.wrong[place]);
     const words = [`Rebuilt picture ${place + 1}${name ? `: ${name}` : ""}`, wrong ? "wrong label" : "", outcome ?? ""];
     return {

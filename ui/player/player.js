@@ -1,12 +1,13 @@
 // The player: takes what the app sends, keeps the clock, and draws columns and timeline.
 
 import { el, reducedMotion, rem, setAttribute, setText, svg } from "./dom.js";
-import { NoteColumn, StillColumn, TrackColumn } from "./columns.js";
+import { NoteColumn, StillColumn, TONES, TrackColumn } from "./columns.js";
 import { rateOf, scaleWords, secondsText, stageAt } from "./model.js";
 import { Timeline } from "./timeline.js";
 
 const NARROW = 50; // rem of width below which columns stand below each other; as in player.css
 const PAUSE = 1.2; // seconds at the end before a loop begins again
+const VERDICTS = Object.entries(TONES).map(([words, tone]) => [tone, words]);
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 const ICONS = {
   play: "M7 4l13 8-13 8z",
@@ -50,11 +51,12 @@ class Player {
     this.timeline = new Timeline((time) => this.seek(time));
     this.row = el("div", { class: "columns" });
     this.stage = el("p", { class: "stage", role: "status" });
+    this.legend = el("p", { class: "legend" }, ...VERDICTS.map(([tone, words]) => el("span", { class: tone }, words)));
     this.clock = el("b");
     this.scale = el("span", { class: "scale" });
     this.badge = el("span", { class: "badge" }, "live");
     const bar = el("div", { class: "bar" }, this.controls(), el("p", { class: "clock" }, this.clock, this.badge, this.scale), this.timeline.element);
-    this.player = el("div", { class: "player", role: "group", "aria-label": "Player" }, this.row, this.stage, bar);
+    this.player = el("div", { class: "player", role: "group", "aria-label": "Player" }, this.row, el("div", { class: "said" }, this.stage, this.legend), bar);
     this.element = el("div", { class: "frame", onpointerdown: () => touched(this) }, this.player);
   }
 
@@ -277,6 +279,7 @@ class Player {
     const said = this.live ? this.tracks.find((track) => track.live)?.live.sentence : stageAt(this.stages ?? [], time)?.sentence;
     setText(this.stage, said ?? "");
     setAttribute(this.stage, "title", said || null);
+    this.legend.classList.toggle("shown", this.tracks.some((track) => track.judged));
     this.toggle.querySelector("path").setAttribute("d", this.playing ? ICONS.pause : ICONS.play);
     for (const name of ["aria-label", "title"]) setAttribute(this.toggle, name, this.playing ? "Pause (space)" : "Play (space)");
     this.timeline.describe(`${words} of ${secondsText(this.end)}`, !this.ready);
