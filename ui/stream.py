@@ -6,7 +6,8 @@ gives its player the address, see `address_of`. Where a proxy lets no WebSocket 
 moment whenever it is drawn anew, about once a second.
 
 A message is the JSON of a `LiveFrame`. A viewer who takes longer than a moment lasts gets the next newest one. The
-socket is closed with `OUTDATED` as soon as the page itself has to be drawn anew.
+socket is closed with `OUTDATED` as soon as the page itself has to be drawn anew, and with `ENDED` when the run is over.
+The page notices an end by itself: it may be drawn already without the fragment that a browser would ask for.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
     from deepleak_core.runs.store import RunRecord
 
 PAUSE_SECONDS = 0.2  # between two looks at a run, however many follow it
-OUTDATED = 4000  # close code, of those that applications may define
+OUTDATED, ENDED = 4000, 1000  # close codes: one of those that applications may define, and the usual one
 READERS = 2  # threads, for runs that are followed at the same time
 
 
 @dataclass(frozen=True)
 class News:
-    """What a run looks like now: `turn` changes where its page has to be drawn anew, `text` with each moment."""
+    """What a run looks like now: `turn` changes where its page has to be drawn anew, `text` with each moment.
+
+    `turn` is empty when the run is over.
+    """
 
     turn: str
     text: str = ""
@@ -72,7 +76,7 @@ async def _send(socket: WebSocket) -> None:
         while True:
             news = await _next(run_id)
             if news is not None and news.turn != turn:
-                await socket.close(OUTDATED)
+                await socket.close(OUTDATED if news.turn else ENDED)
                 return
             if news is not None and news.text not in ("", last):
                 last = news.text
@@ -109,9 +113,9 @@ def newest(run_id: str) -> News | None:
     give_way()
     try:
         record = records.glance(run_id)
-        if record is None:
-            return News("forgotten")
-        frame = tracks.live_frame(record) if record.under_way and record.snapshots else None
+        if record is None or not record.under_way:
+            return News("")
+        frame = tracks.live_frame(record) if record.snapshots else None
     except StoreUnavailable:
         return None
     return News(turn_of(record), json.dumps(json_values(payload.live(frame))) if frame else "")

@@ -69,11 +69,11 @@ def moment(socket: ClientConnection) -> dict[str, Any]:
     return found
 
 
-def expect_outdated(socket: ClientConnection) -> None:
+def expect_closed(socket: ClientConnection, code: int = stream.OUTDATED) -> None:
     with pytest.raises(ConnectionClosed) as closed:
         socket.recv(LONG_SECONDS)
     assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == stream.OUTDATED
+    assert closed.value.rcvd.code == code
 
 
 def test_a_viewer_gets_the_newest_moment_and_each_new_one(
@@ -104,7 +104,9 @@ def test_a_crowd_is_served_by_one_look(
 
 
 @pytest.mark.parametrize("change", ["ends", "begins again", "is forgotten"])
-def test_a_page_is_told_when_it_is_outdated(server: str, store: Store, run_id: str, change: str) -> None:
+def test_a_page_is_told_when_it_is_outdated_or_the_run_is_over(
+    server: str, store: Store, run_id: str, change: str
+) -> None:
     with connect(f"{server}/{address(store, run_id)}") as socket:
         moment(socket)
         if change == "ends":
@@ -113,7 +115,7 @@ def test_a_page_is_told_when_it_is_outdated(server: str, store: Store, run_id: s
             store.start(run_id)
         else:
             store.delete_run(run_id)
-        expect_outdated(socket)
+        expect_closed(socket, stream.OUTDATED if change == "begins again" else stream.ENDED)
 
 
 def test_before_the_first_moment_each_event_is_drawn_by_the_page(
@@ -122,16 +124,16 @@ def test_before_the_first_moment_each_event_is_drawn_by_the_page(
     waiting = store.create(SCENARIO, this_process())
     with connect(f"{server}/{address(store, waiting)}") as socket:
         store.start(waiting)
-        expect_outdated(socket)
+        expect_closed(socket)
     with connect(f"{server}/{address(store, waiting)}") as socket:
         store.append(waiting, events[:1])
-        expect_outdated(socket)
+        expect_closed(socket)
 
 
 @pytest.mark.parametrize("name", ["nobody", "%00", "a'b", "x" * 2000])
-def test_a_run_that_is_not_there_is_outdated(server: str, name: str) -> None:
+def test_a_run_that_is_not_there_is_over(server: str, name: str) -> None:
     with connect(f"{server}/moments/{name}?turn=1") as socket:
-        expect_outdated(socket)
+        expect_closed(socket, stream.ENDED)
 
 
 def test_a_run_that_has_ended_has_no_address(store: Store, run_id: str) -> None:
@@ -147,4 +149,4 @@ def test_viewers_who_leave_are_let_go(server: str, store: Store, run_id: str) ->
         moment(socket)
         socket.send("what a viewer says is ignored")
         store.finish(run_id, "stopped")
-        expect_outdated(socket)
+        expect_closed(socket, stream.ENDED)

@@ -1,7 +1,7 @@
 // Hands what is under way to the player of the same key: what the app draws now and then, and between that each moment
 // that the server pushes (see ui/stream.py). So the player itself is sent only when it changes.
 
-const OUTDATED = 4000; // close code: the page has to be drawn anew
+const OUTDATED = 4000, ENDED = 1000; // close codes: the page has to be drawn anew, or the run is over
 const RETRY = 1000; // milliseconds after which a lost connection is tried again
 const feeds = (globalThis.deepleakFeeds ??= new Map());
 const mounted = new WeakMap();
@@ -42,7 +42,7 @@ class Streams {
     socket.onmessage = (message) => this.take(stream, JSON.parse(message.data));
     socket.onclose = ({ code }) => {
       if (code === OUTDATED) this.send("outdated", stream);
-      else setTimeout(() => this.sockets.get(stream) === socket && this.follow(stream), RETRY);
+      else if (code !== ENDED) setTimeout(() => this.sockets.get(stream) === socket && this.follow(stream), RETRY);
     };
   }
 
