@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from deepleak_core.errors import StoreUnavailable
 from deepleak_core.runs import writer as module
 from deepleak_core.runs.keeping import forget_marked
 from deepleak_core.runs.schema import FORGET
-from deepleak_core.runs.store import Store, this_process
+from deepleak_core.runs.store import RunRecord, Store, this_process
 from deepleak_core.runs.writer import Writer
 from deepleak_core.scenario import Scenario
 from tests.runs.disk import fill, mounted
@@ -29,6 +30,14 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         if not possible:
             pytest.skip("no file system may be mounted here")
         yield folder
+
+
+def ended(store: Store, run_id: str) -> RunRecord | None:
+    """A run that is over; None also where a full disk lets no new connection be opened."""
+    with suppress(StoreUnavailable):
+        record = store.run(run_id)
+        return None if record is None or record.under_way else record
+    return None
 
 
 def create_many(store: Store) -> None:
@@ -70,8 +79,7 @@ def test_a_run_on_a_disk_that_stays_full_ends_with_the_cause(disk: Path, monkeyp
     filler = fill(disk)
     for step in range(60):
         writer.append(run_id, snapshot(step))
-    eventually(lambda: not store.run(run_id).under_way)
-    assert "could not be stored" in store.run(run_id).message
+    assert "could not be stored" in eventually(lambda: ended(store, run_id)).message
     filler.unlink()
     writer.close(10)
     again = Store(f"sqlite:///{disk}/runs.sqlite")
