@@ -75,10 +75,12 @@ async def _send(socket: WebSocket) -> None:
     with suppress(WebSocketDisconnect):
         while True:
             news = await _next(run_id)
-            if news is not None and news.turn != turn:
+            if news is None:
+                continue
+            if not news.turn or news.turn != turn:
                 await socket.close(OUTDATED if news.turn else ENDED)
                 return
-            if news is not None and news.text not in ("", last):
+            if news.text not in ("", last):
                 last = news.text
                 await socket.send_text(last)
 

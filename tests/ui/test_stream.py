@@ -132,8 +132,9 @@ def test_before_the_first_moment_each_event_is_drawn_by_the_page(
 
 @pytest.mark.parametrize("name", ["nobody", "%00", "a'b", "x" * 2000])
 def test_a_run_that_is_not_there_is_over(server: str, name: str) -> None:
-    with connect(f"{server}/moments/{name}?turn=1") as socket:
-        expect_closed(socket, stream.ENDED)
+    for turn in ("1", ""):
+        with connect(f"{server}/moments/{name}?turn={turn}") as socket:
+            expect_closed(socket, stream.ENDED)
 
 
 def test_a_run_that_has_ended_has_no_address(store: Store, run_id: str) -> None:
