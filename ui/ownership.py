@@ -54,9 +54,9 @@ def stop(runs: Iterable[RunRecord]) -> None:
     """Stop those of the runs that this visitor may stop; what goes wrong is kept for the page to say."""
     from ui.backend import engine  # imports PyTorch
 
-    st.session_state.stopped_at = time.monotonic()
     for run in runs:
         if may_stop(run):
+            st.session_state.stopped_at = time.monotonic()
             try:
                 engine().stop(run.id, visitor=_asking())
             except DeepLeakError as error:
