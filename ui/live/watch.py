@@ -40,11 +40,15 @@ def draw(record: RunRecord, *, hidden: bool) -> None:
     """Follow a run, as often as the number of viewers allows."""
     slowed = pace()
     watched = shell.fragment(_watch, run_every=REDRAW_SECONDS * slowed)
-    labelled = records.facts_of(record).inferred is not None
-    watched(record.id, record.attempt, hidden, slowed, labelled, records.hindrances(record))
+    watched(record.id, record.attempt, hidden, slowed, _said(record))
 
 
-def _watch(run_id: str, attempt: int, hidden: bool, slowed: int, labelled: bool, hindered: tuple[str, ...]) -> None:
+def _said(record: RunRecord) -> tuple[bool, tuple[str, ...]]:
+    """What the page says of a run outside the stage: whether it has labels, and why it cannot begin."""
+    return records.facts_of(record).inferred is not None, records.hindrances(record)
+
+
+def _watch(run_id: str, attempt: int, hidden: bool, slowed: int, said: tuple[bool, tuple[str, ...]]) -> None:
     """Draws the whole page anew when what it says is outdated.
 
     The run is over, was started again, has labels now, cannot begin or can again, or the number of viewers has changed.
@@ -53,7 +57,7 @@ def _watch(run_id: str, attempt: int, hidden: bool, slowed: int, labelled: bool,
     record = records.glance(run_id)
     if record is None or not record.under_way or record.attempt > max(1, attempt) or pace() != slowed:
         st.rerun()
-    if records.hindrances(record) != hindered or (records.facts_of(record).inferred is not None) != labelled:
+    if _said(record) != said:
         st.rerun()
     messages.of_engine(engine())
     stage.show(newest(record, hidden=hidden) if record.snapshots else stage.drawing(_columns(record, hidden=hidden)))
