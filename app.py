@@ -12,7 +12,7 @@ def main() -> None:
     """Draw the page that the address names."""
     import streamlit as st
 
-    from ui import shell, tour
+    from ui import address, shell, tour
 
     st.set_page_config(page_title="DeepLeak", page_icon=str(ASSETS / "icon.svg"), layout="wide")
     st.logo(str(ASSETS / "logo.svg"), size="large")
@@ -27,6 +27,7 @@ def main() -> None:
         st.Page(ROOT / "pages/tour.py", title="Tour"),
     ]
     page = st.navigation(pages, position="hidden")
+    address.announce(page.url_path)
     shell.header(pages)
     tour.bar()
     if "distributed" in sys.modules or page.url_path in LIGHT:

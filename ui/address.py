@@ -135,5 +135,17 @@ def write(query: Mapping[str, str]) -> None:
     st.query_params.from_dict(dict(query) | kept)
 
 
+def announce(page: str) -> None:
+    """Send the browser the address of `page` when the visitor comes to it from another page.
+
+    The browser knows this address since the click on the link. But an address that the page before was still writing
+    can reach the browser after the click, and would stay.
+    """
+    state = st.session_state
+    if state.setdefault("announced", page) != page:
+        state.announced = page
+        st.query_params.from_dict({name: st.query_params.get_all(name) for name in st.query_params})
+
+
 def _current() -> dict[str, list[str]]:
     return {name: st.query_params.get_all(name) for name in st.query_params if name != TOUR}

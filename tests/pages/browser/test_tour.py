@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, WebSocketRoute, expect
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from benchmarks.browser import STAGE, button
 from tests.pages.browser.elements import expect_no_error
@@ -26,8 +28,10 @@ def link(page: Page, name: str) -> Locator:
 
 
 def expect_step(page: Page, number: int) -> None:
-    """The bar shows this step, and the address names it."""
+    """The bar shows this step and leads on to the next one, and the address names it."""
     expect(page.locator(".dl-tour b")).to_have_text(f"{number}/{len(STEPS)}")
+    if number < len(STEPS):
+        expect(link(page, "Next")).to_have_attribute("href", re.compile(rf"[?&]tour={number + 1}(&|$)"))
     expect(page).to_have_url(re.compile(rf"[?&]tour={number}(&|$)"))
 
 
@@ -50,6 +54,38 @@ def test_the_tour_is_walked_left_and_resumed(visit: Callable[..., Page]) -> None
     link(page, "Back").press("Enter")
     expect_step(page, len(STEPS) - 1)
     assert errors == []
+
+
+def late_addresses(socket: WebSocketRoute) -> None:
+    """Relay all, and repeat the last address from the server after each request for step 3, as if it had been late."""
+    server, addresses = socket.connect_to_server(), list[bytes]()
+
+    def to_browser(data: str | bytes) -> None:
+        if isinstance(data, bytes) and ForwardMsg.FromString(data).WhichOneof("type") == "page_info_changed":
+            addresses.append(data)
+        socket.send(data)
+
+    def to_server(data: str | bytes) -> None:
+        server.send(data)
+        if isinstance(data, bytes) and "tour=3" in BackMsg.FromString(data).rerun_script.query_string:
+            socket.send(addresses[-1])
+
+    server.on_message(to_browser)
+    socket.on_message(to_server)
+
+
+def test_an_address_of_the_page_before_that_comes_late_does_not_stay(visit: Callable[..., Page]) -> None:
+    page = visit("/?tour=1", ready=BAR)
+    page.route_web_socket(re.compile("/_stcore/stream"), late_addresses)
+    page.reload()
+    expect_step(page, 1)
+    link(page, "Next").press("Enter")
+    page.wait_for_url("**/label_inference?tour=2")  # shorter than that of the link: the page has written it
+    expect_step(page, 2)
+    link(page, "Next").press("Enter")
+    expect_step(page, 3)
+    link(page, "Next").press("Enter")
+    expect_step(page, 4)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (1920, 1080)])
