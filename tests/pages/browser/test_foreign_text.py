@@ -174,6 +174,18 @@ def point_at_curves(chart: Locator) -> None:
             return
 
 
+def shown_help(page: Page) -> Locator:
+    """The help of the list of attacks, pointed at; it goes when the page moves below the mouse while it is drawn."""
+    text = page.get_by_test_id("stTooltipContent")
+    for _ in range(20):
+        page.mouse.move(0, 0)
+        page.locator(".st-key-attack [data-testid=stTooltipHoverTarget]").first.hover()
+        with suppress(TimeoutError):
+            text.wait_for(timeout=2000)
+            break
+    return text
+
+
 def opened_option(page: Page) -> Locator:
     """The stranger's attack in the open list of attacks; the list closes when the page is drawn with an estimate."""
     option = page.get_by_role("option").filter(has_text=MARK)
@@ -238,8 +250,7 @@ def test_a_run_on_images_of_strangers(visit: Visit, hostile: Hostile) -> None:
     expect(chart).to_contain_text(f"<b>{MARK}<b>")
     visit.check()
     page.locator(".st-key-drawer button").first.click()
-    page.locator(".st-key-attack [data-testid=stTooltipHoverTarget]").first.hover()
-    expect(page.get_by_test_id("stTooltipContent")).to_contain_text(MARK)
+    expect(shown_help(page)).to_contain_text(MARK)
     visit.check()
     expect(opened_option(page)).to_be_visible()
     visit.check()
