@@ -21,12 +21,13 @@ import sys
 import unittest.mock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from deepleak_core.attack.attacks import attack_of
 from deepleak_core.attack.clock import Clock
 from deepleak_core.attack.matching import MatchingSettings
@@ -213,15 +214,14 @@ def main(library: str, prepare: Prepare, attacks: Mapping[str, Sequence[str]], d
     except ImportError as error:
         sys.exit(f"{library} cannot be imported ({error}); `--help` says how to install it.")
     torch.set_num_threads(options.threads)
-    path = outcomes.RESULTS / f"against_{library}.json"
     measured_with = outcomes.measured_with(f"benchmarks.against_{library}", ["--cells", "--attacks"])
     order = [(cell, side, name) for cell in attacks for side, name in contenders(library, cell, attacks[cell])]
-    print(tables.markdown(tables.AGAINST_HEAD, []), flush=True)
+    print(markdown.table(HEAD, []), flush=True)
     for cell in options.cells:
         sides = [(side, name) for side, name in contenders(library, cell, attacks[cell]) if name in options.attacks]
         for found in measure(cell, sides, prepare, options.seeds):
-            outcomes.keep(path, found | measured_with, ("cell", "side", "attack"), order)
-            print(tables.line(tables.against_row(found)), flush=True)
+            outcomes.keep(result_of(library), found | measured_with, ("cell", "side", "attack"), order)
+            print(markdown.line(row(found)), flush=True)
 
 
 def parse(library: str, cells: Mapping[str, Sequence[str]], documentation: str) -> argparse.Namespace:
@@ -263,3 +263,37 @@ def measure(cell: str, sides: Sequence[tuple[str, str]], prepare: Prepare, seeds
         for side, name in sides:
             runs[side, name].append(run(side, name, scenario.changed(seed=seed), setting.budget))
             yield {"cell": cell, "side": side, "attack": name, "budget": setting.budget} | summary(runs[side, name])
+
+
+# --------------------------------------------------------------------------------------------------- the table
+
+
+def result_of(library: str) -> Path:
+    """The file of the cells of a library."""
+    return outcomes.RESULTS / f"against_{library}.json"
+
+
+HEAD = (
+    "network and batch", "attack", "evaluations/s", "mean 20 dB after", "mean 30 dB after", "every image 59 dB after",
+    "mean PSNR", "lowest PSNR", "budget",
+)  # fmt: skip
+
+
+def table(library: str) -> str:
+    """Attacks of this project and of another library, beside each other."""
+    cells = outcomes.read(result_of(library))["cells"]
+    return markdown.sources(cells) + markdown.table(HEAD, map(row, cells))
+
+
+def row(cell: Measured) -> markdown.Row:
+    """One attack of one cell."""
+    speed = cell["evaluations_per_second"]
+    return (
+        cell["cell"],
+        f"{cell['side']} {cell['attack']}",
+        None if speed is None else f"{speed:.1f}",
+        *(markdown.seconds(when, 2) for when in cell["reached"].values()),
+        markdown.decibels(cell["mean_psnr"]),
+        markdown.decibels(cell["min_psnr"]),
+        f"{cell['budget']:g} s",
+    )

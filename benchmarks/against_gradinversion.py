@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from benchmarks.machine import describe_machine
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import LabelsInferred
@@ -54,11 +54,11 @@ def main() -> None:
     machine = describe_machine()
     settings = {name: getattr(options, name) for name in ("iterations", "seeds", "threads")}
     print(f"{machine['words']}; {', '.join(f'{value} {name}' for name, value in settings.items())}\n")
-    print(tables.markdown(tables.GRADINVERSION_HEAD, []), flush=True)
+    print(markdown.table(HEAD, []), flush=True)
     cells = []
     for cell in measure(options):
         cells.append(cell)
-        print(tables.line(tables.gradinversion_row(cell)), flush=True)
+        print(markdown.line(row(cell)), flush=True)
     command = outcomes.command("benchmarks.against_gradinversion")
     outcomes.write(options.out, {"command": command, "machine": machine, **settings, "cells": cells})
 
@@ -127,6 +127,33 @@ def summary(runs: Sequence[Measured]) -> Measured:
     }
     fusion = [run["fusion"] for run in runs if run["fusion"] is not None]
     return {**medians, "fusion": statistics.median(fusion) if fusion else None, "runs": list(runs)}
+
+
+HEAD = (
+    "model", "batch", "labels", "attack", "labels right", "mean PSNR", "lowest PSNR", "SSIM", "fusion index", "time",
+)  # fmt: skip
+
+
+def table() -> str:
+    """Labels and images of several attacks on the same updates."""
+    found = outcomes.read(RESULTS)
+    return markdown.source(found) + markdown.table(HEAD, map(row, found["cells"]))
+
+
+def row(cell: Measured) -> markdown.Row:
+    """One attack on one kind of batch."""
+    return (
+        cell["model"],
+        cell["batch"],
+        cell["labels"],
+        cell["attack"],
+        f"{cell['labels_right']:.0%}",
+        markdown.decibels(cell["mean_psnr"]),
+        markdown.decibels(cell["min_psnr"]),
+        f"{cell['ssim']:.2f}",
+        None if cell["fusion"] is None else f"{cell['fusion']:.2f}",
+        markdown.seconds(cell["seconds"]),
+    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from urllib.parse import urlencode
 
 from playwright.sync_api import Browser
 
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from benchmarks.browser import ROOT, button, chromium, open_page, running_app, warm_up
 from benchmarks.viewers import Visitor, crowd
 from deepleak_core.runs.store import Store
@@ -124,8 +124,14 @@ def main() -> None:
     }
     figures = {name: {"values": values, "budget": budget} for name, (values, budget) in rows.items()}
     result = outcomes.measured_with("benchmarks.app_overhead") | {"figures": figures}
-    print(tables.markdown(tables.OVERHEAD_HEAD, tables.overhead_rows(result)))
+    print(markdown.figures(figures))
     outcomes.write(RESULT, result)
+
+
+def table() -> str:
+    """What the app costs an attack: median and range of the rounds beside the budget."""
+    found = outcomes.read(RESULT)
+    return markdown.source(found, threads=False) + markdown.figures(found["figures"])
 
 
 if __name__ == "__main__":

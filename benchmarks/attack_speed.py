@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from deepleak_core.attack.attacks import ATTACKS
 from deepleak_core.errors import DeepLeakError
 from deepleak_core.events import LabelsInferred
@@ -37,11 +38,10 @@ def main() -> None:
     order = [(model, attack) for model in MODELS for attack in ATTACKS]
     for device in options.devices:
         print(f"\n{device}: {measured_with['machine']['words']}, {options.threads} CPU threads\n")
-        print(tables.markdown(tables.SPEED_HEAD, []))
+        print(markdown.table(HEAD, []))
         for cell in measure(options.models, options.attacks, device, options.seconds):
-            path = outcomes.RESULTS / f"attack_speed_{device}.json"
-            outcomes.keep(path, cell | measured_with, ["model", "attack"], order)
-            print(tables.line(tables.speed_row(cell)), flush=True)
+            outcomes.keep(result_of(device), cell | measured_with, ["model", "attack"], order)
+            print(markdown.line(row(cell)), flush=True)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -82,6 +82,36 @@ def run(scenario: Scenario) -> dict[str, Any]:
         "labels_exact": labels is not None and labels.exact,
         "reason": finished.reason,
     }
+
+
+def result_of(device: str) -> Path:
+    """The file of the cells of a device."""
+    return outcomes.RESULTS / f"attack_speed_{device}.json"
+
+
+HEAD = ("model", "attack", "iterations/s", "20 dB after", "30 dB after", "PSNR at the end", "ended after")
+
+
+def table(device: str) -> str:
+    """Every attack on every model."""
+    cells = outcomes.read(result_of(device))["cells"]
+    return markdown.sources(cells, "model") + markdown.table(HEAD, map(row, cells))
+
+
+def row(cell: dict[str, Any]) -> markdown.Row:
+    """One cell, or why it was refused."""
+    attack = cell["attack"]
+    if "refused" in cell:
+        return (cell["model"], attack, cell["refused"], None, None, None, None)
+    return (
+        cell["model"],
+        attack,
+        f"{cell['iterations_per_second']:.1f}",
+        markdown.seconds(cell["time_to"]["psnr20"]),
+        markdown.seconds(cell["time_to"]["psnr30"]),
+        markdown.decibels(cell["mean_psnr"]),
+        f"{cell['seconds']:.1f} s, {cell['reason']}",
+    )
 
 
 if __name__ == "__main__":

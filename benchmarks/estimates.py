@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import deepleak_core
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from deepleak_core.events import Finished, LabelsInferred
 from deepleak_core.runs.estimates import calibrate, estimate
 from deepleak_core.scenario import Scenario
@@ -56,16 +56,33 @@ def measure(name: str) -> dict[str, Any]:
     }
 
 
+HEAD = ("attack", "calibration, s", "estimated, s", "real, s", "estimated / real")
+
+
+def table() -> str:
+    """Estimated and real seconds of attacks on photos."""
+    cells = outcomes.read(RESULT)["cells"]
+    return markdown.sources(cells) + markdown.table(HEAD, map(row, cells))
+
+
+def row(cell: dict[str, Any]) -> markdown.Row:
+    """One attack."""
+    return (
+        *(cell[name] for name in ("cell", "calibration", "estimate", "real")),
+        f"{cell['estimate'] / cell['real']:.1f}",
+    )
+
+
 def main() -> None:
     """Measure every cell asked for and keep it in the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cells", nargs="*", default=list(CELLS), choices=list(CELLS))
     measured_with = outcomes.measured_with("benchmarks.estimates", ["--cells"])
-    print(tables.markdown(tables.ESTIMATES_HEAD, []))
+    print(markdown.table(HEAD, []))
     for name in parser.parse_args().cells:
         cell = measure(name) | measured_with
         outcomes.keep(RESULT, cell, ["cell"], [(other,) for other in CELLS])
-        print(tables.line(tables.estimates_row(cell)), flush=True)
+        print(markdown.line(row(cell)), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import hostile, outcomes, scenes, tables
+from benchmarks import hostile, markdown, outcomes, scenes
 from benchmarks.scenes import Fault, Scene, ended, under_way, until
 from benchmarks.viewers import Visitor, visiting
 from deepleak_core.events import Finished, Snapshot
 from deepleak_core.runs.record import RunRecord
 from deepleak_core.runs.store import Store
+from deepleak_core.text import shorten
 
 RESULT = outcomes.RESULTS / "faults.json"
 
@@ -170,7 +171,45 @@ def main() -> None:
         if not options.short:
             outcomes.keep_named(RESULT, "rows", {name: row}, NAMES, measured_with)
     if not options.short:
-        print(f"\n{tables.faults()}\n\n{tables.inputs()}")
+        print(f"\n{table()}\n\n{table_of_inputs()}")
+
+
+# -------------------------------------------------------------------------------------------------- the tables
+
+HEAD = (
+    "fault", "finished runs intact", "run under way then", "its pictures complete", "under way for ever",
+    "a run afterwards", "settled after, s", "the page said",
+)  # fmt: skip
+HEAD_OF_INPUTS = ("hostile", "tried", "refused in a sentence", "accepted", "other errors", "slowest, s")
+
+
+def table() -> str:
+    """What each fault has led to."""
+    found = outcomes.read(RESULT)
+    shown = [line(row) for row in found["rows"].values() if "fault" in row]
+    return markdown.source(found, threads=False) + markdown.table(HEAD, shown)
+
+
+def line(row: dict[str, Any]) -> markdown.Row:
+    """One fault; of what the page said, the first sentence."""
+    yes = {True: "yes", False: "**no**"}
+    words = [shorten(sentence, 160).replace("|", "/") for sentence in (*row["tracebacks"], *row["sentences"])]
+    return (
+        row["fault"], yes[row["intact"]], row["ended"], yes[row["complete"]], row["under_way"], row["afterwards"],
+        markdown.seconds(row["settled_s"]), words[0] if words else "nothing: it went on",
+    )  # fmt: skip
+
+
+def table_of_inputs() -> str:
+    """What became of hostile files and links."""
+    shown = [
+        (
+            row["what"], row["tried"], row["refused"], row["accepted"], len(row["errors"]),
+            markdown.seconds(row["slowest_s"]),
+        )
+        for row in outcomes.read(RESULT)["rows"].values() if "tried" in row
+    ]  # fmt: skip
+    return markdown.table(HEAD_OF_INPUTS, shown)
 
 
 if __name__ == "__main__":

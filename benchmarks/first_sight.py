@@ -14,7 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, ViewportSize
 
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from benchmarks.browser import chromium, running_app
 from deepleak_core.runs.recording import gallery
 
@@ -57,7 +57,7 @@ def main() -> None:
                 clicks.append(_click(browser, url, RECORDINGS[number % len(RECORDINGS)]))
     seconds = {"cold": _rounded(cold), "warm": _rounded(warm), "gallery": _rounded(clicks)}
     outcomes.write(RESULT, outcomes.measured_with("benchmarks.first_sight") | {"seconds": seconds})
-    print(tables.first_sight())
+    print(table())
 
 
 def _visit(browser: Browser, url: str) -> float:
@@ -91,6 +91,13 @@ def _moving_since(page: Page, began: float) -> float:
 
 def _rounded(seconds: list[float]) -> list[float]:
     return [round(value, 2) for value in seconds]
+
+
+def table() -> str:
+    """How soon something moves."""
+    found, names = outcomes.read(RESULT), {"cold": "first visitor", "warm": "later visitors", "gallery": "gallery"}
+    rows = [(names[name], markdown.spread(seconds)) for name, seconds in found["seconds"].items()]
+    return markdown.source(found) + markdown.table(("from the request or click", "to moving pictures, s"), rows)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from benchmarks.machine import describe_machine
 from deepleak_core.events import GroundTruthKnown, Prepared, in_private_order
 from deepleak_core.federated.models import MODELS
@@ -36,13 +36,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(cpu_threads())
     machine = describe_machine()
-    print(f"{machine['words']}\n\n{tables.markdown(tables.FUSION_HEAD, [])}")
+    print(f"{machine['words']}\n\n{markdown.table(HEAD, [])}")
     cells = []
     for share in (2, 3, 4):
         shared = same_label(FOUR.changed(model=options.model, max_iterations=options.iterations), share)
         for start, scenario in (("shared", shared), ("independent", independently(shared))):
             cells.append(measured(scenario) | {"start": start})
-            print(tables.line(tables.fusion_row(cells[-1])), flush=True)
+            print(markdown.line(row(cells[-1])), flush=True)
     command = outcomes.command("benchmarks.fusion")
     outcomes.write(RESULTS, {"command": command, "machine": machine, **vars(options), "cells": cells})
 
@@ -65,6 +65,24 @@ def measured(scenario: Scenario) -> dict[str, Any]:
         "alone": fmean(alone) if alone else None,
         "blends": sum(score.fused),
     }
+
+
+HEAD = (
+    "batch", "start", "to the mean", "to the nearest image", "their average to the mean", "other images",
+)  # fmt: skip
+
+
+def table() -> str:
+    """What becomes of images that share a label, from shared and from independent starting points."""
+    found = outcomes.read(RESULTS)
+    return markdown.source(found) + markdown.table(HEAD, map(row, found["cells"]))
+
+
+def row(cell: dict[str, Any]) -> markdown.Row:
+    """One attack."""
+    figures = (cell[name] for name in ("to_mean", "to_nearest", "average_to_mean", "alone"))
+    shown = (None if psnr is None else markdown.decibels(psnr) for psnr in figures)
+    return (", ".join(cell["labels"]), cell["start"], *shown)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from typing import Any
 import torch
 
 import deepleak_core
-from benchmarks import against, against_breaching, outcomes, tables
+from benchmarks import against, against_breaching, markdown, outcomes
 from benchmarks.machine import describe_machine
 from deepleak_core.attack import graphs
 from deepleak_core.attack.attacks import settings_of
@@ -47,7 +47,9 @@ from deepleak_core.events import LabelsInferred, Stage
 from deepleak_core.federated.case import observe
 from deepleak_core.runs.recording import Recording, recorded, save
 from deepleak_core.scenario import Scenario
+from deepleak_core.text import shorten
 
+RESULT = outcomes.RESULTS / "gpu.json"
 Figures = dict[str, Any]
 CIFAR: Mapping[str, Any] = {"indices": (0, 1, 3, 4)}
 PHOTOS: Mapping[str, Any] = {"dataset": "imagenet-samples", "batch_size": 4, "composition": "distinct"}
@@ -232,7 +234,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     machine = describe_machine()
     device = "cuda" if options.device == "auto" and torch.cuda.is_available() else options.device
-    print(f"{machine['words']}\n\n{tables.markdown(tables.GPU_HEAD, [])}", flush=True)
+    print(f"{machine['words']}\n\n{markdown.table(HEAD, [])}", flush=True)
     deadline = time.monotonic() + 60 * options.minutes
     cells = []
     for name, cell in cells_of(options).items():
@@ -243,7 +245,7 @@ def main(arguments: list[str] | None = None) -> None:
         run = measured if options.quick else partial(apart, left)
         found = run(cell.measure, scenario, cell.seconds, options.breaching)
         cells.append({"cell": name, "device": device} | found)
-        print(tables.line(tables.gpu_row(cells[-1])), flush=True)
+        print(markdown.line(row(cells[-1])), flush=True)
     command = outcomes.command("benchmarks.gpu_check", arguments or ())
     outcomes.write(options.result, {"command": command, "machine": machine, "cells": cells})
 
@@ -255,7 +257,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8, help="after which no cell is started (default: 8)")
     parser.add_argument("--breaching", metavar="DIR", help="folder that breaching was installed into")
     parser.add_argument("--recordings", metavar="DIR", type=Path, help="folder for recordings of the runs")
-    parser.add_argument("--result", metavar="FILE", type=Path, default=outcomes.RESULTS / "gpu.json")
+    parser.add_argument("--result", metavar="FILE", type=Path, default=RESULT)
     parser.add_argument("--quick", action="store_true", help="few iterations on a small network, in this process")
     return parser.parse_args(arguments)
 
@@ -284,6 +286,41 @@ def measured(
         kept, used = torch.cuda.max_memory_reserved(scenario.device), torch.cuda.max_memory_allocated(scenario.device)
         return figures | {"peak_mb": round(kept / 2**20), "allocated_mb": round(used / 2**20)}
     return figures | {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+
+
+# --------------------------------------------------------------------------------------------------- the table
+
+HEAD = (
+    "cell", "labels", "iterations/s", "400 iterations", "30 dB after", "pixel-exact after", "PSNR at the end",
+    "difference", "peak memory",
+)  # fmt: skip
+
+
+def table() -> str:
+    """Everything that a GPU is for."""
+    if not RESULT.exists():
+        return "Not measured yet."
+    found = outcomes.read(RESULT)
+    return markdown.source(found) + markdown.table(HEAD, map(row, found["cells"]))
+
+
+def row(cell: Figures) -> markdown.Row:
+    """One cell, or its error."""
+    if "error" in cell:
+        return (cell["cell"], shorten(cell["error"]), *[None] * (len(HEAD) - 2))
+    rate, psnr = cell.get("iterations_per_second"), cell.get("mean_psnr")
+    rates = [f"{rate:.1f}" if rate else None, f"{cell['breaching']:.1f} (breaching)" if "breaching" in cell else None]
+    return (
+        cell["cell"],
+        markdown.seconds(cell.get("labels"), 2),
+        ", ".join(filter(None, rates)) or None,
+        markdown.seconds(cell.get("seconds_of_400"), 2),
+        markdown.seconds(cell.get("psnr30"), 2),
+        markdown.seconds(cell.get("pixel_exact"), 2),
+        None if psnr is None else markdown.decibels(psnr),
+        f"{cell['difference']:.0e}" if "difference" in cell else None,
+        f"{cell['peak_mb']} MB",
+    )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from deepleak_core.scenario import Scenario
 
 RESULTS = outcomes.RESULTS / "hard_networks.json"
@@ -52,12 +52,12 @@ def main() -> None:
     options = parse(sys.argv[1:])
     torch.set_num_threads(1)
     measured_with = outcomes.measured_with("benchmarks.hard_networks", ["--networks", "--variants"])
-    print(tables.markdown(tables.HARD_NETWORKS_HEAD, []), flush=True)
+    print(markdown.table(HEAD, []), flush=True)
     for network, variant in VARIANTS:
         if network in options.networks and variant in options.variants:
             cell = measure(network, variant) | measured_with
             outcomes.keep(RESULTS, cell, ("network", "variant"), list(VARIANTS))
-            print(tables.line(tables.hard_networks_row(cell)), flush=True)
+            print(markdown.line(row(cell)), flush=True)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -84,6 +84,24 @@ def measure(network: str, variant: str) -> dict[str, Any]:
         "mean_psnr": statistics.mean(outcome.score.psnr),
         "grey_psnr": outcome.score.grey_psnr,
     }
+
+
+HEAD = ("network", "variant", "iterations", "CPU s", "residual", "mean PSNR", "PSNR of each", "flat grey")
+
+
+def table() -> str:
+    """What parts of the attacks on deep networks contribute."""
+    cells = outcomes.read(RESULTS)["cells"]
+    return markdown.sources(cells, "network") + markdown.table(HEAD, map(row, cells))
+
+
+def row(cell: dict[str, Any]) -> markdown.Row:
+    """One variant of an attack on one deep network."""
+    each = ", ".join(f"{value:.1f}" for value in cell["psnr"])
+    return (
+        cell["network"], cell["variant"], cell["iterations"], f"{cell['cpu_seconds']:.0f}", f"{cell['residual']:.3f}",
+        f"{cell['mean_psnr']:.2f} dB", each, f"{cell['grey_psnr']:.1f} dB",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import markdown, outcomes
 from benchmarks.machine import describe_machine
 from deepleak_core.data import datasets
 from deepleak_core.features import separate
@@ -46,7 +48,7 @@ from deepleak_core.labels.strategies import infer_labels
 from deepleak_core.runs.checks import check
 from deepleak_core.scenario import Scenario
 
-RESULTS = Path(__file__).parent / "results" / "label_ablation.json"
+RESULTS = outcomes.RESULTS / "label_ablation.json"
 FULL = "full"
 CELLS = (  # model, stage, batch size, composition, data set
     ("lenet64-elu", "untrained", 4, "random", "cifar10-samples"),
@@ -251,7 +253,7 @@ def main() -> None:
             scenario = scenario_of(number, options)
             with limited(options.seconds):
                 measure(scenario, options, facts)
-    print("\n".join(tables(json.loads(RESULTS.read_text())["cells"])))
+    print("\n".join(report(outcomes.read(RESULTS)["cells"])))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -359,7 +361,7 @@ def in_words(trial: Trial) -> str:
 
 def keep(cell: Cell, trial: Trial) -> None:
     """Add a batch to its cell in the file; of a batch measured before, variants not measured again are kept."""
-    known = json.loads(RESULTS.read_text())["cells"] if RESULTS.exists() else []
+    known = outcomes.read(RESULTS)["cells"] if RESULTS.exists() else []
     old = next((old for old in known if all(old[name] == cell[name] for name in KEY)), None)
     before = {trial["draw"]: trial for trial in old["trials"]} if old else {}
     before[trial["draw"]] = before.get(trial["draw"], {}) | trial
@@ -368,10 +370,10 @@ def keep(cell: Cell, trial: Trial) -> None:
     RESULTS.write_text(json.dumps({"cells": cells}, indent=1) + "\n")
 
 
-# ---------------------------------------------------------------------------------------------- the tables
+# ---------------------------------------------------------------------------------------------- the report
 
 
-def tables(cells: Sequence[Cell]) -> Iterator[str]:
+def report(cells: Sequence[Cell]) -> Iterator[str]:
     """One markdown table for each of TITLES: a line for each cell, a column for each variant."""
     measured = {name for cell in cells for trial in cell["trials"] for name in trial} - {"draw", FULL}
     variants = sorted(measured, key=[*VARIANTS, *PAIRS, *sorted(measured)].index)
@@ -404,6 +406,42 @@ def entry(trials: Sequence[Trial], variant: str, measure: str) -> str:
     ran = sum(result.get("ran", True) for result in results)
     differs = "" if variant == FULL else f" [-{lost} +{len(changed) - lost}, {ran} of {len(results)}]"
     return f"{mean:.0%} ({instances:.1%}){differs}"
+
+
+# --------------------------------------------------------------------------------------- table of docs/benchmarks.md
+
+SHOWN = ("ICA", "simplex", "ICA+simplex", "joint", "hopping", "exclusive", "class priors", "one-by-one")
+MEASURES = ("exact", "instances", "proven")
+
+
+def table() -> str:
+    """Whole batches right and batches certified by `verified`, and how both change without one part of it."""
+    cells = outcomes.read(RESULTS)["cells"]
+    head = ("model", "stage", "classes", "K", "labels", "batches", "right / labels / certified", *SHOWN)
+    commands = "\n".join(f"- `{command}`" for command in dict.fromkeys(cell["command"] for cell in cells))
+    return f"{markdown.table(head, map(row, cells))}\n\nCommands, on {cells[0]['machine']}:\n\n{commands}"
+
+
+def row(cell: Cell) -> markdown.Row:
+    """One cell: the full pipeline, and how each part changes it."""
+    trials = cell["trials"]
+    facts = [cell[name] for name in ("model", "stage", "classes", "batch_size", "composition")]
+    full = " / ".join(f"{percentage(trials, FULL, measure):.0f}%" for measure in MEASURES)
+    return [*facts, len(trials), full, *(change(trials, part) for part in SHOWN)]
+
+
+def change(trials: Sequence[Trial], part: str) -> str | None:
+    """What changes without a part, in percentage points over the batches that were measured without it."""
+    both = [trial for trial in trials if part in trial]
+    if not both:
+        return None
+    changes = [percentage(both, part, measure) - percentage(both, FULL, measure) for measure in MEASURES]
+    return " / ".join(f"{by:+.0f}" for by in changes) if any(abs(by) >= 0.5 for by in changes) else "0"
+
+
+def percentage(trials: Sequence[Trial], variant: str, measure: str) -> float:
+    """The mean of a measure over batches."""
+    return 100 * float(statistics.mean(trial[variant][measure] for trial in trials))
 
 
 if __name__ == "__main__":

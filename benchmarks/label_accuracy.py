@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import outcomes
+from benchmarks import markdown, outcomes
 from benchmarks.machine import describe_machine
 from deepleak_core.data import datasets
 from deepleak_core.errors import DeepLeakError
@@ -48,6 +48,7 @@ RESULTS = outcomes.RESULTS / "label_accuracy.json"
 BREACHING = ("iDLG", "analytic", "yin", "wainakh-simple", "bias-corrected")  # "wainakh-whitebox" raises in 0.1.2
 COLUMNS = ("model", "stage", "mode", "classes", "K", "labels", "batches", "strategy", "exact", "instances", "proven")
 STAGES = ("untrained", "early", "late")
+STRATEGIES = ("verified", "zero-shot", "ilrg", "llg", "idlg", "gradinversion")
 KEY = ("dataset", "image_size", "model", "stage", "mode", "classes", "batch_size", "composition", "head_bias")
 
 Cell = dict[str, Any]
@@ -77,7 +78,7 @@ def main() -> None:
                 print(f"| {scenario.model} | {scenario.stage} | {error} |", flush=True)
                 continue
             cell = scored(scenario, trials, options.repeats)
-            for line in rows(cell):
+            for line in lines(cell):
                 print(line, flush=True)
             keep(cell | {"command": command, "machine": machine})
     print(f"\nwritten to {RESULTS}")
@@ -167,8 +168,8 @@ def wilson(rate: float, trials: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def rows(cell: Cell) -> Iterator[str]:
-    """One line of the table for each strategy."""
+def lines(cell: Cell) -> Iterator[str]:
+    """One printed line for each strategy."""
     for name, score in cell["strategies"].items():
         low, high = score["exact_interval"]
         yield (
@@ -180,7 +181,7 @@ def rows(cell: Cell) -> Iterator[str]:
 
 def keep(cell: Cell) -> None:
     """Put a cell into the file in place of the one measured before."""
-    known = json.loads(RESULTS.read_text())["cells"] if RESULTS.exists() else []
+    known = outcomes.read(RESULTS)["cells"] if RESULTS.exists() else []
     cells = [old for old in known if [old[name] for name in KEY] != [cell[name] for name in KEY]]
     RESULTS.write_text(json.dumps({"cells": [*cells, cell]}, indent=1) + "\n")
 
@@ -213,6 +214,51 @@ def breaching_counts(rule: str, case: Case) -> Tensor:
     with contextlib.redirect_stdout(io.StringIO()):
         named = attacker._recover_label_information([shared], None, [case.model])
     return torch.bincount(torch.as_tensor(named).flatten()[:images], minlength=len(case.class_names))
+
+
+# --------------------------------------------------------------------------------------- tables of docs/benchmarks.md
+
+
+def summary() -> str:
+    """How many batches `verified` certified, and how many of them wrongly, over all cells."""
+    cells = outcomes.read(RESULTS)["cells"]
+    scores = [(cell["repeats"], cell["strategies"]["verified"]) for cell in cells]
+    batches = sum(repeats for repeats, _ in scores)
+    certified, wrongly = (
+        sum(round(repeats * score[rate]) for repeats, score in scores) for rate in ("proven_rate", "wrongly_proven")
+    )
+    found = f"{certified:,} certified by `verified`, {wrongly:,} of them wrongly"
+    return f"{len(cells)} cells, {batches:,} batches: {found}."
+
+
+def table(composition: str) -> str:
+    """Share of batches whose whole multiset of labels was found and, in brackets, of labels found."""
+    cells = [cell for cell in outcomes.read(RESULTS)["cells"] if cell["composition"] == composition]
+    head = ("model", "stage", "mode", "classes", "images", "batches", *STRATEGIES, "best of breaching")
+    return markdown.table(head, map(row, sorted(cells, key=place)))
+
+
+def row(cell: Cell) -> markdown.Row:
+    """One cell: a rate for each strategy, and that of the best rule of breaching where there is one."""
+    scores = cell["strategies"]
+    peers = [score for name, score in scores.items() if name.startswith("breaching")]
+    best = max(peers, key=lambda score: (score["exact_rate"], score["instance_accuracy"]), default=None)
+    facts = [cell[name] for name in ("stage", "mode", "classes", "batch_size", "repeats")]
+    shown = [*(scores.get(name) for name in STRATEGIES), best]
+    rates = [score and f"{score['exact_rate']:.0%} ({score['instance_accuracy']:.0%})" for score in shown]
+    return [cell["model"] + ("" if cell["head_bias"] else ", no bias"), *facts, *rates]
+
+
+def place(cell: Cell) -> tuple[Any, ...]:
+    """What a table is ordered by."""
+    stage = STAGES.index(cell["stage"]) if cell["stage"] in STAGES else len(STAGES)
+    return cell["mode"] != "fedsgd", not cell["head_bias"], cell["classes"], cell["batch_size"], stage, cell["model"]
+
+
+def commands() -> str:
+    """Every command that cells come from, with its machine."""
+    found = {(cell["command"], cell["machine"]) for cell in outcomes.read(RESULTS)["cells"]}
+    return "\n".join(f"- `{command}` ({machine})" for command, machine in sorted(found))
 
 
 if __name__ == "__main__":

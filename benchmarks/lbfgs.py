@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
+import statistics
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from benchmarks import markdown, outcomes
 from benchmarks.machine import describe_machine
 from deepleak_core import Scenario, observe
 from deepleak_core.attack.matching import noise
@@ -24,7 +25,7 @@ from deepleak_core.attack.objectives import Matching, Value
 from deepleak_core.attack.solvers import SOLVERS, Iterate
 from deepleak_core.scoring import metrics
 
-RESULTS = Path(__file__).parent / "results" / "lbfgs.json"
+RESULTS = outcomes.RESULTS / "lbfgs.json"
 LEVELS = (20, 30, 59)  # PSNR in dB of the worst image
 SEEDS = (0, 1, 2)
 EVALUATIONS = 450  # at most
@@ -110,6 +111,30 @@ def main() -> None:
     RESULTS.write_text(
         json.dumps({"command": "python -m benchmarks.lbfgs", "machine": machine, "results": results}, indent=1) + "\n"
     )
+
+
+def table() -> str:
+    """Evaluations of the objective until every image has a PSNR: median and range over the seeds."""
+    found = outcomes.read(RESULTS)
+    solvers = list(dict.fromkeys(cell["solver"] for cell in found["results"]))
+    levels = list(found["results"][0]["evaluations"])
+    rows = []
+    for solver in solvers:
+        counts = [cell["evaluations"] for cell in found["results"] if cell["solver"] == solver]
+        rows.append((solver, *(whole([count[level] for count in counts]) for level in levels)))
+    return f"`{found['command']}`, {found['machine']}:\n\n" + markdown.table(("L-BFGS", *levels), rows)
+
+
+def whole(values: Sequence[int | None]) -> str:
+    """Median and range of whole numbers, None where a level was not reached.
+
+    >>> whole([18, 20, 17]), whole([3, None, 4])
+    ('18 (17-20)', '2 of 3')
+    """
+    there = [value for value in values if value is not None]
+    if len(there) < len(values):
+        return f"{len(there)} of {len(values)}"
+    return f"{statistics.median(there):g} ({min(there)}-{max(there)})"
 
 
 if __name__ == "__main__":

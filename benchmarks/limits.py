@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from deepleak_core.data.samples import sample_files
 from deepleak_core.events import LabelsInferred
 from deepleak_core.runs.threads import cpu_threads
@@ -78,17 +78,33 @@ def _copy_photos(numbers: Sequence[int], folder: Path) -> None:
         shutil.copy(photo, folder)
 
 
+HEAD = ("batch", "labels, s", "30 dB, s", "pixel-exact, s", "certified", "end, s", "mean PSNR", "peak memory")
+
+
+def table() -> str:
+    """What the largest batches and images cost."""
+    cells = outcomes.read(RESULT)["cells"]
+    return markdown.sources(cells) + markdown.table(HEAD, map(row, cells))
+
+
+def row(cell: dict[str, Any]) -> markdown.Row:
+    """One scenario."""
+    certified = "copies" if cell["copies_certified"] else "labels" if cell["labels_certified"] else "no"
+    times = (cell["labels"], cell["psnr30"], cell["pixel_exact"])
+    return (cell["cell"], *times, certified, cell["seconds"], f"{cell['mean_psnr']:.0f} dB", f"{cell['peak_mb']} MB")
+
+
 def main() -> None:
     """Measure every cell asked for, each in a process of its own, and write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cells", nargs="*", default=list(CELLS), choices=list(CELLS))
     measured_with = outcomes.measured_with("benchmarks.limits", ["--cells"])
-    print(tables.markdown(tables.LIMITS_HEAD, []))
+    print(markdown.table(HEAD, []))
     for name in parser.parse_args().cells:
         with multiprocessing.get_context("spawn").Pool(1) as process:
             cell = process.apply(measure, (name,)) | measured_with
         outcomes.keep(RESULT, cell, ["cell"], [(other,) for other in CELLS])
-        print(tables.line(tables.limits_row(cell)), flush=True)
+        print(markdown.line(row(cell)), flush=True)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import Browser, Page
 
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from benchmarks.browser import App, chromium, open_page
 from benchmarks.scenes import ended, under_way, until
 from benchmarks.viewers import Visitor, crowd, visiting
@@ -387,7 +387,13 @@ def main() -> None:
         for name, figures in found.items()
     }
     outcomes.keep_named(RESULT, "parts", new, NAMES, outcomes.measured_with("benchmarks.load", ["--only"]))
-    print(tables.load())
+    print(table())
+
+
+def table() -> str:
+    """Followers, starters, tabs and growth: median and range beside the budget."""
+    found = outcomes.read(RESULT)
+    return markdown.source(found, threads=False) + markdown.figures(*found["parts"].values())
 
 
 if __name__ == "__main__":

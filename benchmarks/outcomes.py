@@ -79,6 +79,12 @@ def measured_with(module: str, choices: Sequence[str] = ()) -> dict[str, Any]:
     return {"command": command(module, choices=choices), "machine": describe_machine()}
 
 
+def read(path: Path) -> dict[str, Any]:
+    """A result that was kept."""
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
 def write(path: Path, result: dict[str, Any]) -> None:
     """Keep a result as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,13 +94,13 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 def keep(path: Path, cell: dict[str, Any], names: Sequence[str], order: Sequence[Hashable]) -> None:
     """Put one measured cell into the file of a table, see `merged`."""
-    kept = json.loads(path.read_text())["cells"] if path.exists() else []
+    kept = read(path)["cells"] if path.exists() else []
     path.write_text(json.dumps({"cells": merged(kept, cell, names, order)}, indent=1) + "\n")
 
 
 def keep_named(path: Path, kind: str, new: dict[str, Any], order: Sequence[str], measured: dict[str, Any]) -> None:
     """Put entries into the file of a measurement: others of the names in `order` stay, all the rest is dropped."""
-    kept = json.loads(path.read_text())[kind] if path.exists() else {}
+    kept = read(path)[kind] if path.exists() else {}
     found = kept | new
     write(path, measured | {kind: {name: found[name] for name in order if name in found}})
 

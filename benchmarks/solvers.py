@@ -15,18 +15,20 @@ import contextlib
 import io
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from deepleak_core.runs.threads import cpu_threads
 
-LEVELS = tables.LEVELS  # dB
+ROOT = Path(__file__).parent.parent
+LEVELS = ("30", "59")  # dB
 RESULT = outcomes.RESULTS / "solvers.json"
 DLG: dict[str, Any] = {"attack": "dlg", "label_strategy": "zero-shot"}  # its own rule cannot count repeats
 CELLS: dict[str, dict[str, Any]] = {
@@ -54,9 +56,9 @@ def main() -> None:
     options = parser.parse_args()
     measured_with = outcomes.measured_with("benchmarks.solvers", ["--cells"])
     measured_with["machine"]["threads"] = cpu_threads()  # of the processes that attack
-    print(tables.markdown(tables.SOLVERS_HEAD, []))
+    print(markdown.table(HEAD, []))
     with contextlib.ExitStack() as stack:
-        folders = {"now": tables.ROOT}
+        folders = {"now": ROOT}
         if options.against:
             folders = {"before": stack.enter_context(extracted(options.against))} | folders
         versions = {name: stack.enter_context(Version(folder)) for name, folder in folders.items()}
@@ -64,7 +66,7 @@ def main() -> None:
             scenario = {"max_seconds": options.seconds, **CELLS[name]}
             cell = {"cell": name, "runs": measure(versions, scenario, options.seeds)} | measured_with
             outcomes.keep(RESULT, cell, ["cell"], [(other,) for other in CELLS])
-            print(tables.line(tables.solver_row(cell)), flush=True)
+            print(markdown.line(row(cell)), flush=True)
 
 
 def measure(versions: dict[str, Version], scenario: dict[str, Any], seeds: int) -> dict[str, list[dict[str, Any]]]:
@@ -98,7 +100,7 @@ def figures(found: dict[str, Any]) -> dict[str, Any]:
 @contextlib.contextmanager
 def extracted(revision: str) -> Iterator[Path]:
     """A temporary folder with the package of a revision. Ends the program where git has no such revision."""
-    command = ["git", "-C", str(tables.ROOT), "archive", revision, "deepleak_core"]
+    command = ["git", "-C", str(ROOT), "archive", revision, "deepleak_core"]
     archive = subprocess.run(command, capture_output=True)
     if archive.returncode:
         sys.exit(f"git cannot extract {revision}: {archive.stderr.decode(errors='replace').strip()}")
@@ -118,7 +120,7 @@ class Version:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.levels", str(cpu_threads())],
             cwd=self.folder,  # comes first on the path of imports
-            env=os.environ | {"PYTHONPATH": str(tables.ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -141,6 +143,44 @@ class Version:
         if not Path(answer["package"]).resolve().is_relative_to(self.folder):
             raise RuntimeError(f"deepleak_core was imported from {answer['package']}, not from {self.folder}")
         return answer
+
+
+HEAD = (
+    "batch", *(f"{level} dB {when}" for level in LEVELS for when in ("before", "now")), "times as fast", "worst image",
+    "certified",
+)  # fmt: skip
+
+
+def table() -> str:
+    """Seconds until every image has a PSNR, before and now: median and range over the seeds."""
+    cells = outcomes.read(RESULT)["cells"]
+    return markdown.sources(cells) + markdown.table(HEAD, map(row, cells))
+
+
+def row(cell: dict[str, Any]) -> markdown.Row:
+    """One attack on one kind of batch; `before` is missing where only the working tree was measured."""
+    before, now = cell["runs"].get("before"), cell["runs"]["now"]
+    times = []
+    for level in LEVELS:
+        times += [runs and markdown.spread([run["reached"][level] for run in runs]) for runs in (before, now)]
+    worst = statistics.median(run["worst_psnr"] for run in now)
+    certified = sum(run.get("certified", False) for run in now)
+    return (cell["cell"], *times, speedup(before, now), f"{worst:.0f} dB", f"{certified} of {len(now)}")
+
+
+def speedup(before: Sequence[dict[str, Any]] | None, now: Sequence[dict[str, Any]]) -> str | None:
+    """Ratio of the median times to the highest level that every run reached, before and now; None without one.
+
+    >>> speedup([{"reached": {"30": 1.0, "59": 8.0}}], [{"reached": {"30": 0.5, "59": 2.0}}])
+    '4.0'
+    >>> speedup([{"reached": {"30": 1.0, "59": None}}], [{"reached": {"30": 0.5, "59": 2.0}}])
+    '2.0'
+    """
+    for level in reversed(LEVELS):
+        times = [[run["reached"][level] for run in runs] for runs in (before or [], now)]
+        if all(times) and None not in times[0] + times[1]:
+            return f"{statistics.median(times[0]) / statistics.median(times[1]):.1f}"
+    return None
 
 
 if __name__ == "__main__":

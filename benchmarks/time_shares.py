@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from benchmarks.gpu_check import without_graphs
 from deepleak_core.scenario import Scenario
 
@@ -62,6 +62,20 @@ def measure(scenario: Scenario) -> dict[str, float]:
     return {kind: spent / whole for kind, spent in times.items()}
 
 
+HEAD = ("attack", "convolutions", "matrix products", "factorisations", "rest")
+
+
+def table() -> str:
+    """What attacks spend their time on."""
+    cells = outcomes.read(RESULT)["cells"]
+    return markdown.sources(cells) + markdown.table(HEAD, map(row, cells))
+
+
+def row(cell: dict[str, Any]) -> markdown.Row:
+    """One attack."""
+    return (cell["cell"], *(f"{cell['shares'][kind]:.0%}" for kind in HEAD[1:]))
+
+
 def main() -> None:
     """Measure every cell asked for and merge it into the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,11 +84,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     measured_with = outcomes.measured_with("benchmarks.time_shares", ["--cells"])
-    print(tables.markdown(tables.SHARES_HEAD, []))
+    print(markdown.table(HEAD, []))
     for name in options.cells:
         cell = {"cell": name, "shares": measure(Scenario(**CELLS[name], device=options.device))} | measured_with
         outcomes.keep(RESULT, cell, ["cell"], [(other,) for other in CELLS])
-        print(tables.line(tables.shares_row(cell)), flush=True)
+        print(markdown.line(row(cell)), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,20 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks import outcomes
+from benchmarks import markdown, outcomes
 from benchmarks.machine import describe_machine
 from deepleak_core.events import WrongLabelTried
 from deepleak_core.runs.threads import cpu_threads
 from deepleak_core.scenario import Scenario
-from deepleak_core.studies.wrong_labels import ITERATIONS, RECORDED, WrongLabelMap, empty_map, rows_of, to_values
+from deepleak_core.studies.wrong_labels import (
+    ITERATIONS,
+    RECORDED,
+    WrongLabelMap,
+    empty_map,
+    from_values,
+    rows_of,
+    to_values,
+)
 
 BATCHES = (Scenario(indices=(0, 1, 3, 4)),)
 
@@ -44,6 +52,28 @@ def measured(scenario: Scenario) -> WrongLabelMap:
                 verdict = f"{event.mean_psnr:.1f} dB, {event.recognisable} of {len(event.psnr)} recognisable"
                 print(f"{event.swap or 'all correct'}: {verdict}", flush=True)
     return found
+
+
+def table() -> str:
+    """What each possible wrong label costs, one table for each recorded map."""
+    found = outcomes.read(RECORDED)
+    return markdown.source(found) + "\n\n".join(map(one_map, map(from_values, found["maps"])))
+
+
+def one_map(found: WrongLabelMap) -> str:
+    """Loss of mean PSNR in dB, and the images that stay recognisable."""
+    head = ("label \\ labelled as", *found.class_names)
+    rows = [
+        (found.class_names[label], *(entry(found, found.swap(label, other)) for other in range(len(head) - 1)))
+        for label in found.labels
+    ]
+    return markdown.table(head, rows)
+
+
+def entry(found: WrongLabelMap, swap: str) -> str | None:
+    """One wrong label in the map; none for the true class."""
+    loss = found.loss(swap)
+    return f"{loss:.1f} dB, {found.tried[swap].recognisable} left" if swap and loss is not None else None
 
 
 if __name__ == "__main__":

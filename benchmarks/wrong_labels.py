@@ -14,7 +14,7 @@ from statistics import mean
 
 import torch
 
-from benchmarks import outcomes, tables
+from benchmarks import markdown, outcomes
 from benchmarks.machine import describe_machine
 from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.threads import cpu_threads
@@ -34,7 +34,7 @@ def main() -> None:
     torch.set_num_threads(cpu_threads())
     machine = describe_machine()
     wrong = range(options.batch_size + 1)
-    print(f"{machine['words']}\n\n{tables.markdown(('batch', *(f'{n} wrong' for n in wrong)), [])}")
+    print(f"{machine['words']}\n\n{markdown.table(('batch', *(f'{n} wrong' for n in wrong)), [])}")
     psnr = []
     for seed in range(options.seeds):
         scenario = Scenario(
@@ -45,10 +45,24 @@ def main() -> None:
             repair_labels=False,
         )
         psnr.append([outcomes.attack(scenario.changed(wrong_labels=n)).score.mean_psnr for n in wrong])
-        print(tables.line((f"seed {seed}", *map(tables.decibels, psnr[-1]))), flush=True)
+        print(markdown.line((f"seed {seed}", *map(markdown.decibels, psnr[-1]))), flush=True)
     means = [mean(column) for column in zip(*psnr, strict=True)]
     command = outcomes.command("benchmarks.wrong_labels")
     outcomes.write(RESULTS, {"command": command, "machine": machine, **vars(options), "psnr": psnr, "mean": means})
+
+
+def table() -> str:
+    """Mean PSNR by the number of wrong labels, with a chart that GitHub draws."""
+    found = outcomes.read(RESULTS)
+    wrong = range(found["batch_size"] + 1)
+    rows = [(f"seed {seed}", *map(markdown.decibels, values)) for seed, values in enumerate(found["psnr"])]
+    rows.append(("mean", *map(markdown.decibels, found["mean"])))
+    steps, values = ", ".join(map(str, wrong)), ", ".join(f"{value:.1f}" for value in found["mean"])
+    chart = (
+        f'```mermaid\nxychart-beta\n    x-axis "wrong labels" [{steps}]\n'
+        f'    y-axis "mean PSNR in dB" 0 --> 50\n    line [{values}]\n```\n\n'
+    )
+    return markdown.source(found) + chart + markdown.table(("batch", *(f"{n} wrong" for n in wrong)), rows)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu_check, tables
+from benchmarks import gpu_check
 from benchmarks.gpu_check import QUICK, Cell, Figures
 from deepleak_core.attack import graphs
 from deepleak_core.runs.checks import check
@@ -27,7 +27,7 @@ def test_every_measurement_runs_without_a_gpu(tmp_path: Path) -> None:
     for cell in found["cells"]:
         assert cell["peak_mb"] > 0
         assert cell["iterations"] > 0
-        assert len(tables.gpu_row(cell)) == len(tables.GPU_HEAD)
+        assert len(gpu_check.row(cell)) == len(gpu_check.HEAD)
     (equal,) = [cell for cell in found["cells"] if "difference" in cell]
     assert equal["difference"] == 0
     assert not equal["captured"]
@@ -45,7 +45,7 @@ def test_a_cell_that_fails_leaves_its_error_and_the_next_goes_on(
     gpu_check.main(["--device", "cpu", "--quick", "--result", str(file)])
     bad, _, good = json.loads(file.read_text())["cells"]
     assert "no kernel image" in bad["error"]
-    assert "no kernel image" in " ".join(map(str, tables.gpu_row(bad)))
+    assert "no kernel image" in " ".join(map(str, gpu_check.row(bad)))
     assert good["iterations"] > 0
 
 

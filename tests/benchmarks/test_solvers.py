@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import solvers, tables
+from benchmarks import solvers
 
 ONE_IMAGE = {"indices": (0,), "attack": "exact", "device": "cpu"}
 
@@ -16,19 +16,19 @@ def run(reached: float | None) -> dict[str, object]:
 
 
 def test_a_row_compares_medians_before_and_now() -> None:
-    row = tables.solver_row({"cell": "a", "runs": {"before": [run(4.0), run(6.0)], "now": [run(1.0), run(1.5)]}})
+    row = solvers.row({"cell": "a", "runs": {"before": [run(4.0), run(6.0)], "now": [run(1.0), run(1.5)]}})
     assert row[0] == "a"
     assert row[5] == "4.0"
     assert row[-1] == "2 of 2"
 
 
 def test_a_row_without_an_earlier_revision_compares_nothing() -> None:
-    row = tables.solver_row({"cell": "a", "runs": {"now": [run(1.0)]}})
+    row = solvers.row({"cell": "a", "runs": {"now": [run(1.0)]}})
     assert [row[1], row[3], row[5]] == [None, None, None]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (tables.ROOT / ".git").exists(), reason="no git history")
+@pytest.mark.skipif(not (solvers.ROOT / ".git").exists(), reason="no git history")
 def test_a_revision_runs_from_a_folder_of_its_own() -> None:
     with solvers.extracted("HEAD") as folder, solvers.Version(folder) as version:
         assert Path(version.levels(ONE_IMAGE)["package"]).is_relative_to(folder)

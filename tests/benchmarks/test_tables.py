@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks import tables
+from benchmarks import outcomes, tables
 
 
 def test_tables_of_the_page_are_up_to_date() -> None:
@@ -31,14 +31,6 @@ def test_an_unknown_table_is_refused() -> None:
 
 def test_results_name_no_folder_of_a_machine() -> None:
     """A command names folders by their last part."""
-    for path in tables.RESULTS.glob("*.json"):
+    for path in outcomes.RESULTS.glob("*.json"):
         commands = re.findall(r'"command": "([^"]*)"', path.read_text())
         assert not [command for command in commands if re.search(r"\s/\w", command)], path.name
-
-
-def test_cells_measured_on_one_machine_name_it_once_others_each() -> None:
-    here = {"cell": "a", "command": "python -m x", "machine": {"date": "2026-11-28", "words": "1 core"}}
-    there = here | {"cell": "b", "machine": {"date": "2026-11-29", "words": "2 cores"}}
-    assert tables.sources([here, here | {"cell": "c"}]).count("1 core") == 1
-    both = tables.sources([here, there])
-    assert both.index("a: ") < both.index("1 core") < both.index("b: ") < both.index("2 cores")

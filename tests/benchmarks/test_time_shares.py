@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import tables, time_shares
+from benchmarks import time_shares
 from deepleak_core.scenario import Scenario
 
 
@@ -12,7 +12,7 @@ def test_shares_add_up_and_a_convolutional_network_has_convolutions() -> None:
     shares = time_shares.measure(Scenario(indices=(0, 4), max_iterations=5, device="cpu"))
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["convolutions"] > 0.1
-    assert len(tables.shares_row({"cell": "any", "shares": shares})) == len(tables.SHARES_HEAD)
+    assert len(time_shares.row({"cell": "any", "shares": shares})) == len(time_shares.HEAD)
 
 
 @pytest.mark.parametrize("cell", time_shares.CELLS)
