@@ -1,8 +1,8 @@
 """Hand jobs to Dask workers, and record what they report in the store.
 
 An event takes this way: a worker iterates `Task.run` and logs each event under a topic (see `workers`); Dask sends it
-through its scheduler to the client here, which has subscribed to the topic; one thread, the dispatcher, hands it to
-another, the writer, which stores it and tries again where that fails (see `writer`).
+through its scheduler to the client here, which has subscribed to the topic (see `connection`); one thread, the
+dispatcher, hands it to another, the writer, which stores it and tries again where that fails (see `writer`).
 
 Dask decides which worker runs a job and restarts workers that die. The dispatcher decides when, because pages show a
 place in the queue: it hands out one job for each worker and keeps the rest waiting (see `queue`), so an attack has its
@@ -19,29 +19,24 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pkgutil import resolve_name
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from distributed import Client, fire_and_forget
-
-from deepleak_core.errors import DeepLeakError, OtherVersion
-from deepleak_core.runs import workers
+from deepleak_core.errors import DeepLeakError
+from deepleak_core.runs.connection import Connection
 from deepleak_core.runs.jobs import KILLED, TOO_LARGE, Job, failure, first_line, given_up
 from deepleak_core.runs.log import Facts, log
 from deepleak_core.runs.queue import Queue
-from deepleak_core.runs.roster import NOT_THERE, QUESTION, Roster, misfit
-from deepleak_core.runs.store import INTERRUPTED, Status, Store, this_process
+from deepleak_core.runs.roster import Roster
+from deepleak_core.runs.store import INTERRUPTED, Status, Store
 from deepleak_core.runs.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 0.6  # a worker in the middle of a long iteration is not waited for any longer than this
 TICK_SECONDS = 0.1  # how often the dispatcher checks on runs that wait or are under way
-CONNECT_SECONDS = 10  # how long a scheduler may take to answer, and to come back
 STORED_SECONDS = 2.0  # how long the end of a run that waits may take until it is stored
 STARTING_SECONDS = 30.0  # for which the first worker may be awaited
 CLOSING_SECONDS = 5.0  # how long closing waits until all is stored
@@ -70,22 +65,24 @@ class Dispatcher:
         self.store = store
         self.workers = 0
         self.ready = False
-        self._scheduler = scheduler
-        self._max_memory = max_memory
-        self._environments = {} if self._scheduler else workers.local_environments()
-        self.device = "cluster" if self._scheduler else "cpu" if "cpu" in self._environments else "cuda"
-        self._roster = Roster(self._scheduler)
+        self._connection = Connection(
+            scheduler,
+            max_memory=max_memory,
+            on_message=self._later(self._record),
+            on_workers=self._later(self._follow_workers),
+            on_memory=self._later(self._record_cause),
+            on_answer=self._later(self._meet),
+        )
+        self.device = self._connection.device
+        self._roster = Roster(scheduler)
         self._reached = True  # whether the scheduler could be, when last tried
-        self._cluster: Any = None
-        self._client: Any = None
-        self._topic = f"deepleak-{this_process()}-{id(self)}"
         self.lock = threading.Lock()
         self.waiting = Queue()
         self._underway: dict[str, Job] = {}
         self._inbox: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._closing = False
         self._began = self._counted = time.monotonic()
-        self._writer = Writer(store, on_given_up=lambda run_id: self._inbox.put(partial(self._stop, run_id)))
+        self._writer = Writer(store, on_given_up=self._later(self._stop))
         self._inbox.put(self._hand_out)
         self._dispatcher = threading.Thread(target=self._work, name="deepleak-dispatcher", daemon=True)
         self._dispatcher.start()
@@ -98,8 +95,7 @@ class Dispatcher:
     @property
     def scheduler_address(self) -> str:
         """Address of the Dask scheduler, where other clients can watch its workers; empty before there is one."""
-        scheduler = getattr(self._client, "scheduler", None)
-        return str(scheduler.address) if scheduler is not None else ""
+        return self._connection.address
 
     def hindrance(self, run_id: str) -> str:
         """Why a run that waits here cannot begin, in a sentence; empty where workers are connected, or may be soon."""
@@ -120,14 +116,7 @@ class Dispatcher:
         for job in self.jobs():
             self._finish(job, "interrupted", INTERRUPTED)
         self._writer.close(CLOSING_SECONDS)
-        if self._client is not None:
-            if self._client.status == "running":
-                self._client.unsubscribe_topic("all")  # or its own closing would be reported to it
-                with suppress(OSError):  # a scheduler that is gone, without Dask having noticed yet
-                    self._client.run(workers.request_stop, *self._underway, on_error="ignore")
-            self._client.close()
-        if self._cluster is not None:
-            self._cluster.close()
+        self._connection.close(self._underway)
 
     def jobs(self) -> list[Job]:
         """The jobs that wait or are under way."""
@@ -178,6 +167,10 @@ class Dispatcher:
         with self.lock:
             self.waiting.leave(job)
 
+    def _later(self, action: Callable[..., object]) -> Callable[..., None]:
+        """A function that puts a call of `action` into the inbox; it does not wait, whichever thread calls it."""
+        return lambda *values: self._inbox.put(partial(action, *values))
+
     # ------------------------------------------------------------------------------------------- in its thread
     def _work(self) -> None:
         while not self._closing:
@@ -193,70 +186,28 @@ class Dispatcher:
             except Exception:
                 logger.exception("The dispatcher failed in one of its actions.")
 
-    def _connect(self) -> Any:
-        """The client, made on the first call and again once Dask has given up on its scheduler."""
-        if self._client is None or self._client.status == "closed":
-            if self._environments and self._cluster is None:
-                self._cluster = workers.start_cluster(self._environments, self._max_memory)
-            client = Client(  # type: ignore[no-untyped-call]
-                self._scheduler or self._cluster, timeout=CONNECT_SECONDS, set_as_default=False
-            )
-            if self._scheduler:
-                _require_version(client, self._scheduler)
-            self._client = client
-            self._subscribe()
-        return self._client
-
-    def _subscribe(self) -> None:
-        """Have Dask's event loop, which must not wait, put what arrives into the inbox.
-
-        Repeated for every run, a small message each: a client that reconnected to its scheduler has lost its
-        subscriptions.
-        """
-        put = self._inbox.put
-        self._client.subscribe_topic(self._topic, lambda event: put(partial(self._record, event[1])))
-        self._client.subscribe_topic("all", lambda event: put(partial(self._follow_workers, event[1])))
-        self._client.subscribe_topic("worker-restart-memory", lambda event: put(partial(self._record_cause, event[1])))
-
     def _hand_out(self) -> None:
         """Give waiting jobs to Dask, the most urgent first, one for each worker."""
         self._counted = time.monotonic()
         try:
-            client = self._connect()
+            running = self._connection.open()
         except Exception as error:  # whatever it is, no run should wait for workers that never come
-            if self._reached:
-                log("no workers", level=logging.WARNING, cause=type(error).__name__)
-                logger.warning("No worker could be reached or started.", exc_info=not self._scheduler)
-            self.workers, self._reached = 0, False
-            known = isinstance(error, DeepLeakError)
-            reason = str(error) if known else f"No worker could be started ({first_line(error)}); {self._advice}."
-            self._dismiss(reason, "no workers")
+            self._miss_workers(error)
             return
-        if client.status != "running":
+        if not running:
             self.workers = 0
             return
         self._reached = True
-        self._count(client.nthreads())
+        self._count(self._connection.workers())
         self._take_back_stranded()
         self._roster.wait(bool(self.waiting))
         if self._roster.hopeless:
             self._dismiss(self._roster.given_up, "no workers")
         with self.lock:
             while len(self._underway) < self.workers and (free := self.waiting.may_begin(self._underway.values())):
-                self._subscribe()
                 job = free[0]
-                key = f"deepleak-{job.id}"
-                job.allowed = frozenset(self._roster.usable if self._scheduler else ())
-                job.future = client.submit(
-                    workers.execute,
-                    job.id,
-                    self._topic,
-                    job.tasks,
-                    job.schedule,
-                    key=key,
-                    workers=list(job.allowed) or None,
-                    pure=False,
-                )
+                job.allowed = frozenset(self._roster.usable if self._connection.scheduler else ())
+                job.future = self._connection.submit(job)
                 self._underway[job.id] = job
                 self.waiting.begin(job)
             attacks = sum(job.urgency == 0 for job in self.waiting.may_begin(self._underway.values()))
@@ -264,12 +215,25 @@ class Dispatcher:
         for job in [job for job in self._underway.values() if job.urgency and job.worker][:attacks]:
             if job.stop_by is None and not job.yields and not job.over:
                 job.yields = True
-                self._request_stop(job)
+                self._connection.request_stop(job)
+
+    def _miss_workers(self, error: Exception) -> None:
+        """End the jobs that wait, because no worker can be reached or started."""
+        if self._reached:
+            log("no workers", level=logging.WARNING, cause=type(error).__name__)
+            logger.warning("No worker could be reached or started.", exc_info=not self._connection.scheduler)
+        self.workers, self._reached = 0, False
+        known, advice = isinstance(error, DeepLeakError), self._connection.advice
+        reason = str(error) if known else f"No worker could be started ({first_line(error)}); {advice}."
+        self._dismiss(reason, "no workers")
 
     def _count(self, there: Mapping[str, int]) -> None:
         """Take note of the workers that are connected, and miss those that are gone without any news of it."""
         for worker in self._roster.see(there):
-            self._ask(worker)
+            if self._connection.scheduler:
+                self._connection.ask(worker)
+            else:
+                self._connection.warm_up(worker)
         self.workers = len(self._roster.usable)
         for job in list(self._underway.values()):
             if job.worker and job.worker not in there and not job.over and not job.future.done():
@@ -353,7 +317,8 @@ class Dispatcher:
         elif job.future.status == "error":
             self._conclude(job, "failed", failure(job.future), type(job.future.exception()).__name__)
         else:
-            self._conclude(job, "failed", f"The connection to the worker was lost; {self._advice}.", "connection lost")
+            cause = f"The connection to the worker was lost; {self._connection.advice}."
+            self._conclude(job, "failed", cause, "connection lost")
 
     def _take_back(self, job: Job) -> None:
         """Have a job wait again for a worker."""
@@ -383,13 +348,9 @@ class Dispatcher:
             return
         job.unwanted = True
         job.stop_by = time.monotonic() + STOP_SECONDS
-        self._request_stop(job)
+        self._connection.request_stop(job)
         if not job.worker:
             self._drop(job, "stopped")
-
-    def _request_stop(self, job: Job) -> None:
-        # Called within Dask's event loop, `run` does not wait for the answer of the workers.
-        self._client.loop.add_callback(partial(self._client.run, workers.request_stop, job.id, on_error="ignore"))
 
     def _drop(self, job: Job, status: Status, cause: str = "", kind: str = "") -> None:
         """End a job that no worker has begun, and prevent that one begins it."""
@@ -407,25 +368,9 @@ class Dispatcher:
         if happened["action"] in ("add-worker", "remove-worker"):
             self._hand_out()
 
-    def _ask(self, worker: str) -> None:
-        """Ask a new worker for its version where that is not known; then let it begin."""
-        if not self._scheduler:
-            self._warm_up(worker)
-            return
-        client, put = self._client, self._inbox.put
-
-        async def ask() -> None:
-            try:
-                answers = await client.run(resolve_name, QUESTION, workers=[worker], on_error="return")
-            except Exception as error:
-                answers = {worker: error}
-            put(partial(self._meet, worker, answers.get(worker)))
-
-        client.loop.add_callback(ask)
-
     def _meet(self, worker: str, answer: object) -> None:
         if self._roster.meet(worker, answer):
-            self._warm_up(worker)
+            self._connection.warm_up(worker)
         self._hand_out()
 
     def _on_worker_lost(self, job: Job) -> None:
@@ -448,32 +393,3 @@ class Dispatcher:
         for job in self._underway.values():
             if job.worker == happened["worker"]:
                 job.cause = TOO_LARGE
-
-    def _warm_up(self, worker: str) -> None:
-        """Have a worker load and allocate what its first run would otherwise wait for."""
-        future = self._client.submit(
-            workers.warm_up,
-            self._topic,
-            key=f"deepleak-warm-up-{worker}-{self._topic}",
-            workers=[worker],
-            allow_other_workers=True,  # or it would wait forever for a worker that is gone
-            pure=False,
-        )
-        fire_and_forget(future)  # type: ignore[no-untyped-call]
-
-    @property
-    def _advice(self) -> str:
-        if self._scheduler:
-            return f"check that the Dask scheduler at {self._scheduler} runs, then run it again"
-        return "see the log of the app, then run it again"
-
-
-def _require_version(client: Any, address: str) -> None:
-    """Close a client whose scheduler, which reads jobs too, has another version. Raises `OtherVersion`."""
-    try:
-        answer = client.run_on_scheduler(resolve_name, QUESTION)
-    except NOT_THERE as error:
-        answer = error
-    if problem := misfit(f"The Dask scheduler at {address}", answer):
-        client.close()
-        raise OtherVersion(problem)

@@ -87,7 +87,7 @@ def test_lost_and_found_again(
 
 
 def test_without_a_scheduler_a_run_fails_with_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepleak_core.runs.dispatcher.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("deepleak_core.runs.connection.CONNECT_SECONDS", 0.5)
     engine = Engine(Store(f"sqlite:///{tmp_path}/runs.sqlite"), scheduler="tcp://127.0.0.1:1")
     try:
         record = ended(engine, engine.submit(SHORT, again=True))

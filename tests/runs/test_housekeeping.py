@@ -38,7 +38,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepleak_core.runs.dispatcher.CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("deepleak_core.runs.connection.CONNECT_SECONDS", 0.1)
     monkeypatch.setattr(housekeeping, "TIDY_SECONDS", 0.2)
 
 

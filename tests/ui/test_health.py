@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.browser import running_app
-from deepleak_core.runs import dispatcher
+from deepleak_core.runs import connection, dispatcher
 from deepleak_core.runs.engine import Engine
 from deepleak_core.runs.store import Store
 from tests.helpers import ROOT
@@ -59,7 +59,7 @@ def test_where_no_worker_came_it_is_not_well(engine: Engine, monkeypatch: pytest
 
 
 def test_where_none_can_come_that_is_not_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.2)
     monkeypatch.setattr(dispatcher, "STARTING_SECONDS", 10 * PATIENCE)
     engine = Engine(Store(f"sqlite:///{tmp_path}/runs.sqlite"), scheduler="tcp://127.0.0.1:1")
     eventually(lambda: of_engine(engine) == Health("answers", 0))
