@@ -115,7 +115,7 @@ class ComparisonPage:
         row = top_row()
         with row.slot:
             further, start, menu = (
-                st.container(width="content"),
+                st.container(key="next", width="content"),
                 st.container(width="content"),
                 st.container(width="content"),
             )

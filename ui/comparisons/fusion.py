@@ -24,7 +24,7 @@ SHARED = 2  # images that share a label at first
 
 def _scenarios(scenario: Scenario, stage: DeltaGenerator, locked: bool) -> Sequence[Scenario]:
     """The batch that the dial asks for; where it was just turned, it is played from a recording, or run."""
-    with stage, st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with stage, st.container(key="dial", horizontal=True, vertical_alignment="center", gap="small"):
         share = sharing.share(scenario, _turned)
     chosen = [fusion.same_label(scenario, share)]
     if st.session_state.pop("turned", False) and not recording_for(RECORDINGS, chosen):

@@ -24,7 +24,8 @@ def level() -> str:
 def pictures() -> None:
     """One large drawing after the other, each below its sentence."""
     shown = [(picture, drawing(picture.drawing, picture.shows)) for picture in PICTURES]
-    st.html(render("drawings.html", pictures=shown))
+    with st.container(key="drawings"):
+        st.html(render("drawings.html", pictures=shown))
 
 
 def sections(level: str, chapters: Sequence[Section]) -> None:

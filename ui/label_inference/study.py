@@ -82,7 +82,8 @@ def _draw(run_id: str, busy: bool, hindered: tuple[str, ...]) -> None:
     answers = store().events(run_id, StrategyAnswered)[-len(STRATEGIES) :]  # the last attempt's, if a worker was lost
     awaited = _words(record) if record.under_way or not answers else ""
     given = chips.answers(answers, names, awaited=awaited)
-    st.html(render("inference.html", kept=KEPT, batch=_batch(record.scenario), read=READ, answers=given))
+    with st.container(key="answers"):
+        st.html(render("inference.html", kept=KEPT, batch=_batch(record.scenario), read=READ, answers=given))
     if read is None or not answers:
         return
     shown = tables.columns(read, answers)

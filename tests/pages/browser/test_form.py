@@ -23,9 +23,10 @@ MOST_LOOKS = 40  # at a page that shows faults: a busy machine may not have laid
 BACKGROUND = "getComputedStyle(document.querySelector('.stApp')).backgroundColor"
 
 
-def opened(browser: Any, url: str, name: str) -> tuple[Page, list[str]]:
+def opened(browser: Any, url: str, name: str, window: str = "laptop") -> tuple[Page, list[str]]:
     """A page that has come to rest, and what its console says of errors, then and later."""
-    page = browser.new_page(color_scheme="light")
+    width, height = WINDOWS[window]
+    page = browser.new_page(color_scheme="light", viewport={"width": width, "height": height})
     page.set_default_timeout(PATIENCE)
     errors: list[str] = []
     page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
@@ -79,9 +80,10 @@ SHIFTS = """() => new Promise((done) => {
 GOOD_SHIFT = 0.1  # cumulative layout shift that counts as good, https://web.dev/articles/cls
 
 
-@pytest.mark.parametrize("name", ["live_attack", "gallery", "gradinversion"])
-def test_what_loads_later_moves_nothing(chrome: Any, app_url: str, name: str) -> None:
-    page, _ = opened(chrome, app_url, name)
+@pytest.mark.parametrize("window", ["laptop", "phone"])
+@pytest.mark.parametrize("name", PAGES)
+def test_what_loads_later_moves_nothing(chrome: Any, app_url: str, name: str, window: str) -> None:
+    page, _ = opened(chrome, app_url, name, window)
     shift = page.evaluate(SHIFTS)
     page.close()
     assert shift < GOOD_SHIFT
