@@ -23,6 +23,7 @@ def written() -> Iterator[Callable[[str], io.StringIO]]:
     """Has the log written in a form, until the end of the test."""
     root, package = logging.getLogger(), logging.getLogger("deepleak_core")
     handlers, level = list(root.handlers), package.level
+    forms = {handler: handler.formatter for handler in handlers}  # pytest's may belong to other loggers too
 
     def configured(form: str) -> io.StringIO:
         stream = io.StringIO()
@@ -31,6 +32,8 @@ def written() -> Iterator[Callable[[str], io.StringIO]]:
 
     yield configured
     root.handlers[:] = handlers
+    for handler, form in forms.items():
+        handler.setFormatter(form)
     package.setLevel(level)
 
 
