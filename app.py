@@ -27,14 +27,14 @@ def main() -> None:
         st.Page(ROOT / "pages/tour.py", title="Tour"),
     ]
     page = st.navigation(pages, position="hidden")
-    address.announce(page.url_path)
     shell.header(pages)
     tour.bar()
     if "distributed" in sys.modules or page.url_path in LIGHT:
         shell.run(page)
-        return
-    with st.spinner("Loading PyTorch and the attack engine"):  # once, until the first page is drawn
-        shell.run(page)
+    else:
+        with st.spinner("Loading PyTorch and the attack engine"):  # once, until the first page is drawn
+            shell.run(page)
+    address.announce(page.url_path)
 
 
 if __name__ == "__main__":  # Streamlit runs this file for each visitor

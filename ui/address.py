@@ -136,10 +136,11 @@ def write(query: Mapping[str, str]) -> None:
 
 
 def announce(page: str) -> None:
-    """Send the browser the address of `page` when the visitor comes to it from another page.
+    """Send the browser the address of `page` where the visitor came to it from another one.
 
-    The browser knows this address since the click on the link. But an address that the page before was still writing
-    can reach the browser after the click, and would stay.
+    To be called once the page is drawn. The browser knows this address since the click on the link. But an address
+    that the page before was still writing can reach the browser after the click, and would stay. Sent earlier, while
+    the browser still shows the path of the page before, the address would become an entry of its own in the history.
     """
     state = st.session_state
     if state.setdefault("announced", page) != page:
