@@ -1,11 +1,12 @@
 """What the web server does beside Streamlit: the first document, moments of runs, its health, log and end.
 
-The document is Streamlit's own, at the address of every page, with a cookie (see `visitor`) and three additions:
+The document is Streamlit's own, at the address of every page, with a cookie (see `visitor`) and four additions:
 
 - The address of the server. Streamlit's front end otherwise tries the page's own path first, and every visit by a
   page's link makes two requests that are answered 404.
 - The style sheet, so that nothing is ever drawn without it.
 - The header with the logo, until Streamlit has drawn its own.
+- A script that marks the link of the page that is shown.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ ADDRESS = '<script>window.__streamlit = {BACKEND_BASE_URL: new URL(".", location
 def document() -> str:
     """The document with its additions."""
     logo = b64encode((ASSETS / "logo.svg").read_bytes()).decode()
-    style = (ASSETS / "style.css").read_text()
+    style, script = (ASSETS / "style.css").read_text(), (ASSETS / "header.js").read_text()
     head, end_of_head, rest = DOCUMENT.read_text().partition("</head>")
     start, body, rest = rest.partition("<body>")
     shell = f'<div class="dl-shell"><img src="data:image/svg+xml;base64,{logo}" alt="DeepLeak"></div>'
     # In the body: Streamlit appends rules of equal weight to the head, and the later ones win.
-    return f"{head}{ADDRESS}{end_of_head}{start}{body}<style>{style}</style>{shell}{rest}"
+    return f"{head}{ADDRESS}{end_of_head}{start}{body}<style>{style}</style>{shell}<script>{script}</script>{rest}"
 
 
 async def _answer(request: Request) -> HTMLResponse:
