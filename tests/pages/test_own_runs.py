@@ -12,7 +12,7 @@ from deepleak_core.attack.attacks import ATTACKS
 from deepleak_core.events import Finished
 from deepleak_core.federated.models import MODELS
 from deepleak_core.runs.keeping import Keeping
-from deepleak_core.runs.store import RunRecord, Store, this_process
+from deepleak_core.runs.store import RunRecord, Status, Store, this_process
 from deepleak_core.scenario import Scenario
 from tests.helpers import app_page, checked, errors, keys, page_html, warnings
 from ui import address, backend
@@ -26,10 +26,15 @@ ME = "m" * 22
 @pytest.fixture
 def mine(store: Store) -> RunRecord:
     """A finished run of the visitor `ME`."""
+    return stored(store, "finished")
+
+
+def stored(store: Store, status: Status) -> RunRecord:
+    """A run of the visitor `ME` that ended like this, with its outcome."""
     run_id = store.create(SCENARIO, this_process(), visitor=ME)
     store.start(run_id)
     store.append(run_id, run(SCENARIO))
-    store.finish(run_id, "finished")
+    store.finish(run_id, status)
     record = store.run(run_id)
     assert record is not None
     return record
@@ -47,8 +52,13 @@ def recent(app: AppTest) -> str:
     return "".join(piece.value for piece in app.html if "dl-recent" in piece.value)
 
 
+def card_of(app: AppTest, record: RunRecord) -> str:
+    """What the list of recent runs shows of one."""
+    return recent(app).partition(f'href="?run={record.id}"')[2].partition("</a>")[0]
+
+
 def test_recent_runs_have_pictures_an_outcome_and_a_link(store: Store, mine: RunRecord) -> None:
-    card = recent(visit()).partition(f'href="?run={mine.id}"')[2].partition("</a>")[0]
+    card = card_of(visit(), mine)
     assert ATTACKS[SCENARIO.attack].title in card
     assert MODELS[SCENARIO.model].title in card
     assert "data:image/webp" in card
@@ -57,6 +67,13 @@ def test_recent_runs_have_pictures_an_outcome_and_a_link(store: Store, mine: Run
     assert end.score is not None
     assert str(end.score.outcomes.count(end.score.outcomes[0])) in card
     assert visit(run=mine.id).query_params["run"] == mine.id
+
+
+def test_a_recent_run_that_was_stopped_says_so_beside_its_outcome(store: Store, mine: RunRecord) -> None:
+    stopped, app = stored(store, "stopped"), visit()
+    whole, cut = (card_of(app, record).partition("<em")[2].partition("</em>")[0] for record in (mine, stopped))
+    assert cut.startswith(whole)
+    assert "stopped" in cut.removeprefix(whole)
 
 
 def test_recent_runs_are_ones_own_and_a_presenter_sees_all(mine: RunRecord) -> None:

@@ -49,7 +49,7 @@ def draw() -> None:
 
 def _card(record: RunRecord) -> _Card:
     counts = _counts(record)
-    outcome = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or _state(record)
+    outcome = ", ".join([*(f"{count} {verdict}" for verdict, count in counts.items()), *_state(record, counts)])
     title, picture = _title(record), _thumbs(record.id, record.snapshots)
     return _Card(
         id=record.id, picture=picture, title=title, about=_about(record), outcome=outcome,
@@ -85,9 +85,13 @@ def _counts(record: RunRecord) -> dict[str, int]:
     return {verdict: found[verdict] for verdict in get_args(Outcome) if found[verdict]}
 
 
-def _state(record: RunRecord) -> str:
+def _state(record: RunRecord, counts: Mapping[str, int]) -> list[str]:
+    """What there is to say beside the verdicts, or in their place where a run has none."""
     end = records.end_of(record)
-    return record.status if end is None or end.score is not None else f"{100 * end.residual:.0f} % not matched"
+    if end is None or (end.score is not None and not counts):
+        return [record.status]
+    matched = [f"{100 * end.residual:.0f} % not matched"] if end.score is None else []
+    return matched + (["stopped early"] if record.status == "stopped" else [])
 
 
 @st.cache_data(max_entries=100, show_spinner=False)
