@@ -17,6 +17,7 @@ from deepleak_core.scoring.sentences import RECOVERED_DB
 from deepleak_core.text import NEGLIGIBLE_RESIDUAL, shorten
 
 HEIGHT = 360  # pixels
+LEGEND_ROW = 24  # pixels of a row of the legend above a chart
 POINTS = 300  # moments of a long run that are drawn
 MOST_POWER = 300  # of ten, at the end of an axis: near the largest numbers there are
 LINES = 8  # images of a larger batch that get a line of their own
@@ -82,10 +83,11 @@ def accuracy(
 ) -> None:
     """How often each strategy is right, 0 to 1, at each of the places along the bottom, while points are added.
 
-    Lines differ by the name at their end and by the shape of their points, not by colour alone. Points become smaller
-    from one strategy to the next, so that all are visible where they coincide.
+    Lines differ by the shape of their points, not by colour alone; the legend above has both, so that no name covers
+    the axes or takes their width. Points become smaller from one strategy to the next, so that all are visible where
+    they coincide. The chart is as high as the one of `charts`, which takes its place at the end.
     """
-    label = {"show": True, "formatter": "{a}", "fontSize": 14, "color": "inherit", "distance": 18, "lineHeight": 20}
+    legend = LEGEND_ROW * math.ceil(len(rates) / 2)  # two entries fit a phone
     series = [
         {
             "type": "line",
@@ -94,15 +96,17 @@ def accuracy(
             "symbol": SYMBOLS[n % len(SYMBOLS)],
             "symbolSize": 20 - 2 * n,
             "lineStyle": {"width": 4 if n else 9},
-            "endLabel": label,
-            "labelLayout": {"moveOverlap": "shiftY"},
         }
         for n, (name, points) in enumerate(rates.items())
     ]
     _draw(
         {
             "title": [_title(f"Share of {title}", 8)],
-            "grid": {"top": 48, "bottom": 60, "left": 56, "right": 190},
+            "legend": {
+                "top": 34, "left": 0, "itemGap": 12, "itemHeight": 12, "padding": 0, "selectedMode": False,
+                "textStyle": {"fontSize": 14, "lineHeight": LEGEND_ROW - 12}, "lineStyle": {"width": 3},
+            },
+            "grid": {"top": 44 + legend, "bottom": 32, "left": 8, "right": 16},
             "xAxis": {
                 "type": "category", "data": list(places), "axisLabel": {"fontSize": 14, "interval": 0, "margin": 16},
                 "name": over, "nameLocation": "middle", "nameGap": 38, "nameTextStyle": {"fontSize": 14},
@@ -114,7 +118,7 @@ def accuracy(
             "tooltip": {"trigger": "axis"},
             "series": series,
         },
-        HEIGHT,
+        HEIGHT + legend,
         key,
         f"Share of {title} by {over.lower()}",
     )  # fmt: skip
