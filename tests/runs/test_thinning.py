@@ -45,6 +45,14 @@ def test_one_that_takes_much_has_fewer_from_its_middle_on_up_to_its_end(count: i
     assert gaps.max() <= 0.11 * count, "nothing stands still for long"
 
 
+def test_where_moments_begin_to_be_left_out_a_stage_says_so_once() -> None:
+    events = list(thinned([*moments(50), END], 20 * SIZE))
+    (said,) = [event for event in events if isinstance(event, Stage)]
+    before = [event for event in events[: events.index(said)] if isinstance(event, Snapshot)]
+    assert [event.step for event in before] == list(range(said.step)), "all are there until then"
+    assert said.step not in [event.step for event in events if isinstance(event, Snapshot)]
+
+
 def test_the_last_moment_is_told_before_the_end() -> None:
     events = [*moments(50)[:43], Stage(name="Next", sentence="Goes on."), END]  # ends before its time, by itself
     assert [type(event) for event in thinned(events, 20 * SIZE)][-2:] == [Snapshot, Finished]
