@@ -40,9 +40,10 @@ def main() -> None:
 if __name__ == "__main__":  # Streamlit runs this file for each visitor
     main()
 elif __name__ == "app":  # `streamlit run` imports it, to serve it; worker processes import it too, by another name
+    from starlette.middleware import Middleware
     from streamlit.starlette import App
 
-    from ui.server import announce_navigation, routes, serving
+    from ui.server import ClosesPolled, announce_navigation, routes, serving
 
     announce_navigation()
-    server = App(__file__, routes=routes(), lifespan=serving)
+    server = App(__file__, routes=routes(), middleware=[Middleware(ClosesPolled)], lifespan=serving)

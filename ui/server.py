@@ -21,9 +21,11 @@ from pathlib import Path
 
 import streamlit
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.config import get_option
 from streamlit.starlette import App
 
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 DOCUMENT = Path(streamlit.__file__).parent / "static" / "index.html"
 ASSETS = Path(__file__).parent.parent / "assets"
+POLLED = ("/health", "/host-config")  # ends of paths that browsers and monitors ask for again and again
 # Relative, as the document's own links to scripts are, so that it holds below any path of a reverse proxy.
 ADDRESS = '<script>window.__streamlit = {BACKEND_BASE_URL: new URL(".", location.href).href}</script>'
 
@@ -76,6 +79,28 @@ def routes() -> list[BaseRoute]:
         WebSocketRoute(f"{root}moments/{{run}}", stream.answer),
         Route(f"{root}{{page:page}}", _answer),
     ]
+
+
+class ClosesPolled:
+    """Middleware that closes a connection once it has answered a path that is polled.
+
+    A server that ends waits for its connections. A page that has lost its server asks every few seconds whether it is
+    back; on a connection that stays open, these questions would be answered, and the server would never end.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the app does, with a header where the path is polled."""
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        polled = scope["type"] == "http" and scope["path"].endswith(POLLED)
+        await self._app(scope, receive, closing if polled else send)
 
 
 def announce_navigation() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -51,3 +52,16 @@ def test_a_server_that_is_started_plainly_is_reached_from_this_machine_only(tmp_
         port = urlsplit(url).port
         listening = [entry.laddr for entry in psutil.net_connections("inet") if entry.status == psutil.CONN_LISTEN]
         assert [address.ip for address in listening if address.port == port] == ["127.0.0.1"]
+
+
+def test_no_connection_on_which_its_state_is_polled_stays_open(tmp_path: Path) -> None:
+    with running_app(tmp_path / "runs.sqlite") as url:
+        polled = {"/_stcore/health": True, "/_stcore/host-config": True, "/health": True, "/": False}
+        for path, closed in polled.items():
+            connection = HTTPConnection(urlsplit(url).netloc)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+            assert (connection.sock is None) == closed
+            connection.close()
