@@ -100,6 +100,8 @@ def test_captions_quote_the_run(pages: dict[str, AppTest], monkeypatch: pytest.M
     """Other numbers, other captions: none of them is typed by hand."""
     cases = figures.measured()["wrong_label"]["cases"]
     assert f"the worst has {min(cases[0]['psnr']):.0f} dB" in page_html(pages["words"])
+    start = figures.measured()["matching"]["moments"][0]["mean_psnr"]
+    assert page_html(pages["words"]).count(f"{start:.0f} dB") >= 2, "below the first picture, and in the caption"
     said: list[str] = []
     monkeypatch.setattr(figures, "_caption", said.append)
     changed = json.loads(json.dumps(figures.measured()))

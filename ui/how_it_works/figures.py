@@ -77,14 +77,14 @@ def pixels() -> None:
 
 
 def matching() -> None:
-    """One attack at five moments."""
+    """One attack at several moments."""
     of = measured()["matching"]
     moments = of["moments"]
     st.html(_sheets({f"{m['step']} · {m['mean_psnr']:.0f} dB": m["picture"] for m in moments}))
-    last = moments[-1]
+    first, last = moments[0], moments[-1]
     _caption(
-        f"Iteration and mean PSNR. From noise ({of['noise_psnr']:.0f} dB) to "
-        f"{last['mean_psnr']:.0f} dB; the residual falls from {moments[0]['residual']:.1f} to {last['residual']:.1g}."
+        f"Iteration and mean PSNR: from {first['mean_psnr']:.0f} dB, the noise that it starts from, to "
+        f"{last['mean_psnr']:.0f} dB. The residual falls from {first['residual']:.1f} to {last['residual']:.1g}."
     )
 
 

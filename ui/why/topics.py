@@ -43,10 +43,10 @@ A row of the first divided by the same entry of the second is the input $x$ (Pho
         section="holds-images",
     ),
     "fedavg": Topic(
-        sentence="Sharing trained weights hides little: the difference between the old and the new weights is close "
-        "to one large gradient.",
-        helps="More local steps on many more images make the attack harder, without a guarantee. Differential "
-        "privacy gives one.",
+        sentence="After a few steps, the difference between the old and the new weights is close to one large "
+        "gradient, and the server can simulate the steps.",
+        helps="More local steps help against an attack that takes the difference for a gradient, less against one that "
+        "simulates them. Differential privacy gives a guarantee.",
         drawing="fedavg",
         shows="Local steps follow a curve from the weights sent to those returned; a straight line joins both.",
         formula=r"""
