@@ -23,6 +23,7 @@ from deepleak_core.federated.case import target_model
 from deepleak_core.runs.recording import gallery
 from deepleak_core.runs.store import Store, this_process
 from deepleak_core.scenario import Scenario
+from tests.data.pictures import zoo
 from tests.helpers import app_page, checked, component, ended, errors, headline, keys, page_html, warnings
 from tests.runs.engines import eventually
 from ui import address, backend, ownership
@@ -226,6 +227,18 @@ def test_own_images_come_from_below_the_given_folder_only(visit: Any, monkeypatc
     (folder / "link").symlink_to(tmp_path / "elsewhere")
     for outside in (tmp_path / "elsewhere", folder / "link", folder / "zoo" / ".." / ".." / "elsewhere"):
         assert errors(visit(dataset="folder", images=str(outside), batch_size="2"))
+
+
+def test_a_smaller_data_set_gives_as_many_images_as_were_chosen(visit: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    """The images that are chosen at first, 0, 1, 3 and 4, do not all exist in a folder of four photos."""
+    zoo(tmp_path / "zoo", "elk", "lynx", "okapi", "owl")
+    monkeypatch.setenv("DEEPLEAK_IMAGES", str(tmp_path / "zoo"))
+    app = visit()
+    assert app.multiselect(key="indices").value == [0, 1, 3, 4]
+    app.selectbox(key="dataset").set_value("folder").run()
+    assert not errors(app)
+    assert app.multiselect(key="indices").value == [0, 1, 2, 3]
+    assert {"elk", "lynx", "okapi", "owl"} <= set(private(app))
 
 
 def image_folder(tmp_path: Path) -> Path:

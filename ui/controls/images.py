@@ -104,7 +104,9 @@ def _indices(dataset: str, images: str | None, locked: bool) -> tuple[int, ...] 
             "Images by number", key="numbers", placeholder="0, 1, 3, 4", disabled=locked, help=inputs.help_of("indices")
         ).strip(" ,")
     state = st.session_state
-    state.indices = [i for i in state.get("indices", ()) if i < len(captions)]
+    asked = state.get("indices", [])
+    fit = max(asked, default=0) < len(captions)  # else they were chosen from another data set
+    state.indices = list(asked) if fit else list(range(min(len(asked), len(captions))))
     chosen = st.multiselect(
         "Images", range(len(captions)), key="indices", format_func=captions.__getitem__, disabled=locked,
         help=inputs.help_of("indices"),
