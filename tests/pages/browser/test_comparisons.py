@@ -15,6 +15,7 @@ from tests.pages.browser.elements import (
     expect_no_error,
     expect_recorded,
     headline,
+    settled,
     start,
     timeline,
 )
@@ -139,3 +140,18 @@ def test_gradinversion_infers_a_label_too_few(visit: Any) -> None:
 def test_columns_stack_on_a_narrow_window(visit: Any, name: str) -> None:
     page = visit(f"/{name}", ready=PANELS, width=390, height=844)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_on_a_phone_settings_stay_beside_the_first_button(visit: Any) -> None:
+    page = visit(QUICK, ready=PANELS, width=390, height=844)
+    settings = page.locator(".st-key-slot").get_by_test_id("stPopover")
+    before = settled(page, settings.bounding_box)
+    start(page)
+    expect_recorded(page)
+    button(page, "repair").wait_for()  # a third button, which takes a row of its own
+    after, first, third = settled(
+        page, lambda: [place.bounding_box() for place in (settings, button(page, "start"), button(page, "repair"))]
+    )
+    assert after["x"] == pytest.approx(before["x"], abs=1)
+    assert after["y"] == pytest.approx(first["y"], abs=1)
+    assert third["y"] > first["y"] + first["height"]
