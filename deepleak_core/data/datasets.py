@@ -24,7 +24,7 @@ from deepleak_core.data.items import Items
 from deepleak_core.data.samples import samples
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.events import Downloading
-from deepleak_core.scenario import Scenario
+from deepleak_core.scenario import FOLDER_DATASETS, Scenario
 from deepleak_core.text import unknown
 
 IMAGENET_CLASSES = tuple(ResNet18_Weights.DEFAULT.meta["categories"])
@@ -206,5 +206,11 @@ def items(scenario: Scenario) -> Items:
     """All labelled images that a scenario may pick from: those of its folder if it names one, else its data set's."""
     dataset = dataset_of(scenario)
     if scenario.images is not None and dataset.class_names:
-        return matched_items(scenario.images, dataset.class_names, scenario.dataset)
+        return matched_items(scenario.images, dataset.class_names, scenario.dataset, _own_choice(dataset.channels))
     return dataset.items(scenario)
+
+
+def _own_choice(channels: int) -> str:
+    """How to choose the data set of own folders with so many channels, in the app and on the command line."""
+    name = next(name for name in FOLDER_DATASETS if DATASETS[name].channels == channels)
+    return f'data set "{DATASETS[name].title}" (--dataset {name})'

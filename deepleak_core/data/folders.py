@@ -78,9 +78,10 @@ def own_items(folder: str | Path) -> Items:
     return _items(Path(folder), {name: label for label, name in enumerate(own_classes(folder))})
 
 
-def matched_items(folder: str | Path, class_names: Sequence[str], dataset: str) -> Items:
+def matched_items(folder: str | Path, class_names: Sequence[str], dataset: str, own: str) -> Items:
     """The images of all class folders, each matched to one of `class_names` by name or number.
 
+    `dataset` names the data set of these classes; `own` is how to choose the one whose classes are the folders.
     Raises `DatasetUnavailable` where a folder is no class, can mean several, or is the same class as another.
     """
     labels: dict[str, int] = {}
@@ -89,7 +90,7 @@ def matched_items(folder: str | Path, class_names: Sequence[str], dataset: str) 
         found = classes_named(name, class_names)
         if len(found) != 1:
             problem = unclear(f"{_shown(Path(folder))} has a class folder", name, class_names)
-            raise DatasetUnavailable(f"{problem} Rename it, or take dataset 'folder', whose classes are the folders.")
+            raise DatasetUnavailable(f"{problem} Rename it, or choose {own}, whose classes are the folders.")
         if found[0] in folders:
             raise DatasetUnavailable(
                 f"{_shown(Path(folder))} has two folders for class {class_names[found[0]]} of {dataset}: "

@@ -290,10 +290,13 @@ def test_folders_that_cannot_be_used(tmp_path: Path, folder: Callable[[Path], Pa
     assert len(str(refusal.value)) < 600
 
 
-def test_folders_that_are_no_class_of_the_data_set(tmp_path: Path) -> None:
-    zoo(tmp_path, "unicorn")
-    with pytest.raises(DatasetUnavailable, match=r"'unicorn', which is no class here; .* take dataset 'folder'"):
-        load_batch(Scenario(images=str(tmp_path)))
+@pytest.mark.parametrize(("dataset", "own"), [("cifar10-samples", "folder"), ("mnist-samples", "grey-folder")])
+def test_folders_that_are_no_class_lead_to_the_data_set_of_own_folders(tmp_path: Path, dataset: str, own: str) -> None:
+    zoo(tmp_path, "unicorn", "yak")
+    with pytest.raises(DatasetUnavailable, match="'unicorn', which is no class here") as refusal:
+        load_batch(Scenario(dataset=dataset, images=str(tmp_path)))
+    assert f'"{DATASETS[own].title}" (--dataset {own})' in str(refusal.value)
+    assert load_batch(Scenario(dataset=own, images=str(tmp_path), batch_size=2)).class_names == ("unicorn", "yak")
 
 
 def test_names_are_compared_in_composed_form(tmp_path: Path) -> None:
