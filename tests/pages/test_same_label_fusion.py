@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from deepleak_core.runs.schema import FORGET
 from deepleak_core.runs.store import Store
-from tests.helpers import app_page, checked, compared, component, ended, errors, headline, tracks
+from tests.helpers import app_page, checked, compared, component, ended, errors, headline, page_html, tracks
 
 
 @pytest.fixture
@@ -89,6 +89,12 @@ def test_two_planes_share_a_label_at_first(visit: Any) -> None:
     app = visit()
     private = component(app, "compared")["columns"][0]
     assert private["captions"] == ["cat", "ship", "airplane", "airplane"]
+
+
+def test_the_settings_name_the_images_that_replace_those_chosen(visit: Any) -> None:
+    """Images 0, 1, 3 and 4 are chosen at first, and the second airplane is image 10."""
+    assert "0 cat, 1 ship, 3 airplane, 10 airplane" in page_html(visit())
+    assert "10 airplane" not in page_html(visit(indices="0,1,3,10"))
 
 
 def test_only_batches_that_the_data_set_can_fill_are_offered(visit: Any) -> None:

@@ -19,7 +19,7 @@ from deepleak_core.runs.store import RunRecord
 from deepleak_core.scenario import Scenario
 from ui import charts, messages, ownership, pieces, records, shell
 from ui.backend import REDRAW_SECONDS, engine, give_way, pace, store
-from ui.comparisons import groups
+from ui.comparisons import groups, sharing
 from ui.comparisons.groups import Group, Groups
 from ui.comparisons.opening import recording_for
 from ui.comparisons.panels import Side, sides_of
@@ -155,9 +155,12 @@ class ComparisonPage:
         if scenario is None or problems:
             return (), problems
         try:
-            return self.choice.scenarios(scenario, stage if self.choice.on_stage else menu, running), ()
+            scenarios = self.choice.scenarios(scenario, stage if self.choice.on_stage else menu, running)
         except DeepLeakError as error:
             return (), (str(error),)
+        with menu:
+            sharing.say_batch(scenario, scenarios)
+        return scenarios, ()
 
     def _run_or_stop(self, started: Groups, scenarios: Sequence[Scenario]) -> None:
         running = next((group for group in started.values() if group.under_way), None)
