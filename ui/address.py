@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from deepleak_core.errors import UnsupportedScenario
 from deepleak_core.scenario import Scenario
@@ -118,11 +119,16 @@ def news(*, arriving: bool) -> dict[str, list[str]] | None:
     """The address where this page did not write or read it last, else None."""
     state, query = st.session_state, _current()
     if "address" in state and not arriving:
-        settling = time.monotonic() - state.get("address_time", 0.0) < SETTLING_SECONDS
+        settling = time.monotonic() - state.get("address_time", 0.0) < SETTLING_SECONDS and not _gone_back()
         if query == state.address or (settling and query == state.address_before):
             return None
     state.address = query
     return query
+
+
+def _gone_back() -> bool:
+    """Whether the visitor has gone back or forward in the browser's history, as far as Streamlit tells."""
+    return bool(getattr(get_script_run_ctx(), "is_history_navigation", False))
 
 
 def write(query: Mapping[str, str]) -> None:

@@ -66,7 +66,21 @@ def test_going_to_another_page_and_back_keeps_both_in_order(visit: Any) -> None:
     page.locator(f"{TRACK} figure").first.wait_for()
     expect_kept(page, ["cat", "ship", "airplane", "frog"])
     expect(button(page, "start")).to_be_enabled()
-    page.wait_for_timeout(2500)  # until the address counts as settled
     page.go_back()
     expect(headline(page)).to_contain_text("1 of 4 frog")
     expect_private(page, ["frog"] * 4)
+
+
+def test_going_back_at_once_shows_the_batch_before(visit: Any) -> None:
+    page = visit(LINK, ready=READY)
+    examples = page.locator(".st-key-example button")
+    mixed, frogs = ["cat", "ship", "airplane", "frog"], ["frog"] * 4
+    for place, batch in ((1, mixed), (2, frogs)):
+        examples.nth(place).click()
+        expect_private(page, batch)
+    page.wait_for_url(re.compile("indices=4%2C5"))
+    page.go_back()
+    expect_private(page, mixed)
+    page.wait_for_url(re.compile("indices=0%2C1"))
+    page.go_forward()
+    expect_private(page, frogs)
