@@ -17,7 +17,7 @@ import streamlit as st
 
 from deepleak_core.environment import PRESENTER_CODE
 from deepleak_core.errors import DeepLeakError
-from ui import messages, visitor
+from ui import messages, pieces, visitor
 
 if TYPE_CHECKING:
     from deepleak_core.runs.store import RunRecord
@@ -97,13 +97,24 @@ def _asking() -> str | None:
 
 
 def is_presenter() -> bool:
-    """Whether this session has given the code."""
-    return bool(st.session_state.get("presenter", False))
+    """Whether this visitor's browser has given the code since the server started, and not handed it back."""
+    return visitor.identity() in _presenters()
+
+
+@st.cache_resource(show_spinner=False)
+def _presenters() -> set[str]:
+    """The identities of the visitors who have given the code."""
+    return set()
 
 
 def offer_code() -> None:
-    """Where the server has a code (`DEEPLEAK_PRESENTER_CODE`), a place to give it."""
-    if not PRESENTER_CODE.value() or is_presenter():
+    """Where the server has a code (`DEEPLEAK_PRESENTER_CODE`), a place to give it, and for a presenter to say so."""
+    if not PRESENTER_CODE.value():
+        return
+    if is_presenter():
+        with st.popover("You are the presenter", icon=":material/co_present:", key="presenter-place"):
+            st.html(pieces.note("You see every run, and may stop, keep and forget it."))
+            st.button("Be a visitor again", key="presenter-leave", on_click=_leave)
         return
     with st.popover("Presenter", icon=":material/co_present:", key="presenter-code-place"):
         # A form sends an entry once, and empties it itself: a field by itself would be sent again while a run is shown.
@@ -114,6 +125,10 @@ def offer_code() -> None:
             st.form_submit_button("Give the code", key="presenter-submit", on_click=_try_code)
         if refusal := st.session_state.pop("presenter-refusal", ""):
             messages.error(refusal)
+
+
+def _leave() -> None:
+    _presenters().discard(visitor.identity())
 
 
 @st.cache_resource(show_spinner=False)
@@ -134,7 +149,7 @@ def _try_code() -> None:
         if len(wrong) >= MOST_TRIES:
             state["presenter-refusal"] = TOO_MANY
         elif code and hmac.compare_digest(given.encode(), code.encode()):
-            state.presenter = True
+            _presenters().add(visitor.identity())
         else:
             wrong.append(time.monotonic())
             state["presenter-refusal"] = REFUSED

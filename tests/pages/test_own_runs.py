@@ -76,13 +76,19 @@ def test_a_recent_run_that_was_stopped_says_so_beside_its_outcome(store: Store, 
     assert "stopped" in cut.removeprefix(whole)
 
 
-def test_recent_runs_are_ones_own_and_a_presenter_sees_all(mine: RunRecord) -> None:
+def test_recent_runs_are_ones_own_and_a_presenter_sees_all(mine: RunRecord, monkeypatch: Any) -> None:
+    monkeypatch.setenv("DEEPLEAK_PRESENTER_CODE", "code")
     assert mine.id in recent(visit())
     assert Keeping.of_server().sentence() in recent(visit())
     stranger = visit("y" * 22)
     assert mine.id not in recent(stranger)
-    stranger.session_state["presenter"] = True
-    assert mine.id in recent(checked(stranger.run()))
+    stranger.text_input(key="presenter-code").set_value("code")
+    assert mine.id in recent(checked(stranger.button(key="presenter-submit").click().run()))
+    reloaded = visit("y" * 22)
+    assert mine.id in recent(reloaded)
+    assert mine.id not in recent(visit("z" * 22))
+    assert mine.id not in recent(checked(reloaded.button(key="presenter-leave").click().run()))
+    assert mine.id not in recent(visit("y" * 22))
 
 
 def test_a_run_is_kept_and_forgotten_by_who_started_it(store: Store, mine: RunRecord) -> None:
