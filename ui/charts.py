@@ -77,8 +77,8 @@ def sweep(lines: Sequence[Line], places: range, baselines: Mapping[str, float], 
             y=[sum(values) / len(values) for _, values in points],
             name=name,
             mode="lines+markers",
-            marker={"size": 10},
-            line={"width": 4, "color": MEAN if single or n else RESIDUAL},
+            marker={"size": 10, "symbol": SYMBOLS[n % len(SYMBOLS)]},
+            line={"width": 4, "color": PALETTE[n % len(PALETTE)]},  # as in the player
         )
     for (name, value), dash in zip(baselines.items(), DASHES, strict=False):
         ends = [places.start - 0.2, places.stop - 0.8]
