@@ -108,7 +108,7 @@ def test_a_recording_of_the_same_scenarios_plays_until_they_are_run(
     monkeypatch.setattr(recordings, "GALLERY", tmp_path)
     app = visit(**QUICK)
     assert component(app, "compared")["autoplay"]
-    assert headline(app) == story.sentence
+    assert story.sentence in headline(app)
     assert rebuilt(app) == 3
     checked(app.selectbox(key="wrong_image").set_value("frog").run())
     assert rebuilt(app) == 0, "another wrong label is not recorded"

@@ -133,7 +133,7 @@ class ComparisonPage:
         early = pieces.when(shown.runs[0].created) if groups.answered(shown.id) else ""
         early += "Stopped early. " if shown.stopped else ""
         recording = None if PAIR in started else recording_for(self.recordings, scenarios)
-        row.say(recording.sentence if recording else early + self._sentence(started, latest))
+        row.say(f"Recorded: {recording.sentence}" if recording else early + self._sentence(started, latest))
         with row.why:
             why(self.topic)
         messages.errors((*st.session_state.problems, *problems))
