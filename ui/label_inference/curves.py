@@ -152,7 +152,7 @@ def _progress(done: int, total: int, records: Sequence[RunRecord]) -> tuple[str,
     if "running" in statuses:
         return "Computing", count
     if "queued" in statuses:
-        return "Waiting for a free worker: attacks go first.", count
+        return "Waiting for a free worker; attacks go first", count
     failed = next((record.message for record in records if record.status == "failed"), "")
     if failed or done == total:
         return failed or "Done", count

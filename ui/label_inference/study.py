@@ -28,7 +28,6 @@ LOOK_SECONDS = 0.4  # how often a missing answer is looked for
 PATIENCE_SECONDS = 1.0  # how long the page waits for answers before it is drawn without them
 KEPT, READ = "What the client keeps", "What the server reads from the update"
 TABLES = ("Step by step: from the update to labels", "Every strategy, class by class")
-QUEUED = "Waiting for a free worker: attacks go first."
 
 
 def answers_of(scenario: Scenario) -> tuple[RunRecord | None, tuple[str, ...]]:
@@ -104,7 +103,7 @@ def _batch(scenario: Scenario) -> Markup:
 def _words(record: RunRecord) -> str:
     """What an answer waits for."""
     if record.status == "queued":
-        return QUEUED
+        return records.why_waiting(record)[1]
     if record.message:
         return record.message
     download = store().latest(record.id, Downloading)
