@@ -29,3 +29,16 @@ def test_a_click_on_a_card_plays_it_without_a_run(visit: Callable[..., Page], fr
     expect(page.locator(".dl-mosaic").first).to_be_visible()
     expect_no_error(page)
     assert not database.exists() or not Store(f"sqlite:///{database}").runs()
+
+
+def test_why_a_file_is_not_taken_can_be_read(visit: Callable[..., Page], tmp_path: Path) -> None:
+    """The browser refuses what is no archive by its name, and sends nothing."""
+    (tmp_path / "notes.txt").write_text("no archive")
+    page = visit("/gallery", ready=(".dl-mosaic",))
+    button(page, "open").click()
+    page.locator(".st-key-file input").set_input_files(tmp_path / "notes.txt")
+    refusal = page.locator(".st-key-file [role=alert]")
+    expect(refusal).to_contain_text("not allowed")
+    box = refusal.bounding_box()
+    assert box is not None
+    assert min(box["width"], box["height"]) > 10
