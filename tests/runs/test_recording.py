@@ -353,6 +353,13 @@ def test_a_head_gives_the_pictures_of_the_run_that_is_asked_for(tmp_path: Path, 
     assert head.pictures_of(SCENARIO.changed(stage="late")) == ()
 
 
+def test_runs_that_play_side_by_side_take_as_long_as_the_longest(tmp_path: Path, short: RecordedRun) -> None:
+    longer = replace(short, finished=replace(short.finished, seconds=short.finished.seconds + 2))
+    (tmp_path / "two.zip").write_bytes(save(sequence(short, longer, short)))
+    (head,) = gallery(tmp_path)
+    assert head.seconds == longer.finished.seconds
+
+
 def test_recordings_are_read_without_pytorch_and_without_the_store() -> None:
     code = (
         "import sys, deepleak_core.runs.recording; print({'torch', 'dask', 'sqlalchemy', 'scipy'} & set(sys.modules))"

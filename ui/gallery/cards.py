@@ -43,9 +43,10 @@ def others(current: str) -> None:
 
 
 def _facts(head: Head) -> str:
-    """How many images a recording has, and how long its attacks took."""
-    images = len(head.runs[0].pictures)
-    return f"{images} image{'s' if images > 1 else ''}, {head.seconds:.0f} s of attack"
+    """How many images a recording has, how many attacks, and how long it plays at their own speed."""
+    images, runs = len(head.runs[0].pictures), len(head.runs)
+    attacks = f"{runs} attacks side by side, {head.seconds:.0f} s" if runs > 1 else f"{head.seconds:.0f} s of attack"
+    return f"{images} image{'s' if images > 1 else ''}, {attacks}"
 
 
 def _rows(runs: Sequence[Sequence[bytes]]) -> list[list[bytes]]:
