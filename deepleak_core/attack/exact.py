@@ -263,7 +263,8 @@ def _what_separated(found: SeparatedFeatures) -> str:
     per_class = Counter(found.labels.tolist())
     shared = sum(count for count in per_class.values() if count > 1)
     what = f"The last layer's gradient was separated into {images} feature vectors"
-    what += f", {shared} of them of images that share a label" if shared else ""
+    some = "all" if shared == images else f"{shared} of them"
+    what += f", {some} of images that share a label" if shared else ""
     certified = (
         "The label counts are certified" if found.clear else "An image is lost in rounding, so nothing is certified"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from streamlit.testing.v1 import AppTest
 
 from deepleak_core import run
@@ -116,9 +117,10 @@ def test_a_file_that_is_no_archive_is_refused_in_a_sentence(visit: Any) -> None:
 
 
 def test_what_is_shipped_can_be_played() -> None:
-    """Every archive of the gallery is readable, named as its file, and all are small together."""
+    """Every archive of the gallery is readable, named as its file, says what its script says, and all are small."""
     paths = sorted(recordings.GALLERY.glob("*.zip"))
     assert sum(path.stat().st_size for path in paths) < 20e6
     for path, head in zip(paths, recordings.heads(), strict=True):
-        assert path.with_suffix(".yaml").is_file()
+        script = yaml.safe_load(path.with_suffix(".yaml").read_text())
         assert load(path).name == head.name
+        assert (head.title, head.sentence) == (script["title"], script["sentence"])

@@ -50,8 +50,9 @@ EXAMPLES = (
         "Four frogs share one label. The server gets their blend.",
     ),
     Example(
-        "trained", "Trained network", "70 % accuracy", WELCOME.changed(stage="late", attack="exact"),
-        "trained-network", "The network has been trained, and its gradient still gives the photos away.",
+        "trained", "Trained network", "exact attack", WELCOME.changed(stage="late", attack="exact"),
+        "trained-network", "The network is trained to 70 % accuracy. Gradient matching recovers no photo then; the "
+        "exact attack recovers all four.",
     ),
     Example(
         "imagenet", "ImageNet photos", "1000 classes",
