@@ -87,10 +87,10 @@ def _table(found: WrongLabelMap, chosen: str, *, locked: bool) -> str | None:
 
 def _caption(found: WrongLabelMap) -> str:
     correct = found.tried.get(CORRECT)
-    against = f", against {correct.mean_psnr:.0f} dB with all labels correct" if correct else ""
+    reached = f" With all labels correct, the average is {correct.mean_psnr:.0f} dB." if correct else ""
     return (
-        f"dB that a single wrong label costs on average{against}, after {found.scenario.max_iterations} iterations; "
-        "below it, how many images stay recognisable. Press a cell to see its attack."
+        f"The large number: how many dB one wrong label costs on average, after {found.scenario.max_iterations} "
+        f"iterations. Below it: how many images stay recognisable.{reached} Press a cell to see its attack."
     )
 
 
