@@ -80,7 +80,11 @@ DATA = Text(
     "data folder: downloaded data sets, and checkpoints that were trained here",
     "`$XDG_CACHE_HOME/deepleak`, or `~/.cache/deepleak`",
 )
-IMAGES = Text("DEEPLEAK_IMAGES", "folder whose sub-folders visitors may choose as data sets", "none")
+IMAGES = Text(
+    "DEEPLEAK_IMAGES",
+    "folder of own images, one folder a class, or of several such folders; every visitor may choose them",
+    "none",
+)
 SCHEDULER = Text("DEEPLEAK_SCHEDULER", "address of a Dask scheduler", "workers are started on this machine")
 PRESENTER_CODE = Text(
     "DEEPLEAK_PRESENTER_CODE",
