@@ -9,7 +9,7 @@ import streamlit as st
 from deepleak_core.runs.recording import RecordedRun, Recording
 from deepleak_core.scenario import Scenario
 from ui import server_view
-from ui.live.stage import KEEPS, REBUILDS, SHARES
+from ui.live.stage import KEEPS, REBUILDS, SHARES, SLIM, WIDE
 from ui.means import true_means
 from ui.player import Column, Note, Still, Track, play
 from ui.player.parts import Asides
@@ -38,9 +38,9 @@ def columns(recording: Recording) -> list[Column]:
         if run.truth is not None and run.truth.pictures != shown:
             shown = run.truth.pictures
             labels = tuple(run.prepared.class_names[label] for label in run.truth.labels)
-            drawn.append(Still(title=KEEPS, pictures=run.truth.pictures, captions=labels, weight=2))
+            drawn.append(Still(title=KEEPS, pictures=run.truth.pictures, captions=labels, weight=WIDE))
         if recording.page == "live" and run.shared is not None:
-            drawn.append(Note(title=SHARES, html=server_view.shared(run.shared), weight=1.3))
+            drawn.append(Note(title=SHARES, html=server_view.shared(run.shared), weight=SLIM))
         drawn.append(_track(recording, run, name))
         if recording.page == "fusion" and run.separated is None and not _apart(run) and run.truth is not None:
             drawn.extend(true_means(run.truth.labels, run.truth, run.prepared.class_names))
@@ -59,7 +59,7 @@ def _track(recording: Recording, run: RecordedRun, name: str) -> Track:
     asides: Asides = "to_mean" if fused else "none"
     return Track(
         title=name, name=name, run=run, asides=asides, average=recording.page == "fusion" and _apart(run),
-        gauge=recording.page == "wrong-label", weight=3,
+        gauge=recording.page == "wrong-label", weight=WIDE,
     )  # fmt: skip
 
 

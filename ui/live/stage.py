@@ -17,7 +17,7 @@ from ui.player import Column, Drawing, Note, Still, Track
 
 KEEPS, SHARES, REBUILDS = "Stays on the device", "Is shared", "The server rebuilds"
 CURVE, INVITES = "rebuilt", "Press Run the attack"
-WEIGHTS = (5.0, 3.0, 7.0)
+WIDE, SLIM = 3.0, 1.3  # weights of columns: private and rebuilt images, one size and opposite each other; and the note
 HEIGHT = f"max(24rem, calc(100svh - 11.35rem - {player.ABOVE}))"  # the window below the cards and the sentence
 
 
@@ -56,16 +56,16 @@ def _recorded(run: RecordedRun, *, hidden: bool) -> list[Column]:
     private: Sequence[bytes] = run.truth.pictures if run.truth else ()
     captions = [names[label] for label in run.truth.labels] if run.truth else []
     kept = [client(private, captions, hidden=hidden)] if run.truth else []
-    return [*kept, shared(run.shared), Track(title=REBUILDS, name=CURVE, run=run, weight=WEIGHTS[2])]
+    return [*kept, shared(run.shared), Track(title=REBUILDS, name=CURVE, run=run, weight=WIDE)]
 
 
 def client(pictures: Sequence[bytes], names: Sequence[str], *, hidden: bool) -> Still:
     """The private images, or placeholders where they are hidden."""
     if hidden:
-        return Still(title=KEEPS, pictures=(), count=len(pictures), weight=WEIGHTS[0])
-    return Still(title=KEEPS, pictures=tuple(pictures), captions=tuple(names), weight=WEIGHTS[0])
+        return Still(title=KEEPS, pictures=(), count=len(pictures), weight=WIDE)
+    return Still(title=KEEPS, pictures=tuple(pictures), captions=tuple(names), weight=WIDE)
 
 
 def shared(update: UpdateShared | None) -> Note:
     """What leaves the device: its size, and a sample of its values as a picture."""
-    return Note(title=SHARES, html=server_view.shared(update), weight=WEIGHTS[1])
+    return Note(title=SHARES, html=server_view.shared(update), weight=SLIM)

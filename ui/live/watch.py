@@ -33,7 +33,7 @@ def _client(scenario: Scenario | None, *, hidden: bool) -> list[Column]:
     try:
         return [stage.client(*records.private_batch(scenario), hidden=hidden)]
     except DeepLeakError as error:
-        return [Note(title=stage.KEEPS, html=messages.note(str(error)), weight=stage.WEIGHTS[0])]
+        return [Note(title=stage.KEEPS, html=messages.note(str(error)), weight=stage.WIDE)]
 
 
 def draw(record: RunRecord, *, hidden: bool) -> None:
@@ -87,5 +87,5 @@ def _columns(record: RunRecord, *, hidden: bool) -> list[Column]:
 
 
 def _rebuilt(record: RunRecord | None, scenario: Scenario, *, hidden: bool) -> Track:
-    found = track(stage.REBUILDS, record, name=stage.CURVE, count=scenario.batch_size, weight=stage.WEIGHTS[2])
+    found = track(stage.REBUILDS, record, name=stage.CURVE, count=scenario.batch_size, weight=stage.WIDE)
     return replace(found, hide_wrong=hidden, waiting=found.waiting if record else stage.INVITES)

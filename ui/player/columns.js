@@ -26,6 +26,11 @@ class Column {
     setAttribute(this.element, "aria-label", data.title || null);
   }
 
+  // The space for pictures, and how many share it.
+  room() {
+    return null;
+  }
+
   resize() {
     return null;
   }
@@ -43,11 +48,14 @@ class PictureColumn extends Column {
     this.body.append(this.grid.element, this.more);
   }
 
-  // The head is as wide as the pictures, so that its words stand above them. Gives the width that is used.
-  resize(stacked, noted, others) {
-    const { clientWidth: width, clientHeight: height } = this.body;
+  room() {
     const below = this.more.textContent ? this.more.offsetHeight : 0;
-    const used = this.grid.resize(width, height - below, { stacked, noted, others, small: this.data.kind === "still" });
+    return { count: this.grid.tiles.length, width: this.body.clientWidth, height: this.body.clientHeight - below };
+  }
+
+  // The head is as wide as the pictures, so that its words stand above them. Gives the width that is used.
+  resize({ width, height }, looks) {
+    const used = this.grid.resize(width, height, { ...looks, small: this.data.kind === "still" });
     this.element.style.setProperty("--used", `${Math.min(width, used)}px`);
     return used;
   }

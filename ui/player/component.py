@@ -46,6 +46,7 @@ def play(
 ) -> Click | None:
     """Draw the columns side by side with one clock and one timeline; what a visitor has just picked in a menu.
 
+    Columns of as many pictures have the same rows and columns, in the size that the narrowest of them has room for.
     Recordings play at once where `autoplay` says so and the visitor has not asked for reduced motion, else they stand
     at their end. While a run is under way, call this again now and then with the newest `LiveFrame` and the same `key`;
     it then costs the newest pictures only. Moments between come through the `stream` of a track; where that says that

@@ -83,6 +83,15 @@ export function stageAt(stages, t) {
   return stages.findLast((stage) => stage.t <= t + 1e-9);
 }
 
+// The room that grids of pictures take, null for what is none: that of the smallest for all grids of as many pictures, so
+// that they have the same rows and columns, in one size.
+export function opposite(rooms) {
+  return rooms.map((room) => {
+    const alike = rooms.filter((other) => other && other.count === room?.count);
+    return room && { ...room, width: Math.min(...alike.map((one) => one.width)), height: Math.min(...alike.map((one) => one.height)) };
+  });
+}
+
 // Columns and side in pixels of the largest square pictures that fit; `caption` is the height below each.
 export function fit(count, width, height, gap, caption) {
   let best = { columns: 1, side: 0 };

@@ -2,7 +2,7 @@
 
 import { el, reducedMotion, rem, setAttribute, setText, svg } from "./dom.js";
 import { NoteColumn, StillColumn, TONES, TrackColumn } from "./columns.js";
-import { rateOf, scaleWords, secondsText, stageAt } from "./model.js";
+import { opposite, rateOf, scaleWords, secondsText, stageAt } from "./model.js";
 import { Timeline } from "./timeline.js";
 
 const NARROW = 50; // rem of width below which columns stand below each other; as in player.css
@@ -255,7 +255,8 @@ class Player {
     this.element.classList.toggle("gauging", this.tracks.some((track) => track.data.gauge));
     const noted = this.columns.some((column) => column.noted), weights = this.columns.map(({ data }) => `minmax(0, ${data.weight}fr)`);
     this.row.style.setProperty("--widths", weights.join(" "));
-    const resized = (smallest) => this.columns.map((column) => column.resize(narrow, noted, smallest));
+    const rooms = narrow ? this.columns.map((column) => column.room()) : opposite(this.columns.map((column) => column.room()));
+    const resized = (others) => this.columns.map((column, n) => column.resize(rooms[n], { stacked: narrow, noted, others }));
     resized(Infinity);
     const used = resized(Math.min(...this.columns.map((column) => column.grid?.side ?? Infinity)));
     // Pictures that the height limits leave space: notes beside them get it.

@@ -77,3 +77,10 @@ def settled(page: Page, look: Callable[[], Found]) -> Found:
         page.wait_for_timeout(300)
         before, now = now, look()
     return now
+
+
+def places(page: Page, column: str) -> list[tuple[float, float, float]]:
+    """Where the pictures of a column stand: from the left of the first, from the top of the window, and how wide."""
+    look = "all => all.map(canvas => canvas.getBoundingClientRect().toJSON())"
+    boxes = settled(page, lambda: page.locator(f"{column} canvas").evaluate_all(look))
+    return [(round(box["x"] - boxes[0]["x"]), round(box["y"]), round(box["width"])) for box in boxes]

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from benchmarks.browser import button
 from deepleak_core.runs.recording import gallery
 from deepleak_core.runs.store import Store
-from tests.pages.browser.elements import expect_no_error, headline
+from tests.pages.browser.elements import expect_no_error, headline, places
 
 pytestmark = pytest.mark.browser
 
@@ -42,3 +42,12 @@ def test_why_a_file_is_not_taken_can_be_read(visit: Callable[..., Page], tmp_pat
     box = refusal.bounding_box()
     assert box is not None
     assert min(box["width"], box["height"]) > 10
+
+
+@pytest.mark.parametrize("recording", ["several-local-steps", "digits", "large-photos", "gradinversion"])
+def test_private_and_rebuilt_images_stand_opposite_each_other(visit: Callable[..., Page], recording: str) -> None:
+    stage = ".st-key-player-gallery-stage"
+    page = visit(f"/gallery?recording={recording}", width=1920, height=1080, ready=(f"{stage} .track canvas",))
+    rebuilt = places(page, f"{stage} .track:not(.track ~ .track)")
+    assert places(page, f"{stage} .still") == rebuilt
+    assert rebuilt[0][2] >= 200

@@ -18,6 +18,7 @@ from tests.pages.browser.elements import (
     expect_no_error,
     expect_recorded,
     headline,
+    places,
     settled,
     shown,
     start,
@@ -154,10 +155,17 @@ def test_the_first_window_shows_the_whole_stage(visit: Any) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (1920, 1080)])
-def test_private_and_rebuilt_images_are_of_one_size(visit: Any, width: int, height: int) -> None:
-    page = visit(width=width, height=height)
-    sizes = [page.locator(f"{column} canvas").first.bounding_box()["width"] for column in (KEPT, TRACK)]
-    assert sizes[0] == sizes[1]
+@pytest.mark.parametrize(
+    "link", ["/", "/?indices=0,1,3", "/?dataset=imagenet-samples&image_size=224&network=strided&indices=0,1"]
+)
+def test_private_and_rebuilt_images_stand_opposite_each_other(visit: Any, link: str, width: int, height: int) -> None:
+    page = visit(link, width=width, height=height)
+    private, rebuilt = (places(page, column) for column in (KEPT, TRACK))
+    assert private == rebuilt
+    if len(rebuilt) == 4:
+        stage = page.locator(f"{STAGE} .player").bounding_box()["height"]
+        rows = len({y for _, y, _ in rebuilt})
+        assert rows * rebuilt[0][2] >= (0.6 * stage if height == WINDOW else 400)
 
 
 def test_nothing_moves_on_the_page_during_a_run(visit: Any) -> None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
+from markupsafe import Markup
 
 from deepleak_core.runs.recording import RecordedFrame, RecordedRun, load
 from ui.cards import Card, cards
-from ui.player import Column, LiveFrame, Still, Track, play
+from ui.player import Column, LiveFrame, Note, Still, Track, play
 
 
 def live(run: RecordedRun, frame: RecordedFrame) -> LiveFrame:
@@ -34,7 +35,19 @@ def diverged(run: RecordedRun) -> RecordedRun:
     return replace(run, truth=None, frames=tuple(frames), finished=replace(run.finished, score=None, residual=math.nan))
 
 
+def opposite(count: int) -> list[Column]:
+    """Hidden images and placeholders in columns of unequal widths, with a note between them."""
+    kept = Still(title="Client", pictures=(), count=count, weight=5)
+    return [
+        kept,
+        Note(title="Shared", html=Markup("<p>A gradient</p>"), weight=3),
+        Track(title="Server", name="attack", count=count, weight=7),
+    ]
+
+
 def columns(query: dict[str, str], distinct: RecordedRun, same: RecordedRun) -> list[Column]:
+    if "count" in query:
+        return opposite(int(query["count"]))
     run = same if query.get("kind") == "same" else distinct
     assert run.truth is not None
     names = run.prepared.class_names

@@ -13,7 +13,7 @@ from benchmarks.browser import running_app
 from deepleak_core import Scenario, run
 from deepleak_core.events import Stage
 from deepleak_core.runs.recording import RecordedRun, Recording, recorded, save
-from tests.pages.browser.elements import settled
+from tests.pages.browser.elements import places, settled
 
 pytestmark = pytest.mark.browser
 PATIENCE = 90_000  # milliseconds
@@ -280,6 +280,13 @@ def test_pictures_are_large_and_on_a_phone_come_first(show: Callable[..., Page])
     assert private is not None
     assert rebuilt["y"] < private["y"]
     assert rebuilt["width"] > private["width"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 16])
+def test_columns_of_as_many_pictures_are_arranged_alike(show: Callable[..., Page], count: int) -> None:
+    private, rebuilt = (places(show(f"count={count}"), kind) for kind in (".still", ".track"))
+    assert len(private) == count
+    assert private == rebuilt
 
 
 def test_on_a_phone_the_certificate_of_an_exact_copy_is_shown_whole(show: Callable[..., Page]) -> None:
