@@ -3,7 +3,9 @@
 export const SHORTEST = 4; // seconds that a replay takes at least at speed 1, and at most
 export const LONGEST = 20;
 const MARGIN = 5; // dB below which the axis of the curve does not reach without need
-const TOP = 60; // dB from which a copy looks the same to the eye: the curve is cut there
+export const HIGHEST = 100; // dB from which values are drawn as one, in a band of their own above the axis
+const BAND = 0.35; // share of the height that this band takes where there is one
+const AS_LONG = 1.2; // factor up to which a replay counts as neither faster nor slower than the attack
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600];
 
 // The place of the last moment that is not later than `t`, the first one before that.
@@ -21,12 +23,12 @@ export function rateOf(span) {
   return span > 0 ? span / Math.min(LONGEST, Math.max(SHORTEST, span)) : 1;
 }
 
-export function scaleWords(seconds, rate, speed) {
-  const factor = rate * speed;
-  const attack = `${secondsText(seconds)} attack`;
+// How long the attack took, and its replay of `span` attack seconds where that is clearly another time.
+export function scaleWords(seconds, span, rate, speed) {
+  const factor = rate * speed, played = span / factor, attack = `${secondsText(seconds)} attack`;
   if (Math.abs(factor - 1) < 0.05) return `${attack} in real time`;
-  const times = factor > 1 ? factor : 1 / factor;
-  return `${attack}, ${times < 9.5 ? times.toFixed(1) : times.toFixed(0)}× ${factor > 1 ? "faster" : "slower"}`;
+  if ([factor, seconds / played].some((times) => times <= AS_LONG && times >= 1 / AS_LONG)) return attack;
+  return `${attack}, played in ${secondsText(played)}`;
 }
 
 export function secondsText(seconds) {
@@ -58,19 +60,27 @@ export function curveOf(frames) {
   return frames.filter((frame) => scored || frame.residual != null).map((frame) => [frame.t, scored ? frame.mean : -Math.log10(Math.max(frame.residual, 1e-12))]);
 }
 
-// The range of the quality axis that holds every curve and the baseline, and its ticks.
+// The range of the quality axis that holds every curve and the baseline, and its ticks. Exact copies have up to 120 dB:
+// values from `HIGHEST` on stand in a band above it, so that they leave the others room (`banded`).
 export function axisOf(curves, baseline, scored) {
   const values = curves.flatMap((points) => points.map((point) => point[1]));
   if (baseline != null) values.push(baseline);
-  if (!scored) return span(0, Math.max(2, Math.ceil(Math.max(...values, 0))), 3);
-  const low = Math.min(...values, 10), high = Math.min(TOP, Math.max(...values, 25));
-  return span(Math.floor((low - 1) / MARGIN) * MARGIN, Math.ceil((high + 1) / MARGIN) * MARGIN, 3);
+  if (!scored) return { ...span(0, Math.max(2, Math.ceil(Math.max(...values, 0))), 3), banded: false };
+  const measured = values.filter((value) => value < HIGHEST), banded = measured.length < values.length;
+  const low = Math.min(...measured, 10), high = Math.max(...measured, 25);
+  return { ...span(Math.floor((low - 1) / MARGIN) * MARGIN, Math.ceil((high + 1) / MARGIN) * MARGIN, banded ? 2 : 3), banded };
+}
+
+// How high a value stands, as a share of the height of the axis.
+export function shareOf({ low, high, banded }, value) {
+  if (banded && value >= HIGHEST) return 1;
+  return (banded ? 1 - BAND : 1) * Math.min(1, Math.max(0, (value - low) / (high - low)));
 }
 
 function span(low, high, most) {
-  const step = [1, 2, 5, 10, 20, 50].find((size) => (high - low) / size <= most) ?? 100;
+  const step = [1, 2, 5, 10, 20, 30, 50].find((size) => (high - low) / size <= most) ?? 100;
   const ticks = [];
-  for (let tick = Math.ceil(low / step) * step; tick < high; tick += step) if (tick > low) ticks.push(tick);
+  for (let tick = Math.ceil(low / step) * step; tick <= high; tick += step) if (tick > low) ticks.push(tick);
   return { low, high, ticks };
 }
 

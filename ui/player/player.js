@@ -2,7 +2,7 @@
 
 import { el, reducedMotion, rem, setAttribute, setText, svg } from "./dom.js";
 import { NoteColumn, StillColumn, TONES, TrackColumn } from "./columns.js";
-import { opposite, rateOf, scaleWords, secondsText, stageAt } from "./model.js";
+import { LONGEST, opposite, rateOf, scaleWords, secondsText, SHORTEST, stageAt } from "./model.js";
 import { Timeline } from "./timeline.js";
 
 const NARROW = 50; // rem of width below which columns stand below each other; as in player.css
@@ -66,7 +66,7 @@ class Player {
     this.toggle.classList.add("main");
     this.forward = this.button("forward", "One picture on (right arrow)", () => this.step(1));
     const options = SPEEDS.map((speed) => el("option", { value: speed, selected: speed === 1 }, `${{ 0.25: "¼", 0.5: "½" }[speed] ?? speed}×`));
-    this.rate = el("select", { class: "speed", "aria-label": "Speed", title: "Speed", onchange: () => this.setSpeed() }, ...options);
+    this.rate = el("select", { class: "speed", "aria-label": "Speed", title: `Speed: at 1× a replay takes ${SHORTEST} to ${LONGEST} seconds`, onchange: () => this.setSpeed() }, ...options);
     this.again = this.button("loop", "Repeat", () => this.setLoop(!this.loop));
     return el("div", { class: "controls" }, this.back, this.toggle, this.forward, this.rate, this.again);
   }
@@ -276,7 +276,7 @@ class Player {
   paintWords() {
     const time = this.live ? this.end : this.time, words = this.moments?.length || this.live ? secondsText(time) : "";
     setText(this.clock, words);
-    setText(this.scale, this.ready ? scaleWords(this.end, this.pace, this.speed) : "");
+    setText(this.scale, this.ready ? scaleWords(this.end, this.end - this.start, this.pace, this.speed) : "");
     const said = this.live ? this.tracks.find((track) => track.live)?.live.sentence : stageAt(this.stages ?? [], time)?.sentence;
     setText(this.stage, said ?? "");
     setAttribute(this.stage, "title", said || null);

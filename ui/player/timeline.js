@@ -1,7 +1,7 @@
 // The timeline: a curve of quality for each attack, marks of what the attacks did, and the playhead.
 
 import { el, rem, setAttribute, svg } from "./dom.js";
-import { axisOf, decibels, roundedUp } from "./model.js";
+import { axisOf, decibels, HIGHEST, roundedUp, shareOf } from "./model.js";
 
 const MARKERS = [
   "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0-5 0Z",
@@ -61,8 +61,7 @@ export class Timeline {
   }
 
   y(value) {
-    const { low, high } = this.axis, share = (Math.min(high, Math.max(low, value)) - low) / (high - low);
-    return this.top + (1 - share) * this.height;
+    return this.top + (1 - shareOf(this.axis, value)) * this.height;
   }
 
   // All of it anew: when the data or the size change, not while a replay goes on.
@@ -70,7 +69,7 @@ export class Timeline {
     const box = this.element.getBoundingClientRect(), unit = rem();
     this.short = box.width < 30 * unit;
     const right = (this.short ? 3.9 : 7.2) * unit;
-    [this.left, this.top] = [2.9 * unit, 0.7 * unit];
+    [this.left, this.top] = [3.4 * unit, 0.7 * unit];
     [this.width, this.height] = [Math.max(1, box.width - this.left - right), Math.max(1, box.height - this.top - 0.3 * unit)];
     const { curves, baseline, scored } = this.data;
     this.axis = axisOf(curves.map((curve) => curve.points), baseline, scored);
@@ -89,9 +88,9 @@ export class Timeline {
     const right = this.left + this.width, lines = [];
     const label = (y, words, left) =>
       svg("text", { x: left ? this.left - 8 : right + 10, y: y + 4, "text-anchor": left ? "end" : "start" }, words);
-    for (const tick of this.axis.ticks) {
+    for (const tick of this.axis.banded ? [...this.axis.ticks, HIGHEST] : this.axis.ticks) {
       lines.push(svg("path", { class: "tick", d: `M${this.left} ${this.y(tick)}H${right}` }));
-      if (this.data.scored) lines.push(label(this.y(tick), `${tick} dB`, true));
+      if (this.data.scored) lines.push(label(this.y(tick), this.axis.banded && tick === HIGHEST ? `${tick}+ dB` : `${tick} dB`, true));
     }
     if (this.data.baseline != null) {
       const y = this.y(this.data.baseline);

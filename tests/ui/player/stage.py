@@ -35,6 +35,13 @@ def diverged(run: RecordedRun) -> RecordedRun:
     return replace(run, truth=None, frames=tuple(frames), finished=replace(run.finished, score=None, residual=math.nan))
 
 
+def stretched(run: RecordedRun, seconds: float, psnr: float) -> RecordedRun:
+    """The same as if it had taken that long from its first moment on, and had ended at that quality."""
+    begin, end = run.frames[0].seconds, run.frames[-1].seconds
+    *frames, last = (replace(frame, seconds=seconds * (frame.seconds - begin) / (end - begin)) for frame in run.frames)
+    return replace(run, frames=(*frames, replace(last, psnr=(psnr,) * len(last.psnr))))
+
+
 def opposite(count: int) -> list[Column]:
     """Hidden images and placeholders in columns of unequal widths, with a note between them."""
     kept = Still(title="Client", pictures=(), count=count, weight=5)
@@ -49,6 +56,8 @@ def columns(query: dict[str, str], distinct: RecordedRun, same: RecordedRun) -> 
     if "count" in query:
         return opposite(int(query["count"]))
     run = same if query.get("kind") == "same" else distinct
+    if "seconds" in query:
+        run = stretched(run, float(query["seconds"]), float(query["psnr"]))
     assert run.truth is not None
     names = run.prepared.class_names
     client = Still(

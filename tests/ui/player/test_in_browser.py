@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -287,6 +288,42 @@ def test_columns_of_as_many_pictures_are_arranged_alike(show: Callable[..., Page
     private, rebuilt = (places(show(f"count={count}"), kind) for kind in (".still", ".track"))
     assert len(private) == count
     assert private == rebuilt
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_curve_tells_a_good_copy_from_an_exact_one(show: Callable[..., Page], width: int) -> None:
+    good, better, exact = (reached(show(f"seconds=10&psnr={psnr}", width=width)) for psnr in (67, 90, 120))
+    assert 50 <= good < 67
+    assert good < better <= 90
+    assert exact == 100
+
+
+def reached(page: Page) -> float:
+    """The highest labelled quality that the end of the curve reaches, in dB."""
+    look = """plot => ({
+        end: plot.querySelector('path.marker').getBoundingClientRect().toJSON(),
+        words: [...plot.querySelectorAll('text')].map(e => e.textContent),
+        lines: [...plot.querySelectorAll('path.tick')].map(e => e.getBoundingClientRect().y),
+    })"""
+    drawn = settled(page, lambda: plot(page).evaluate(look))
+    values = [float(found[0]) for text in drawn["words"] if (found := re.match(r"\d+(?=\+? dB)", text))]
+    assert all(below - above > 12 for below, above in pairwise(drawn["lines"]))  # so that labels do not touch
+    end = drawn["end"]["y"] + drawn["end"]["height"] / 2
+    return max(tick for tick, y in zip(values, drawn["lines"], strict=True) if y >= end - 1)
+
+
+def test_speed_is_said_where_a_replay_takes_another_time_than_the_attack(show: Callable[..., Page]) -> None:
+    for seconds in (4.0, 3.6, 21.6):
+        page = show(f"seconds={seconds}&psnr=30")
+        assert len(words_of_time(page)) == 1
+    page.get_by_label("Speed").select_option("4")
+    assert "5.0 s" in words_of_time(page)[1]
+    assert "20.0 s" in words_of_time(show("seconds=60&psnr=30"))[1]
+
+
+def words_of_time(page: Page) -> list[str]:
+    """What is said beside the clock: how long the attack took, and how long its replay takes where that is said."""
+    return settled(page, page.locator(".clock .scale").inner_text).split(",")
 
 
 def test_on_a_phone_the_certificate_of_an_exact_copy_is_shown_whole(show: Callable[..., Page]) -> None:
