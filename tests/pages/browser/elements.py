@@ -79,8 +79,10 @@ def settled(page: Page, look: Callable[[], Found]) -> Found:
     return now
 
 
-def places(page: Page, column: str) -> list[tuple[float, float, float]]:
-    """Where the pictures of a column stand: from the left of the first, from the top of the window, and how wide."""
+def places(page: Page, *columns: str) -> list[list[tuple[float, float, float]]]:
+    """Where the pictures of columns stand: from the left of the first, from the top of the window, and how wide."""
     look = "all => all.map(canvas => canvas.getBoundingClientRect().toJSON())"
-    boxes = settled(page, lambda: page.locator(f"{column} canvas").evaluate_all(look))
-    return [(round(box["x"] - boxes[0]["x"]), round(box["y"]), round(box["width"])) for box in boxes]
+    found = settled(page, lambda: [page.locator(f"{column} canvas").evaluate_all(look) for column in columns])
+    return [
+        [(round(box["x"] - boxes[0]["x"]), round(box["y"]), round(box["width"])) for box in boxes] for boxes in found
+    ]

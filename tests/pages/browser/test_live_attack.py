@@ -160,7 +160,7 @@ def test_the_first_window_shows_the_whole_stage(visit: Any) -> None:
 )
 def test_private_and_rebuilt_images_stand_opposite_each_other(visit: Any, link: str, width: int, height: int) -> None:
     page = visit(link, width=width, height=height)
-    private, rebuilt = (places(page, column) for column in (KEPT, TRACK))
+    private, rebuilt = places(page, KEPT, TRACK)
     assert private == rebuilt
     if len(rebuilt) == 4:
         stage = page.locator(f"{STAGE} .player").bounding_box()["height"]
