@@ -151,8 +151,13 @@ def announce(page: str) -> None:
     state = st.session_state
     if state.setdefault("announced", page) != page:
         state.announced = page
-        st.query_params.from_dict({name: st.query_params.get_all(name) for name in st.query_params})
+        st.query_params.from_dict(_whole())
 
 
 def _current() -> dict[str, list[str]]:
-    return {name: st.query_params.get_all(name) for name in st.query_params if name != TOUR}
+    """The address without the step of the tour."""
+    return {name: values for name, values in _whole().items() if name != TOUR}
+
+
+def _whole() -> dict[str, list[str]]:
+    return {name: st.query_params.get_all(name) for name in st.query_params}

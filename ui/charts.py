@@ -17,13 +17,12 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from deepleak_core.text import shorten
+from ui.echarts import HEIGHT, LEGEND_ROW
 
 with suppress(ImportError):  # Plotly asks it of every value once it is there, and fails on a half-imported one:
     import_module("pandas")  # Streamlit may be importing it for another visitor at the same moment
 
-HEIGHT = 360  # pixels
 SHORT = 280  # pixels of a figure below pictures or beside text
-LEGEND_ROW = 24  # pixels of a row of the legend above a figure
 BAR = 28  # pixels of a horizontal bar and the gap below it
 MEAN, RESIDUAL, THIRD, GREY = "#c2410c", "#2563eb", "#15803d", "#94a3b8"
 COLORS = (GREY, RESIDUAL, MEAN)
